@@ -1,0 +1,149 @@
+"""Schedules: at which rate each feature is reduced at every (block, step) site (paper section 3.4, equation 5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from asymrnr.errors import ScheduleError
+
+Feature = Literal["H", "Q", "V"]
+Form = Literal["threshold", "tier", "table"]
+Metric = Literal["euclidean", "cosine", "dot", "random"]
+Reduction = Literal["discard", "mean"]
+Coverage = Literal["full", "paper"]
+Thresholds = Mapping[str, Mapping[float, float]]
+
+FEATURES: tuple[str, ...] = get_args(Feature)
+
+
+def _choice(name: str, value: str, options: Any) -> None:
+    if value not in get_args(options):
+        raise ScheduleError(f"Schedule {name} is '{value}'; choose one of {', '.join(get_args(options))}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A resolved reduction schedule.
+
+    Attributes:
+        rates: per feature ("H", "Q", "V"; absent means never reduced) the share of tokens to drop, float64 of shape
+            (blocks, steps), each in [0, 1).
+        stride: (t, h, w) chunk of the token grid that holds one destination token.
+        cache_step: matches are reused within windows of this many denoising steps (paper section 3.5).
+        timesteps: the sampler's timestep of every step; when given, other step counts look up the nearest one.
+        metric: similarity used for matching.
+        reduction: what happens to dropped keys and values: "discard", or "mean" into their destination.
+        coverage: "full" gives every token a chunk (ragged last ones); "paper" leaves remainders without destination.
+        seed: seed of the random destinations.
+        form: how the rates came about; "threshold" is the paper's rule.
+        thresholds: the rule {feature: {threshold: rate}} when the form is "threshold" or "tier".
+    """
+
+    rates: Mapping[str, np.ndarray]
+    stride: tuple[int, int, int] = (2, 2, 2)
+    cache_step: int = 1
+    timesteps: tuple[float, ...] | None = None
+    metric: Metric = "euclidean"
+    reduction: Reduction = "discard"
+    coverage: Coverage = "full"
+    seed: int = 0
+    form: Form = "table"
+    thresholds: Thresholds = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _choice("metric", self.metric, Metric)
+        _choice("reduction", self.reduction, Reduction)
+        _choice("coverage", self.coverage, Coverage)
+        _choice("form", self.form, Form)
+        if len(self.stride) != 3 or any(not isinstance(s, int) or s < 1 for s in self.stride):
+            raise ScheduleError(f"Schedule stride is {self.stride}; give three positive integers (t, h, w).")
+        if not isinstance(self.cache_step, int) or self.cache_step < 1:
+            raise ScheduleError(f"Schedule cache_step is {self.cache_step}; give a positive integer.")
+        if not self.rates:
+            raise ScheduleError("The schedule names no feature; give rates for at least one of H, Q, V.")
+        tables: dict[str, np.ndarray] = {}
+        for feature, values in self.rates.items():
+            if feature not in FEATURES:
+                raise ScheduleError(f"Schedule feature is '{feature}'; choose from {', '.join(FEATURES)}.")
+            table = np.array(values, dtype=np.float64)
+            if table.ndim != 2 or 0 in table.shape:
+                raise ScheduleError(f"Rates of {feature} have shape {table.shape}; give a (blocks, steps) table.")
+            if not np.all((table >= 0) & (table < 1)):  # also refuses NaN
+                raise ScheduleError(f"Rates of {feature} must lie in [0, 1); the table holds others.")
+            table.setflags(write=False)
+            tables[feature] = table
+        shapes = {table.shape for table in tables.values()}
+        if len(shapes) != 1:
+            raise ScheduleError(f"Rate tables differ in shape ({sorted(shapes)}); all must be (blocks, steps).")
+        object.__setattr__(self, "rates", tables)
+        if self.timesteps is not None and len(self.timesteps) != self.steps:
+            raise ScheduleError(f"The schedule has {len(self.timesteps)} timesteps for {self.steps} steps.")
+
+    @classmethod
+    def from_thresholds(
+        cls, thresholds: Thresholds, similarity: Mapping[str, np.ndarray], **settings: Any
+    ) -> Schedule:
+        """Resolve the paper's rule: the highest rate whose threshold is at most S(A, t, b) (equation 5).
+
+        Args:
+            thresholds: {feature: {threshold: rate}}, thresholds on the standardised similarity in [0, 1].
+            similarity: standardised similarity per feature, (blocks, steps).
+            settings: the other attributes of the schedule.
+
+        Raises:
+            ScheduleError: a feature has no similarity table, or a value is out of range.
+        """
+        rates: dict[str, np.ndarray] = {}
+        for feature, rule in thresholds.items():
+            if feature not in similarity:
+                raise ScheduleError(f"No similarity table for feature {feature}; profile the model first.")
+            table = np.asarray(similarity[feature], dtype=np.float64)
+            resolved = np.zeros_like(table)
+            for threshold, rate in rule.items():
+                reached = table >= threshold - 1e-9
+                resolved = np.where(reached, np.maximum(resolved, rate), resolved)
+            rates[feature] = resolved
+        return cls(rates=rates, thresholds=thresholds, **{"form": "threshold", **settings})
+
+    @property
+    def blocks(self) -> int:
+        return next(iter(self.rates.values())).shape[0]
+
+    @property
+    def steps(self) -> int:
+        return next(iter(self.rates.values())).shape[1]
+
+    def column(self, step: int, timestep: float) -> int:
+        """Column of the rate tables for a denoising step: nearest profiled timestep, or else the step index."""
+        if self.timesteps is None:
+            return min(step, self.steps - 1)
+        return int(np.argmin(np.abs(np.asarray(self.timesteps) - timestep)))
+
+    def rate(self, feature: str, block: int, column: int) -> float:
+        table = self.rates.get(feature)
+        return 0.0 if table is None else float(table[block, column])
+
+    def attention_cost(self) -> float:
+        """Mean of (1 - r_q)(1 - r_v) over all sites: the share of the attention matrix still computed."""
+        zero = np.zeros((self.blocks, self.steps))
+        return float(np.mean((1 - self.rates.get("Q", zero)) * (1 - self.rates.get("V", zero))))
+
+    def content_hash(self) -> str:
+        """SHA-256 over everything that decides what the schedule does."""
+        content = {
+            "rates": {feature: table.round(6).tolist() for feature, table in sorted(self.rates.items())},
+            "stride": self.stride,
+            "cache_step": self.cache_step,
+            "timesteps": self.timesteps,
+            "metric": self.metric,
+            "reduction": self.reduction,
+            "coverage": self.coverage,
+            "seed": self.seed,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

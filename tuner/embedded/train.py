@@ -1,0 +1,196 @@
+"""Trains `tiny-cogvideox` on videos rendered on the fly: seeded, resumable, on CPU or GPU.
+
+    python -m tuner.embedded.train --output runs/tiny-cogvideox --resume
+
+Training starts on pairs of frames, which teach what a scene looks like at a sixth of the cost, goes on with four
+frames and finishes on whole videos. The model predicts the clean video (x-prediction) under a clipped SNR weight.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tuner.embedded import build
+from tuner.embedded.world import FRAMES, Scene, render, sample_scenes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`steps` optimiser steps on batches of `batch` clips of `frames` frames."""
+
+    steps: int
+    frames: int
+    batch: int
+
+
+STAGES = (Stage(1600, 2, 6), Stage(1000, 4, 3), Stage(3400, 12, 1))
+PEAK_LR, FLOOR_LR, WARMUP = 2e-3, 2e-5, 100
+MAX_WEIGHT = 10.0
+EMA_DECAY = 0.998
+CHECKPOINT_EVERY = 200
+
+
+class Denoiser(nn.Module):
+    """Text encoder and transformer as one module, so that one optimiser and one average cover both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = build.build_tokenizer()
+        self.text_encoder = build.build_text_encoder(len(self.tokenizer))
+        self.transformer = build.build_transformer()
+        cos, sin = build.rotary_embedding()
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(
+        self, noisy: torch.Tensor, timestep: torch.Tensor, captions: list[str], frames: list[int]
+    ) -> torch.Tensor:
+        """Predict the clean latents of (batch, frames, 12, h, w)."""
+        ids = self.tokenizer(
+            captions,
+            padding="max_length",
+            max_length=build.TEXT_TOKENS,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        text = self.text_encoder(ids.to(noisy.device))[0]
+        rotary = (self.cos[frames].flatten(0, 1), self.sin[frames].flatten(0, 1))
+        return self.transformer(
+            hidden_states=noisy,
+            encoder_hidden_states=text,
+            timestep=timestep,
+            image_rotary_emb=rotary,
+            return_dict=False,
+        )[0]
+
+
+def pick_frames(count: int, generator: torch.Generator) -> list[int]:
+    """Which frames of the video a clip of `count` frames holds: all, or a random ascending subset."""
+    if count == FRAMES:
+        return list(range(FRAMES))
+    return sorted(torch.randperm(FRAMES, generator=generator)[:count].tolist())
+
+
+def learning_rate(step: int, total: int) -> float:
+    """Linear warm-up, then a cosine to the floor."""
+    if step < WARMUP:
+        return PEAK_LR * (step + 1) / WARMUP
+    progress = (step - WARMUP) / max(1, total - WARMUP)
+    return FLOOR_LR + (PEAK_LR - FLOOR_LR) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices, AdamW for everything else."""
+    matrices = [
+        p
+        for name, p in model.transformer.transformer_blocks.named_parameters()
+        if p.ndim == 2 and ("attn1" in name or "ff" in name)
+    ]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=PEAK_LR, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def batch_loss(
+    model: Denoiser, scenes: list[Scene], frames: list[int], alphas: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    """Weighted x-prediction error on one rendered batch."""
+    video = torch.stack([render(scene, generator, frames) for scene in scenes])
+    clean = nn.functional.pixel_unshuffle(video, 2)
+    timestep = torch.randint(0, len(alphas), (len(scenes),), generator=generator)
+    noise = torch.randn(clean.shape, generator=generator)
+    alpha = alphas[timestep].view(-1, 1, 1, 1, 1)
+    noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+    weight = (1 / (1 - alpha)).clamp(max=MAX_WEIGHT)
+    device = model.cos.device
+    with torch.autocast(device.type, torch.bfloat16):
+        predicted = model(noisy.to(device), timestep.to(device), [s.caption for s in scenes], frames)
+    return (weight.to(device) * (predicted.float() - clean.to(device)).square()).mean()
+
+
+def train(output: Path, resume: bool, seed: int, device: str) -> Path:
+    """Run every stage; returns the path of the final checkpoint (weights are the moving average)."""
+    torch.manual_seed(seed)
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "checkpoint.pt"
+    model = Denoiser().to(device)
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizers = build_optimizers(model)
+    start = 0
+    if resume and path.exists():
+        state = torch.load(path, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        start = state["step"]
+    alphas = build.build_scheduler().alphas_cumprod.float()
+    total = sum(stage.steps for stage in STAGES)
+    plan = [stage for stage in STAGES for _ in range(stage.steps)]
+    smooth, began = None, time.perf_counter()
+    for step in range(start, total):
+        stage = plan[step]
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)  # per step: a resumed run sees the same data
+        loss = batch_loss(
+            model, sample_scenes(stage.batch, generator), pick_frames(stage.frames, generator), alphas, generator
+        )
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, total)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        decay = min(EMA_DECAY, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+        done = step + 1
+        if done % 50 == 0:
+            elapsed = time.perf_counter() - began
+            left = elapsed / (done - start) * (total - done)
+            print(
+                f"step {done}/{total}  {stage.frames} frames x {stage.batch}  loss {smooth:.4f}  "
+                f"{elapsed / 60:.1f} min, {left / 60:.1f} min left",
+                flush=True,
+            )
+        if done % CHECKPOINT_EVERY == 0 or done == total:
+            partial = path.with_suffix(".partial")
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                    "step": done,
+                },
+                partial,
+            )
+            partial.replace(path)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("runs/tiny-cogvideox"))
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    path = train(arguments.output, arguments.resume, arguments.seed, arguments.device)
+    print(f"weights in {path}; `python -m tuner.embedded.publish` checks them and writes the packaged model")
+
+
+if __name__ == "__main__":
+    main()
