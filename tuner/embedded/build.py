@@ -68,7 +68,9 @@ def build_transformer() -> CogVideoXTransformer3DModel:
         patch_size=2,
         temporal_compression_ratio=1,
         max_text_seq_length=TEXT_TOKENS,
+        spatial_interpolation_scale=1.0,
         use_rotary_positional_embeddings=True,
+        use_learned_positional_embeddings=True,  # absolute positions besides RoPE, as in CogVideoX-5B-I2V
     )
     zeroed = [transformer.norm_out.linear, transformer.proj_out]
     for block in transformer.transformer_blocks:

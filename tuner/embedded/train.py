@@ -12,6 +12,8 @@ import argparse
 import copy
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +65,27 @@ class Denoiser(nn.Module):
         ).input_ids
         text = self.text_encoder(ids.to(noisy.device))[0]
         rotary = (self.cos[frames].flatten(0, 1), self.sin[frames].flatten(0, 1))
-        return self.transformer(
-            hidden_states=noisy,
-            encoder_hidden_states=text,
-            timestep=timestep,
-            image_rotary_emb=rotary,
-            return_dict=False,
-        )[0]
+        with self._positions_of(frames):
+            return self.transformer(
+                hidden_states=noisy,
+                encoder_hidden_states=text,
+                timestep=timestep,
+                image_rotary_emb=rotary,
+                return_dict=False,
+            )[0]
+
+    @contextmanager
+    def _positions_of(self, frames: list[int]) -> Iterator[None]:
+        """Let the patch embedding see the positions of `frames` instead of those of the first len(frames)."""
+        patch = self.transformer.patch_embed
+        whole = patch.pos_embedding
+        text, video = whole[:, : build.TEXT_TOKENS], whole[:, build.TEXT_TOKENS :]
+        picked = video.view(FRAMES, -1, video.shape[-1])[frames].flatten(0, 1)[None]
+        patch.pos_embedding, patch.sample_frames = torch.cat([text, picked], 1), len(frames)
+        try:
+            yield
+        finally:
+            patch.pos_embedding, patch.sample_frames = whole, FRAMES
 
 
 def pick_frames(count: int, generator: torch.Generator) -> list[int]:
