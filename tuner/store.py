@@ -1,0 +1,199 @@
+"""The log of everything measured: appended and fsync'ed before anybody uses a value, so a killed run loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from filelock import FileLock
+from safetensors import SafetensorError
+
+from tuner.errors import UsageError
+
+LOG_NAME = "measurements.jsonl"
+ARRAYS_NAME = "arrays"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measurement.
+
+    Attributes:
+        key: what was measured, under which conditions.
+        key_hash: SHA-256 of the key's canonical JSON, in hex.
+        values: what came out, as plain JSON values.
+        arrays: the arrays that came with it, by name.
+    """
+
+    key: dict[str, Any]
+    key_hash: str
+    values: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces and no NaN; numpy scalars and arrays and paths become plain values.
+
+    Raises:
+        UsageError: the value holds NaN, infinity or something JSON cannot say.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"A measurement cannot be recorded: {error}.") from None
+
+
+def key_hash(key: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a key; equal for equal content whatever the order of its entries."""
+    return hashlib.sha256(canonical_json(dict(key)).encode()).hexdigest()
+
+
+class MeasurementStore:
+    """Measurements in a folder, found by the content of their key.
+
+    Each record is one line of `measurements.jsonl`; its arrays lie in `arrays/<key hash>-<digest>.safetensors`,
+    written before the line. A line cut off by a crash is removed when the folder is opened again. A damaged record
+    counts as not measured. `warnings` says what was found damaged.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Open the folder, creating it where needed.
+
+        Raises:
+            UsageError: the folder cannot be created or written.
+        """
+        self.folder = Path(folder)
+        self.warnings: list[str] = []
+        self._lines: dict[str, dict[str, Any]] = {}
+        try:
+            (self.folder / ARRAYS_NAME).mkdir(parents=True, exist_ok=True)
+            with self._lock():
+                self._open_log()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise UsageError(f"Measurements cannot be kept in {self.folder}: {reason}.") from None
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[Record]:
+        """All undamaged records, oldest first."""
+        for line in list(self._lines.values()):
+            record = self.get(line["key"])
+            if record is not None:
+                yield record
+
+    def get(self, key: Mapping[str, Any]) -> Record | None:
+        """The newest record of this key, or None when it was never measured (or its arrays are damaged)."""
+        digest = key_hash(key)
+        line = self._lines.get(digest)
+        if line is None:
+            return None
+        arrays: dict[str, np.ndarray] = {}
+        if line["arrays"] is not None:
+            try:
+                data = (self.folder / ARRAYS_NAME / line["arrays"]["file"]).read_bytes()
+                if hashlib.sha256(data).hexdigest() != line["arrays"]["sha256"]:
+                    raise SafetensorError("content differs from its hash")
+                arrays = safetensors.numpy.load(data)
+            except (OSError, SafetensorError) as error:
+                self.warnings.append(f"The arrays of measurement {digest[:12]} are damaged ({error}); measuring again.")
+                del self._lines[digest]
+                return None
+        return Record(key=line["key"], key_hash=digest, values=line["values"], arrays=arrays)
+
+    def put(
+        self, key: Mapping[str, Any], values: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None
+    ) -> Record:
+        """Record a measurement; when this returns, it is on disk. A second record of the same key replaces the first.
+
+        Args:
+            key: what was measured; together with nothing else it must identify the measurement.
+            values: plain values; NaN is refused, a failed measurement says so in words.
+            arrays: numpy arrays of any shape, where values are not enough.
+
+        Raises:
+            UsageError: the values cannot be written as JSON, or the disk refuses.
+        """
+        digest = key_hash(key)
+        line: dict[str, Any] = {"key": dict(key), "values": dict(values), "arrays": None}
+        line = json.loads(canonical_json(line))  # what a resumed run will read
+        kept = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
+        try:
+            with self._lock():
+                if kept:
+                    data = safetensors.numpy.save(kept)
+                    content = hashlib.sha256(data).hexdigest()
+                    name = f"{digest[:32]}-{content[:16]}.safetensors"
+                    _write_durably(self.folder / ARRAYS_NAME / name, data)
+                    line["arrays"] = {"file": name, "sha256": content}
+                self._append(line)
+        except OSError as error:
+            raise UsageError(f"A measurement cannot be written to {self.folder}: {error.strerror or error}.") from None
+        self._lines[digest] = line
+        return Record(key=line["key"], key_hash=digest, values=line["values"], arrays=kept)
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.folder / ".lock")
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with (self.folder / LOG_NAME).open("ab", buffering=0) as log:
+            before = log.tell()
+            data = canonical_json(line).encode() + b"\n"
+            if log.write(data) != len(data):  # the disk is full: a half line would swallow the next one
+                log.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(log.fileno())
+
+    def _open_log(self) -> None:
+        path = self.folder / LOG_NAME
+        if not path.exists():
+            _write_durably(path, b"")
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        for number, text in enumerate(data[:whole].splitlines(), start=1):
+            try:
+                line = json.loads(text)
+                if "warning" not in line:
+                    self._lines[key_hash(line["key"])] = {name: line[name] for name in ("key", "values", "arrays")}
+            except (ValueError, KeyError, TypeError):
+                self.warnings.append(f"Line {number} of {LOG_NAME} is damaged and was skipped.")
+        if whole < len(data):
+            with path.open("r+b") as log:
+                log.truncate(whole)
+                os.fsync(log.fileno())
+            message = f"The last line of {LOG_NAME} was cut off after {len(data) - whole} bytes and was removed."
+            self.warnings.append(message)
+            self._append({"warning": message})
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that after a crash it is there whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not a plain value")
