@@ -1,0 +1,288 @@
+"""The artifact: a schedule with where it fits, how it was found and the evidence that it holds, as one JSON document.
+
+The models below are the format; `artifact.schema.json` is generated from them. Change the format only together with
+`SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from asymrnr.errors import ScheduleError
+from asymrnr.schedule import FEATURES, Coverage, Feature, Form, Metric, Reduction, Schedule
+
+SCHEMA_VERSION = 1
+RATE_DECIMALS = 6
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+Plain = str | int | float | bool | None
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSection(_Section):
+    """The model the schedule was made for."""
+
+    repo: Annotated[str, Field(min_length=1)]
+    """Hub repository or registry name."""
+    revision: str | None = None
+    transformer: Annotated[str, Field(min_length=1)]
+    """Class name of the denoiser."""
+    blocks: Count
+    heads: Count | None = None
+
+
+class WorkloadSection(_Section):
+    """One generation: sizes in pixels and frames, and what decides speed and quality; None means not recorded."""
+
+    frames: Count
+    height: Count
+    width: Count
+    steps: Count
+    guidance_scale: NotNegative | None = None
+    max_sequence_length: Count | None = None
+    scheduler: str | None = None
+    dtype: str | None = None
+    attention_backend: str | None = None
+
+
+class ScheduleSection(_Section):
+    """A schedule with its rates already resolved: loading needs no similarity table. See `Schedule` for the fields."""
+
+    form: Form
+    stride: tuple[Count, Count, Count]
+    cache_step: Count
+    metric: Metric
+    reduction: Reduction
+    coverage: Coverage
+    seed: int
+    timesteps: tuple[float, ...] | None = None
+    thresholds: dict[Feature, dict[Unit, Rate]] = {}
+    """The rule {feature: {threshold: rate}} that the rates were resolved from, where there was one."""
+    rates: dict[Feature, tuple[tuple[Rate, ...], ...]]
+    """(blocks, steps) per feature."""
+
+    @classmethod
+    def from_schedule(cls, schedule: Schedule) -> ScheduleSection:
+        """The section that says what this schedule does; rates are rounded to six decimals.
+
+        Raises:
+            ValueError: a rate rounds to 1 (pydantic's ValidationError).
+        """
+        return cls.model_validate(
+            {
+                "form": schedule.form,
+                "stride": schedule.stride,
+                "cache_step": schedule.cache_step,
+                "metric": schedule.metric,
+                "reduction": schedule.reduction,
+                "coverage": schedule.coverage,
+                "seed": int(schedule.seed),
+                "timesteps": None if schedule.timesteps is None else [float(t) for t in schedule.timesteps],
+                "thresholds": {feature: dict(rule) for feature, rule in schedule.thresholds.items()},
+                "rates": {
+                    feature: np.round(schedule.rates[feature], RATE_DECIMALS).tolist()
+                    for feature in FEATURES
+                    if feature in schedule.rates
+                },
+            }
+        )
+
+    def schedule(self) -> Schedule:
+        """The schedule that `asymrnr.apply` takes.
+
+        Raises:
+            ScheduleError: the rate tables do not fit together.
+        """
+        for feature, rows in self.rates.items():
+            if len({len(row) for row in rows}) > 1:
+                raise ScheduleError(f"Rates of {feature} have rows of different lengths; give a (blocks, steps) table.")
+        return Schedule(
+            rates={feature: np.array(rows, dtype=np.float64) for feature, rows in self.rates.items()},
+            stride=self.stride,
+            cache_step=self.cache_step,
+            timesteps=self.timesteps,
+            metric=self.metric,
+            reduction=self.reduction,
+            coverage=self.coverage,
+            seed=self.seed,
+            form=self.form,
+            thresholds=self.thresholds,
+        )
+
+    @model_validator(mode="after")
+    def _is_a_schedule(self) -> ScheduleSection:
+        if self.form == "threshold" and not self.thresholds:
+            raise ValueError("A schedule of form 'threshold' must carry its thresholds.")
+        try:
+            self.schedule()
+        except ScheduleError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+class SimilaritySection(_Section):
+    """The similarity table S(A, t, b) that thresholds refer to (paper section 3.4)."""
+
+    sha256: Sha256 | None = None
+    percentiles: tuple[float, float] | None = None
+    """Clipping range before scaling to [0, 1], in percent."""
+    bins: Count | None = None
+    """Number of tiers, when the table was binned."""
+    source: str | None = None
+
+
+class PredictionSection(_Section):
+    """What the surrogate promised before anything was generated with the schedule."""
+
+    seconds: Positive | None = None
+    """Denoising time of one generation."""
+    speedup: Positive | None = None
+    error: NotNegative | None = None
+    bound: NotNegative | None = None
+    """Smallest error any schedule can have at this speed, on the surrogate."""
+    gap: float | None = None
+    """(error - bound) / bound."""
+    p: Positive | None = None
+    """Norm that aggregates the sites' errors."""
+
+
+class Speedup(_Section):
+    """Baseline time over tuned time."""
+
+    point: Positive
+    lower_bound_95: Positive
+    scope: Literal["denoise", "end_to_end"]
+
+
+class Interval(_Section):
+    """A measured value with its confidence interval, where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Interval:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"The interval [{self.low}, {self.high}] is the wrong way round.")
+        return self
+
+
+class EvidenceSection(_Section):
+    """What was measured on held-out prompts and seeds, unaccelerated and tuned runs interleaved."""
+
+    baseline_seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Denoising time of every unaccelerated run."""
+    tuned_seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    speedup: Speedup
+    end_to_end: Speedup | None = None
+    relative_mad: NotNegative | None = None
+    """Scatter of the paired measurements, relative to their median."""
+    quality: dict[str, Interval] = {}
+    prompts_sha256: Sha256
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+class GateSection(_Section):
+    """One verdict on the evidence."""
+
+    name: Annotated[str, Field(min_length=1)]
+    verdict: Literal["PASS", "WARN", "FAIL"]
+    threshold: float | None = None
+    value: float | None = None
+    message: str = ""
+
+
+class LedgerRow(_Section):
+    """What one stage cost; ie are inference equivalents (unaccelerated generations)."""
+
+    stage: Annotated[str, Field(min_length=1)]
+    seconds: NotNegative
+    ie: NotNegative | None = None
+    charges: Annotated[int, Field(ge=0)] = 0
+
+
+class ProvenanceSection(_Section):
+    """Who made the artifact, with what, where and when."""
+
+    environment: dict[str, Plain] = {}
+    """As `tuner.fingerprint.environment` gives it."""
+    command: str | None = None
+    started: str | None = None
+    """ISO 8601, UTC."""
+    finished: str | None = None
+    source: str | None = None
+    """For schedules that were not tuned here: where they come from."""
+
+
+class Artifact(_Section):
+    """A complete artifact. `sha256` covers everything else; it is filled in on saving."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: ModelSection
+    workload: WorkloadSection
+    schedule: ScheduleSection
+    similarity: SimilaritySection | None = None
+    prediction: PredictionSection | None = None
+    evidence: EvidenceSection | None = None
+    gates: tuple[GateSection, ...] = ()
+    ledger: tuple[LedgerRow, ...] = ()
+    provenance: ProvenanceSection = ProvenanceSection()
+    withdrawn: str | None = None
+    """Why the certificate does not hold where the artifact was loaded; None where it was not withdrawn."""
+    sha256: Sha256 | None = None
+
+    @property
+    def certified(self) -> bool:
+        """Whether evidence is there, every gate passed and the certificate was not withdrawn."""
+        return (
+            self.evidence is not None
+            and bool(self.gates)
+            and all(gate.verdict == "PASS" for gate in self.gates)
+            and self.withdrawn is None
+        )
+
+    def schedule_object(self) -> Schedule:
+        """The schedule that `asymrnr.apply` takes."""
+        return self.schedule.schedule()
+
+    def content_sha256(self) -> str:
+        """SHA-256 (hex) of the canonical JSON of everything but `sha256`."""
+        return hashlib.sha256(_canonical(self.model_dump(mode="json", exclude={"sha256"})).encode()).hexdigest()
+
+    def canonical_json(self) -> str:
+        """The document as it is saved: sorted keys, no spaces, one line."""
+        return _canonical(self.model_dump(mode="json")) + "\n"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Artifact:
+        for rows in self.schedule.rates.values():
+            if len(rows) != self.model.blocks:
+                raise ValueError(f"The rates have {len(rows)} rows for a model of {self.model.blocks} blocks.")
+            if len(rows[0]) != self.workload.steps:
+                raise ValueError(
+                    f"The rates have {len(rows[0])} columns for a workload of {self.workload.steps} steps."
+                )
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the format; `artifact.schema.json` holds it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Artifact.model_json_schema()}
+
+
+def _canonical(document: Any) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
