@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from asymrnr.errors import ScheduleError
 from asymrnr.schedule import FEATURES, Coverage, Feature, Form, Metric, Reduction, Schedule
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 RATE_DECIMALS = 6
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -119,7 +119,7 @@ class ScheduleSection(_Section):
             coverage=self.coverage,
             seed=self.seed,
             form=self.form,
-            thresholds=self.thresholds,
+            thresholds={str(feature): rule for feature, rule in self.thresholds.items()},
         )
 
     @model_validator(mode="after")
