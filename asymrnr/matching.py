@@ -1,0 +1,81 @@
+"""Bipartite soft matching: every source token finds its most similar destination (paper section 3.2)."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import torch
+
+from asymrnr.errors import ScheduleError
+from asymrnr.partition import Partition
+from asymrnr.schedule import Metric
+
+CPU_BUDGET = 4 << 20  # stays in the cache
+DEVICE_BUDGET = 256 << 20
+
+
+def match_tokens(
+    features: torch.Tensor,
+    partition: Partition,
+    metric: Metric = "euclidean",
+    generator: torch.Generator | None = None,
+    budget_bytes: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nearest destination of every source, per batch item and head.
+
+    Everything accumulates in float32: squared distances in bfloat16 pick other destinations for a large share of the
+    tokens. For the Euclidean metric the token mean of each head is subtracted first, which changes no distance but
+    removes the common component that makes |s|^2 - 2 s d + |d|^2 cancel. The distance matrix is computed in chunks of
+    sources and never exists as a whole.
+
+    Args:
+        features: (batch, heads, video tokens, head dim), any floating type.
+        partition: destinations and sources among the video tokens.
+        metric: "euclidean", "cosine", "dot", or "random" destinations in random order.
+        generator: CPU generator of the random metric.
+        budget_bytes: largest piece of the distance matrix; by default a size that suits the device.
+
+    Returns:
+        distance: (batch, heads, n_src) float32: Euclidean distance, negative similarity, or a uniform number.
+        slot: (batch, heads, n_src) int32, index into `partition.dst`.
+
+    Raises:
+        ScheduleError: the features do not cover the partition's grid, or the metric is unknown.
+    """
+    if features.dim() != 4 or features.shape[2] != partition.tokens:
+        raise ScheduleError(
+            f"Features of shape {tuple(features.shape)} do not hold the {partition.tokens} tokens of the grid."
+        )
+    if metric not in get_args(Metric):
+        raise ScheduleError(f"Metric is '{metric}'; choose one of {', '.join(get_args(Metric))}.")
+    device = features.device
+    n_src, n_dst = partition.src.numel(), partition.dst.numel()
+    if metric == "random":
+        shape = (*features.shape[:2], n_src)
+        distance = torch.rand(shape, generator=generator)
+        slot = torch.randint(0, n_dst, shape, generator=generator, dtype=torch.int32)
+        return distance.to(device), slot.to(device)
+
+    batch, heads = features.shape[:2]
+    x = features.detach().float().flatten(0, 1)
+    if metric == "euclidean":
+        x = x - x.mean(dim=1, keepdim=True)
+    elif metric == "cosine":
+        x = torch.nn.functional.normalize(x, dim=-1)
+    src, destinations = partition.src.to(device), x[:, partition.dst.to(device)]
+    # |d|^2 - 2 s d has the same argmin as the squared distance; a similarity is its own negative.
+    offset = destinations.square().sum(-1) if metric == "euclidean" else x.new_zeros(x.shape[0], n_dst)
+    scale = -2.0 if metric == "euclidean" else -1.0
+    budget = budget_bytes or (CPU_BUDGET if device.type == "cpu" else DEVICE_BUDGET)
+    rows = max(1, budget // (4 * batch * heads * n_dst))
+    distances, slots = [x.new_empty(x.shape[0], 0)], [src.new_empty(x.shape[0], 0, dtype=torch.int32)]
+    for start in range(0, n_src, rows):
+        sources = x[:, src[start : start + rows]]
+        scores = torch.baddbmm(offset[:, None], sources, destinations.mT, alpha=scale)
+        best, index = scores.min(dim=-1)
+        if metric == "euclidean":
+            best = best.add_(sources.square().sum(-1)).clamp_(min=0).sqrt_()
+        distances.append(best)
+        slots.append(index.to(torch.int32))
+    shape = (batch, heads, n_src)
+    return torch.cat(distances, dim=-1).view(shape), torch.cat(slots, dim=-1).view(shape)

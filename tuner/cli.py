@@ -1,0 +1,152 @@
+"""The command line: `asymrnr-tune`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from asymrnr.errors import AsymRnRError
+from tuner.errors import TunerError, UsageError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Finds, proves and packages acceleration schedules for video diffusion transformers.",
+)
+
+Model = Annotated[str | None, typer.Option("--model", help="Name of a model; `asymrnr-tune models` lists them.")]
+Device = Annotated[str, typer.Option(help="Torch device.")]
+
+
+@app.callback(invoke_without_command=True)
+def tune(
+    ctx: typer.Context,
+    model: Model = None,
+    target_speedup: Annotated[float | None, typer.Option(help="Denoising speed-up to certify, e.g. 1.3.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run [runs/MODEL-xTARGET].")] = None,
+    budget: Annotated[float, typer.Option(help="What may be spent, in unaccelerated generations.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="Seed of the search and of the prompts' noise.")] = 0,
+    trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
+    resume: Annotated[bool, typer.Option(help="Go on from what the output folder already holds.")] = False,
+    device: Device = "cpu",
+) -> None:
+    """Profile a model, search a schedule for a target speed-up, verify it and certify it on held-out prompts.
+
+    Exit codes: 0 certified, 1 internal error, 2 bad input, 3 target infeasible, 4 quality gate failed, 5 too noisy,
+    6 environment mismatch, 7 budget exhausted.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if model is None or target_speedup is None:
+        raise UsageError("Give --model and --target-speedup, or one of the commands that --help lists.")
+    from tuner.job.context import TuneOptions
+    from tuner.job.tune import tune as run
+    from tuner.report.console import LiveProgress
+
+    options = TuneOptions(
+        model=model,
+        target_speedup=target_speedup,
+        output=output or Path("runs") / f"{model}-x{target_speedup:.2f}",
+        budget=budget,
+        seed=seed,
+        trials=trials,
+        resume=resume,
+        device=device,
+        command=shlex.join(["asymrnr-tune", *sys.argv[1:]]),
+    )
+    with LiveProgress() as progress:
+        outcome = run(options, progress)
+    from tuner.job.report import print_summary
+
+    print_summary(outcome, Console())
+
+
+@app.command()
+def models() -> None:
+    """List the models and where their weights come from."""
+    from rich.table import Table
+
+    from tuner.models import REGISTRY
+
+    table = Table("model", "pipeline", "workload", "weights")
+    for entry in REGISTRY.values():
+        w = entry.workload
+        size = f"{w.frames} frames {w.height}x{w.width}, {w.steps} steps"
+        there = "packaged" if (entry.source / "model_index.json").is_file() else "missing"
+        table.add_row(entry.name, entry.pipeline.__name__, size, there)
+    Console().print(table)
+
+
+@app.command()
+def profile(
+    model: Annotated[str, typer.Option("--model")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .safetensors.")] = Path(
+        "profile.safetensors"
+    ),
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Device = "cpu",
+) -> None:
+    """Profile one generation: similarities, divergences, error curves; heat-maps are written beside the file."""
+    from tuner.job.standalone import profile_to
+    from tuner.report.console import LiveProgress
+
+    with LiveProgress() as progress:
+        figures = profile_to(model, output, seed, device, progress)
+    Console().print(f"profile in {output}, heat-maps in {figures}")
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Option("--model")],
+    prompt: Annotated[str, typer.Option("--prompt")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .mp4.")] = Path("out.mp4"),
+    schedule: Annotated[
+        str | None, typer.Option("--schedule", help="Artifact file, or a shipped target such as x1.30.")
+    ] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Device = "cpu",
+) -> None:
+    """Generate one video, accelerated when a schedule is given, and write it as mp4."""
+    from tuner.job.standalone import generate_to
+
+    Console().print(generate_to(model, prompt, output, schedule, seed, device))
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+    """Write the report of a finished run again from its measurements; nothing is measured."""
+    from tuner.job.standalone import report_of
+
+    Console().print(f"report in {report_of(folder)}")
+
+
+def main() -> None:
+    """Entry point: every expected failure is one sentence on stderr and its documented exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.filterwarnings("ignore", category=UserWarning, module="diffusers|transformers|torch")
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except TunerError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        sys.exit(error.exit_code)
+    except AsymRnRError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        sys.exit(UsageError.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        console.print("interrupted; everything measured is kept, add --resume to go on from it", highlight=False)
+        sys.exit(INTERRUPTED)
+    except typer.TyperException as error:
+        console.print(f"[bold red]error:[/] {error.format_message()}", highlight=False)
+        sys.exit(UsageError.exit_code)

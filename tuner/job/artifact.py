@@ -1,0 +1,133 @@
+"""Puts everything a run found into one artifact."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+import numpy as np
+
+from asymrnr.artifact import (
+    Artifact,
+    EvidenceSection,
+    GateSection,
+    Interval,
+    LedgerRow,
+    ModelSection,
+    PredictionSection,
+    ProvenanceSection,
+    ScheduleSection,
+    SimilaritySection,
+    Speedup,
+    WorkloadSection,
+)
+from tuner.fingerprint import environment
+from tuner.job.certify import Certification
+from tuner.job.context import Context
+from tuner.job.profiling import Profiled
+from tuner.job.verify import Verified
+from tuner.surrogate.latency import LatencyModel
+
+CLIPPED_PERCENTILES = (5.0, 95.0)
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def file_name(target: float) -> str:
+    """Name of the artifact for one target, for example `x1.30.json`."""
+    return f"x{target:.2f}.json"
+
+
+def build_artifact(
+    ctx: Context,
+    profiled: Profiled,
+    chosen: Verified,
+    model: LatencyModel,
+    certification: Certification | None,
+    started: str,
+) -> Artifact:
+    """The artifact of a finished run, or of one that ended before certification.
+
+    Args:
+        ctx: the run.
+        profiled: the profile the search used.
+        chosen: the finalist.
+        model: the latency model after the last correction.
+        certification: evidence and gates; without them the artifact is not certified.
+        started: when the run began, ISO 8601.
+    """
+    profile, candidate = profiled.profile, chosen.candidate
+    pipe = ctx.runner.pipe
+    similarity = b"".join(np.ascontiguousarray(profile.similarity[f]).tobytes() for f in sorted(profile.similarity))
+    return Artifact(
+        model=ModelSection(
+            repo=ctx.entry.name,
+            transformer=type(ctx.runner.denoiser).__name__,
+            blocks=candidate.schedule.blocks,
+            heads=profile.heads,
+        ),
+        workload=WorkloadSection(
+            **ctx.entry.workload.as_dict(),
+            scheduler=type(pipe.scheduler).__name__,
+            dtype=str(ctx.runner.denoiser.dtype).removeprefix("torch."),
+            attention_backend="native",
+        ),
+        schedule=ScheduleSection.from_schedule(candidate.schedule),
+        similarity=SimilaritySection(
+            sha256=hashlib.sha256(similarity).hexdigest(), percentiles=CLIPPED_PERCENTILES, source="this run's profile"
+        ),
+        prediction=PredictionSection(
+            seconds=model.predict(candidate.schedule),
+            speedup=model.speedup(candidate.schedule),
+            error=candidate.predicted_error,
+            bound=candidate.bound,
+            gap=candidate.gap,
+            p=2.0,
+        ),
+        evidence=None if certification is None else _evidence(certification),
+        gates=()
+        if certification is None
+        else tuple(
+            GateSection(
+                name=gate.name,
+                verdict=gate.verdict,
+                threshold=gate.threshold,
+                value=gate.value,
+                message=gate.message,
+            )
+            for gate in certification.gates
+        ),
+        ledger=tuple(LedgerRow(**row) for row in ctx.ledger.rows()),
+        provenance=ProvenanceSection(
+            environment=environment(), command=ctx.options.command or None, started=started, finished=now()
+        ),
+    )
+
+
+def _evidence(certification: Certification) -> EvidenceSection:
+    pairs = certification.pairs
+    prompts = "\n".join(pair.prompt for pair in pairs)
+    return EvidenceSection(
+        baseline_seconds=tuple(float(pair.baseline.step_seconds.sum()) for pair in pairs),
+        tuned_seconds=tuple(float(pair.tuned.step_seconds.sum()) for pair in pairs),
+        speedup=Speedup(
+            point=certification.denoise.point,
+            lower_bound_95=certification.denoise.lower_bound_95,
+            scope="denoise",
+        ),
+        end_to_end=Speedup(
+            point=certification.end_to_end.point,
+            lower_bound_95=certification.end_to_end.lower_bound_95,
+            scope="end_to_end",
+        ),
+        relative_mad=certification.denoise.relative_mad,
+        quality={
+            name: Interval(value=float(np.mean(values)), low=min(values), high=max(values))
+            for name, values in certification.quality.items()
+        },
+        prompts_sha256=hashlib.sha256(prompts.encode()).hexdigest(),
+        seeds=tuple(pair.seed for pair in pairs),
+    )

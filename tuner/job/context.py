@@ -1,0 +1,83 @@
+"""What every stage of a tuning run shares: the options it was asked for and the things it works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from asymrnr.schedule import Schedule
+from tuner.ledger import Ledger
+from tuner.measure import Meter
+from tuner.models import ModelEntry
+from tuner.runner import Runner
+from tuner.search.space import SearchSpace
+from tuner.store import MeasurementStore
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What the user asked for.
+
+    Attributes:
+        model: name in the registry.
+        target_speedup: denoising speed-up to certify, as baseline time / tuned time.
+        output: folder of the run: measurements, profile, schedule, report.
+        budget: inference-equivalents that may be spent in all.
+        seed: seed of the search, of the destinations and of the prompts' noise.
+        trials: surrogate trials of the search.
+        resume: continue from what the output folder already holds.
+        device: torch device.
+        command: the command line, for the record.
+    """
+
+    model: str
+    target_speedup: float
+    output: Path
+    budget: float = 10.0
+    seed: int = 0
+    trials: int = 300
+    resume: bool = False
+    device: str = "cpu"
+    command: str = ""
+
+
+class Progress(Protocol):
+    """Where a run shows what it is doing."""
+
+    def stage(self, name: str, detail: str = "") -> None: ...
+    def advance(self, done: float, total: float, detail: str = "") -> None: ...
+    def budget(self, spent: float, total: float) -> None: ...
+    def best(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run's tools."""
+
+    options: TuneOptions
+    entry: ModelEntry
+    runner: Runner
+    store: MeasurementStore
+    ledger: Ledger
+    meter: Meter
+    space: SearchSpace
+    progress: Progress
+
+    @property
+    def tuning_prompt(self) -> str:
+        """The one prompt that profiling and verification see."""
+        return self.entry.tuning_prompts(1)[0]
+
+    @property
+    def tuning_seed(self) -> int:
+        return 1_000 + self.options.seed
+
+    def report_budget(self) -> None:
+        self.progress.budget(self.ledger.spent_ie, self.options.budget)
+
+
+def describe(schedule: Schedule) -> str:
+    """A schedule in a few words."""
+    stride = "x".join(map(str, schedule.stride))
+    return f"{schedule.form}, stride {stride}, cache {schedule.cache_step}, attention {schedule.attention_cost():.2f}"

@@ -1,0 +1,63 @@
+"""One observed generation: similarities, divergences and error curves of every site, and the unaccelerated video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from tuner.job.context import Context
+from tuner.profile.profile import Profile
+from tuner.profile.profiler import Profiler, ProfilerSettings
+
+STAGE = "profile"
+EXPECTED_IE = 1.5
+PROFILE_FILE = "profile.safetensors"
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """The profile and the unaccelerated video of the same generation, (frames, 3, height, width) in [0, 1]."""
+
+    profile: Profile
+    video: torch.Tensor
+
+
+def settings_for(ctx: Context) -> ProfilerSettings:
+    """Profile everything the search space can choose."""
+    return ProfilerSettings(
+        strides=ctx.space.strides,
+        cache_steps=ctx.space.cache_steps,
+        rates=ctx.space.rates,
+        seed=ctx.options.seed,
+        total_steps=ctx.entry.workload.steps,
+    )
+
+
+def profile_model(ctx: Context) -> Profiled:
+    """Profile on the tuning prompt, or read back what an earlier run profiled.
+
+    Raises:
+        BudgetExhaustedError: the budget does not hold one observed generation.
+    """
+    ctx.progress.stage(STAGE, "one observed generation")
+    path = ctx.options.output / PROFILE_FILE
+    settings = settings_for(ctx)
+    key = ctx.meter.key("profile", prompt=ctx.tuning_prompt, seed=ctx.tuning_seed, settings=repr(settings))
+    record = ctx.store.get(key)
+    if record is None or not path.is_file():
+        ctx.ledger.check(EXPECTED_IE, STAGE)
+        profiler = Profiler(settings, progress=lambda done, total: ctx.progress.advance(done, total))
+        generation = ctx.runner.generate(ctx.tuning_prompt, ctx.tuning_seed, observer=profiler)
+        profile = profiler.finish(
+            model=ctx.entry.name,
+            workload=ctx.entry.workload.as_dict(),
+            prompt=ctx.tuning_prompt,
+            generation_seed=ctx.tuning_seed,
+        )
+        profile.save(path)
+        video = (generation.video * 255).round().byte().numpy()
+        record = ctx.store.put(key, {"seconds": generation.seconds}, {"video": video})
+    ctx.ledger.charge(STAGE, record.values["seconds"])
+    ctx.report_budget()
+    return Profiled(Profile.load(path), torch.from_numpy(record.arrays["video"].copy()).float() / 255)

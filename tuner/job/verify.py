@@ -1,0 +1,132 @@
+"""Finalists become real generations; the latency model is corrected by what they take, and the search repeats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tuner.errors import InfeasibleError
+from tuner.job.context import Context, describe
+from tuner.job.preflight import Preflight
+from tuner.job.profiling import Profiled
+from tuner.quality.metrics import mse
+from tuner.search.result import Candidate, SearchResult
+from tuner.search.study import search
+from tuner.surrogate.latency import LatencyModel
+
+STAGE = "verify"
+FINALISTS = 3
+MARGIN = 0.04  # searched above the target: what certification's lower bound will cost
+ACCEPTED_MARGIN = 0.02
+BASELINE_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One finalist and what a real generation showed.
+
+    Attributes:
+        candidate: the schedule with its predictions.
+        predicted_speedup: denoising speed-up the latency model expected before this measurement.
+        measured_speedup: unaccelerated steps timed right before and after it, over its own steps.
+        mse: mean squared error of its video to the unaccelerated one, values in [0, 1].
+        reduced_sites: (feature, block, step) sites that were really reduced.
+    """
+
+    candidate: Candidate
+    predicted_speedup: float
+    measured_speedup: float
+    mse: float
+    reduced_sites: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Every finalist measured, the one chosen, and the last search."""
+
+    chosen: Verified
+    verified: list[Verified]
+    result: SearchResult
+    model: LatencyModel
+
+
+def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, margin: float = MARGIN) -> SearchResult:
+    """Search on the surrogate; costs no device time."""
+
+    def on_trial(trial: int, total: int, best: float | None) -> None:
+        detail = "" if best is None else f"best predicted error {best:.4g}"
+        ctx.progress.advance(trial, total, detail)
+
+    return search(
+        profiled.profile,
+        model,
+        ctx.space,
+        ctx.options.target_speedup,
+        margin=margin,
+        trials=ctx.options.trials,
+        seed=ctx.options.seed,
+        progress=on_trial,
+    )
+
+
+def _measure(
+    ctx: Context, profiled: Profiled, candidate: Candidate, model: LatencyModel, number: int
+) -> tuple[Verified, float]:
+    """The finalist's generation between two bursts of unaccelerated steps; also its own denoising seconds."""
+    predicted = model.speedup(candidate.schedule)
+    before = ctx.meter.steps(STAGE, BASELINE_STEPS, ctx.tuning_prompt, repeat=100 + 2 * number)[1:]
+    measured = ctx.meter.generation(
+        STAGE, ctx.tuning_prompt, ctx.tuning_seed, candidate.schedule, expected_ie=1.0 / max(1.0, predicted)
+    )
+    after = ctx.meter.steps(STAGE, BASELINE_STEPS, ctx.tuning_prompt, repeat=101 + 2 * number)[1:]
+    baseline = float(np.median(np.concatenate([before, after]))) * len(measured.step_seconds)
+    tuned = float(measured.step_seconds.sum())
+    error = mse(measured.video, profiled.video)
+    verified = Verified(candidate, predicted, baseline / tuned, error, measured.reduced_sites)
+    return verified, tuned * model.baseline_seconds / baseline
+
+
+def verify(ctx: Context, preflight: Preflight, profiled: Profiled) -> Verification:
+    """Measure up to three finalists, each the best of a search with the latency model corrected so far.
+
+    Raises:
+        InfeasibleError: no finalist reached the target when measured.
+        BudgetExhaustedError: the budget ended before the first finalist was measured.
+    """
+    model, target = preflight.model, ctx.options.target_speedup
+    verified: list[Verified] = []
+    seen: set[str] = set()
+    result: SearchResult | None = None
+    for number in range(FINALISTS):
+        ctx.progress.stage("search", f"round {number + 1}, target {target:g}x plus {MARGIN:.0%}")
+        result = run_search(ctx, profiled, model)
+        fresh = [c for c in result.candidates if c.schedule.content_hash() not in seen]
+        if not fresh or (verified and ctx.ledger.remaining_ie < 1.0 / target + 0.3):
+            break
+        candidate = fresh[0]
+        seen.add(candidate.schedule.content_hash())
+        ctx.progress.stage(STAGE, f"finalist {number + 1}: {describe(candidate.schedule)}")
+        measured, seconds = _measure(ctx, profiled, candidate, model, number)
+        verified.append(measured)
+        model = model.refit(seconds, candidate.schedule)
+        ctx.report_budget()
+        best = _choose(verified, target)
+        if best is not None:
+            ctx.progress.best(f"{best.measured_speedup:.2f}x, mean squared error {best.mse:.2e}")
+    chosen = _choose(verified, target)
+    if chosen is None or result is None:
+        fastest = max((v.measured_speedup for v in verified), default=1.0)
+        raise InfeasibleError(
+            f"No schedule reached {target:g}x when measured; the fastest finalist gave {fastest:.2f}x; ask for less."
+        )
+    return Verification(chosen, verified, replace(result), model)
+
+
+def _choose(verified: list[Verified], target: float) -> Verified | None:
+    """The closest to the unaccelerated video among those fast enough to be certified, or else among the fast enough."""
+    for needed in (target * (1 + ACCEPTED_MARGIN), target):
+        fast = [v for v in verified if v.measured_speedup >= needed]
+        if fast:
+            return min(fast, key=lambda v: v.mse)
+    return None
