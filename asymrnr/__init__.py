@@ -1,11 +1,15 @@
-"""Asymmetric reduction and restoration of self-attention in video diffusion transformers."""
+"""AsymRnR: reduce and restore attention inside diffusers video models."""
 
-from asymrnr.apply import Handle, Summary, apply, observe
-from asymrnr.engine import AttentionCall
+from __future__ import annotations
+
+from asymrnr.adapters import ModelAdapter, register_adapter
+from asymrnr.apply import Handle, apply, observe
 from asymrnr.errors import ArtifactError, AsymRnRError, InterceptionError, ScheduleError
+from asymrnr.observation import AttentionCall
 from asymrnr.partition import window_seed
 from asymrnr.schedule import Schedule
 from asymrnr.shipped import load
+from asymrnr.summary import Summary
 
 __all__ = [
     "ArtifactError",
@@ -13,11 +17,13 @@ __all__ = [
     "AttentionCall",
     "Handle",
     "InterceptionError",
+    "ModelAdapter",
     "Schedule",
     "ScheduleError",
     "Summary",
     "apply",
     "load",
     "observe",
+    "register_adapter",
     "window_seed",
 ]

@@ -1,4 +1,4 @@
-"""What has to be known of a denoiser: where its self-attention is, where video tokens lie, what its grid is."""
+"""What has to be known about a model: where its self-attention is, and which token grid it works on."""
 
 from __future__ import annotations
 
@@ -6,58 +6,104 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
+from torch import nn
 
 from asymrnr.errors import InterceptionError
 from asymrnr.partition import Grid
 
-GridOf = Callable[[torch.nn.Module, Mapping[str, Any]], Grid]
+Grids = Callable[[nn.Module, Mapping[str, Any]], list[Grid]]
 
 
 @dataclass(frozen=True)
-class Adapter:
+class ModelAdapter:
     """Facts about one denoiser class.
 
     Attributes:
-        sites: regular expression over module names; the i-th match is block i of a schedule.
-        grid: (t, h, w) token grid, from the module and the arguments of its forward call.
-        video: whether video tokens come first or last in the joint sequence.
+        sites: regular expression over module names; the i-th match is row i of the rate tables.
+        grids: token grids (frames, height, width) from the model and its forward arguments, largest first.
+        video: where the video tokens are in the attention sequence: "first" or "last" beside text, or "only".
+        mask: what the processor's `attention_mask` covers: the "joint" sequence, the "video" tokens, or "other".
+        uniform_mask: masks never hide single video tokens.
     """
 
     sites: str
-    grid: GridOf
-    video: Literal["first", "last"] = "first"
+    grids: Grids
+    video: Literal["first", "last", "only"] = "only"
+    mask: Literal["joint", "video", "other"] = "other"
+    uniform_mask: bool = False
 
 
-def _patched(frames: int, height: int, width: int) -> GridOf:
-    """Grid from latents whose frames, height and width stand at these dimensions, divided by the patch size."""
-
-    def grid(module: torch.nn.Module, arguments: Mapping[str, Any]) -> Grid:
-        shape, config = arguments["hidden_states"].shape, module.config
-        patch, patch_t = config.patch_size, getattr(config, "patch_size_t", None) or 1
-        t, h, w = patch if isinstance(patch, tuple | list) else (patch_t, patch, patch)
-        return (max(1, shape[frames] // t), shape[height] // h, shape[width] // w)
-
-    return grid
+_ADAPTERS: dict[str, ModelAdapter] = {}
 
 
-ADAPTERS: Mapping[str, Adapter] = {
-    "CogVideoXTransformer3DModel": Adapter(r"transformer_blocks\.\d+\.attn1", _patched(1, 3, 4), video="last"),
-    "MochiTransformer3DModel": Adapter(r"transformer_blocks\.\d+\.attn1", _patched(2, 3, 4)),
-    "WanTransformer3DModel": Adapter(r"blocks\.\d+\.attn1", _patched(2, 3, 4)),
-    "LTXVideoTransformer3DModel": Adapter(
-        r"transformer_blocks\.\d+\.attn1", lambda _, a: (a["num_frames"], a["height"], a["width"])
-    ),
-}
+def register_adapter(
+    class_name: str,
+    *,
+    sites: str,
+    grids: Grids,
+    video: Literal["first", "last", "only"] = "only",
+    mask: Literal["joint", "video", "other"] = "other",
+    uniform_mask: bool = False,
+) -> None:
+    """Make a denoiser class known; see `ModelAdapter` for the arguments."""
+    _ADAPTERS[class_name] = ModelAdapter(sites, grids, video, mask, uniform_mask)
 
 
-def adapter_for(denoiser: torch.nn.Module) -> Adapter:
-    """The adapter of a denoiser's class.
+def find_adapter(model: nn.Module) -> ModelAdapter:
+    """The adapter of a model's class or of the nearest base class.
 
     Raises:
-        InterceptionError: there is none; the message lists the classes there are.
+        InterceptionError: none is registered.
     """
-    name = type(denoiser).__name__
-    if name not in ADAPTERS:
-        raise InterceptionError(f"{name} is not supported; supported are {', '.join(sorted(ADAPTERS))}.")
-    return ADAPTERS[name]
+    for cls in type(model).__mro__:
+        if cls.__name__ in _ADAPTERS:
+            return _ADAPTERS[cls.__name__]
+    raise InterceptionError(
+        f"{type(model).__name__} is not a known denoiser (known: {', '.join(sorted(_ADAPTERS))}); "
+        "describe it with register_adapter."
+    )
+
+
+def _patched(frame_axis: int, height_axis: int, width_axis: int) -> Grids:
+    """Grid of a 5-D latent cut into patches, from config.patch_size (int or 3-tuple) and config.patch_size_t."""
+
+    def grids(model: nn.Module, arguments: Mapping[str, Any]) -> list[Grid]:
+        config: Any = model.config
+        shape, patch = arguments["hidden_states"].shape, config.patch_size
+        if not isinstance(patch, tuple | list):
+            patch = (getattr(config, "patch_size_t", None) or 1, patch, patch)
+        return [(max(1, shape[frame_axis] // patch[0]), shape[height_axis] // patch[1], shape[width_axis] // patch[2])]
+
+    return grids
+
+
+def _packed(model: nn.Module, arguments: Mapping[str, Any]) -> list[Grid]:
+    return [(arguments["num_frames"], arguments["height"], arguments["width"])]
+
+
+def _image_levels(model: nn.Module, arguments: Mapping[str, Any]) -> list[Grid]:
+    """One frame at every resolution of a U-Net, whose down-sampling rounds up."""
+    height, width = arguments["sample"].shape[-2:]
+    config: Any = model.config
+    return [(1, -(-height // 2**level), -(-width // 2**level)) for level in range(len(config.block_out_channels))]
+
+
+_BLOCKS = r"transformer_blocks\.\d+\.attn1"
+register_adapter("CogVideoXTransformer3DModel", sites=_BLOCKS, grids=_patched(1, 3, 4), video="last")
+register_adapter("MochiTransformer3DModel", sites=_BLOCKS, grids=_patched(2, 3, 4), video="first")
+register_adapter("WanTransformer3DModel", sites=r"blocks\.\d+\.attn1", grids=_patched(2, 3, 4))
+register_adapter("LTXVideoTransformer3DModel", sites=_BLOCKS, grids=_packed)
+register_adapter("AllegroTransformer3DModel", sites=_BLOCKS, grids=_patched(2, 3, 4), mask="video")
+register_adapter(
+    "HunyuanVideoTransformer3DModel",
+    sites=r"(single_)?transformer_blocks\.\d+\.attn",
+    grids=_patched(2, 3, 4),
+    video="first",
+    mask="joint",
+    uniform_mask=True,
+)
+register_adapter(
+    "UNetMotionModel",
+    sites=r"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+\.transformer_blocks\.\d+\.attn1",
+    grids=_image_levels,
+)

@@ -1,218 +1,128 @@
-"""Installs the runtime on one pipeline, and takes it off again."""
+"""Applies a schedule, or an observer, to a pipeline or denoiser."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import re
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
-import torch
+from torch import nn
 
-from asymrnr.adapters import adapter_for
-from asymrnr.engine import Engine, Observer
+from asymrnr.adapters import find_adapter
+from asymrnr.engine import Engine
 from asymrnr.errors import InterceptionError, ScheduleError
-from asymrnr.intercept import proxy_processor
+from asymrnr.install import Undo, base_model, find_sites, has_caches, install, watch_scheduler
+from asymrnr.observation import Observer
 from asymrnr.schedule import Schedule
-
-_INSTALLED = "_asymrnr_handle"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What the runtime did in the last generation.
-
-    Attributes:
-        calls: intercepted self-attention calls.
-        steps_seen: denoising steps.
-        matches: matchings computed; the rest came from the cache.
-        reduced: per feature, how often each (block, schedule column) was reduced.
-        planned: per feature, whether the schedule reduces it there.
-    """
-
-    calls: int
-    steps_seen: int
-    matches: int
-    reduced: dict[str, np.ndarray]
-    planned: dict[str, np.ndarray]
-
-    def __str__(self) -> str:
-        parts = [
-            f"{feature} reduced at {int((counts > 0).sum())} of {int(self.planned[feature].sum())} planned sites"
-            for feature, counts in self.reduced.items()
-        ]
-        done = ", ".join(parts) or "nothing to reduce"
-        return f"{self.steps_seen} steps, {self.calls} attention calls, {self.matches} matchings; {done}"
+from asymrnr.summary import Summary
 
 
 class Handle:
-    """The installed runtime. As a context manager it checks on leaving that the schedule did what it says."""
+    """An applied schedule or observer; as a context manager it verifies and removes itself."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, models: list[nn.Module], engine: Engine, undo: list[Undo]) -> None:
+        self._models = models
         self._engine = engine
-        self._undo: list[Callable[[], None]] = []
-
-    @property
-    def sites(self) -> int:
-        """Number of self-attention modules, the blocks of a schedule."""
-        return len(self._engine.sites)
-
-    def summary(self) -> Summary:
-        """Counts of the last generation."""
-        counts, schedule = self._engine.counts, self._engine.schedule
-        return Summary(
-            calls=int(counts.calls.sum()),
-            steps_seen=len(counts.steps),
-            matches=counts.matches,
-            reduced={feature: table.copy() for feature, table in counts.reduced.items()},
-            planned={feature: table > 0 for feature, table in schedule.rates.items()} if schedule else {},
-        )
-
-    def verify(self) -> None:
-        """Check the last generation against the schedule.
-
-        Raises:
-            ScheduleError: a site was never intercepted, or was not reduced where the schedule says so.
-        """
-        self._engine.check()
+        self._undo = undo
 
     def remove(self) -> None:
-        """Put everything back; outputs are bit for bit those of the plain model again. Harmless when repeated."""
+        """Restore the model exactly as it was; further calls do nothing."""
         while self._undo:
             self._undo.pop()()
+        self._engine.forget()
 
-    def __enter__(self) -> Handle:
+    def reset(self) -> None:
+        """Begin a new generation with the next call, for denoisers driven without their pipeline."""
+        self._engine.tracker.new_generation()
+
+    def summary(self) -> Summary:
+        """What the last generation did."""
+        return self._engine.counter.summary()
+
+    def verify(self) -> None:
+        """Check that the last generation did what the schedule says.
+
+        Raises:
+            ScheduleError: the model was not called, or fewer sites were reduced than the schedule says. Sites that a
+                step or block cache skipped do not count as missed.
+            InterceptionError: an observer did not see all attention calls.
+        """
+        self._engine.counter.verify(caches=any(map(has_caches, self._models)))
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
+            if error is None:
                 self.verify()
         finally:
             self.remove()
 
 
 def apply(target: Any, schedule: Schedule) -> Handle:
-    """Accelerate a pipeline, or a bare denoiser, with a schedule.
+    """Reduce and restore the self-attention of a pipeline or denoiser as the schedule says.
+
+    Only this instance changes; composes with attention backends and with diffusers' caches.
 
     Args:
-        target: a diffusers pipeline with a `transformer` or `unet`, or such a module.
-        schedule: what to reduce.
-
-    Returns:
-        A handle to remove it; use it as a context manager to have the effect checked.
+        target: a diffusers pipeline, or its transformer or U-Net, compiled or not.
+        schedule: rates per feature, block and step.
 
     Raises:
-        InterceptionError: the model is not supported, or already carries the runtime.
-        ScheduleError: the schedule is for another number of blocks, or reduces H.
+        ScheduleError: the schedule's number of blocks is not the model's. A rate that the token grid cannot reach is
+            reported by the first generation, which knows the grid.
+        InterceptionError: the model is unknown, cannot be intercepted, or has something applied already.
     """
-    if np.any(schedule.rates.get("H", np.zeros(1)) > 0):
-        raise ScheduleError("The schedule reduces H (symmetric reduction), which this release does not run; use Q and V.")
+    if not isinstance(schedule, Schedule):
+        raise ScheduleError(f"apply takes a Schedule, not {type(schedule).__name__}; use asymrnr.load for a profile.")
+    if "H" in schedule.rates and schedule.rates["H"].any():
+        raise ScheduleError("The schedule reduces H, which this version cannot do; use Q and V rates.")
     return _install(target, schedule, None)
 
 
 def observe(target: Any, observer: Observer) -> Handle:
-    """Show every self-attention call of a pipeline, or a bare denoiser, to `observer`; outputs do not change.
+    """Show every self-attention call of a pipeline or denoiser to an observer; outputs do not change.
+
+    Args:
+        target: as for `apply`.
+        observer: called with an `AttentionCall` after every call.
 
     Raises:
-        InterceptionError: the model is not supported, or already carries the runtime.
+        InterceptionError: as for `apply`.
     """
     return _install(target, None, observer)
 
 
 def _install(target: Any, schedule: Schedule | None, observer: Observer | None) -> Handle:
-    denoiser = target if isinstance(target, torch.nn.Module) else _denoiser_of(target)
-    adapter = adapter_for(denoiser)
-    if _INSTALLED in denoiser.__dict__:
-        raise InterceptionError("The model already carries a schedule or observer; remove that one first.")
-    pattern = re.compile(adapter.sites)
-    modules = [m for name, m in denoiser.named_modules() if pattern.fullmatch(name)]
-    if not modules:
-        raise InterceptionError(f"No attention module of {type(denoiser).__name__} matches '{adapter.sites}'.")
-    if schedule is not None and schedule.blocks != len(modules):
-        raise ScheduleError(f"The schedule is for {schedule.blocks} blocks, but the model has {len(modules)}.")
-    engine = Engine(adapter, len(modules), schedule, observer)
-    proxies = [proxy_processor(m.processor, site) for m, site in zip(modules, engine.sites, strict=True)]
-    handle = Handle(engine)
-    denoiser.__dict__[_INSTALLED] = handle
-    handle._undo.append(lambda: denoiser.__dict__.pop(_INSTALLED))
-    for module, proxy in zip(modules, proxies, strict=True):
-        handle._undo.append(_swap_processor(module, proxy))
-    branch = _watch_branch(denoiser, handle)
-    names = list(inspect.signature(type(denoiser).forward).parameters)[1:]
-
-    def before_forward(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for module, proxy in zip(modules, proxies, strict=True):
-            if module.processor is not proxy:
-                raise InterceptionError("An attention processor was replaced after the runtime was installed; install it again.")
-        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
-        timestep = arguments["timestep"]
-        timestep = float(timestep.max()) if isinstance(timestep, torch.Tensor) else float(timestep)
-        engine.begin_pass(timestep, branch(), adapter.grid(denoiser, arguments))
-
-    handle._undo.append(denoiser.register_forward_pre_hook(before_forward, with_kwargs=True).remove)
-    scheduler = getattr(target, "scheduler", None)
-    if scheduler is not None:
-        _watch_scheduler(scheduler, engine, handle)
-    return handle
+    models = _denoisers(target)
+    adapter = find_adapter(base_model(models[0]))
+    modules = [find_sites(model, adapter) for model in models]
+    blocks = len(modules[0])
+    for model, found in zip(models, modules, strict=True):
+        expected = blocks if schedule is None else schedule.blocks
+        if len(found) != expected:
+            raise ScheduleError(
+                f"The schedule is for {expected} blocks, but this {type(base_model(model)).__name__} has {len(found)}."
+            )
+    engine = Engine(adapter, blocks, schedule, observer)
+    undo: list[Undo] = []
+    try:
+        for index, model in enumerate(models):
+            undo += install(model, index, engine, modules[index])
+        undo += watch_scheduler(getattr(target, "scheduler", None), engine)
+    except BaseException:
+        Handle(models, engine, undo).remove()
+        raise
+    return Handle(models, engine, undo)
 
 
-def _denoiser_of(pipeline: Any) -> torch.nn.Module:
-    for name in ("transformer", "unet"):
-        module = getattr(pipeline, name, None)
-        if isinstance(module, torch.nn.Module):
-            return module
-    raise InterceptionError(f"{type(pipeline).__name__} has no transformer or unet; pass the denoiser itself.")
-
-
-def _swap_processor(module: Any, proxy: Any) -> Callable[[], None]:
-    original = module.processor
-    module.processor = proxy
-
-    def undo() -> None:
-        if module.processor is proxy:
-            original.__dict__.update(proxy.__dict__)  # what was set on it meanwhile, such as the attention backend
-            module.processor = original
-
-    return undo
-
-
-def _watch_branch(denoiser: Any, handle: Handle) -> Callable[[], str | None]:
-    """Learn the guidance branch from `cache_context`, which pipelines of diffusers 0.35 and newer announce it with."""
-    current: list[str | None] = [None]
-    if not hasattr(denoiser, "cache_context"):
-        return lambda: None
-    original = denoiser.cache_context
-
-    @contextmanager
-    def cache_context(name: Any, *args: Any, **kwargs: Any) -> Any:
-        current[0] = str(name)
-        try:
-            with original(name, *args, **kwargs) as value:
-                yield value
-        finally:
-            current[0] = None
-
-    denoiser.__dict__["cache_context"] = cache_context
-    handle._undo.append(lambda: denoiser.__dict__.pop("cache_context", None))
-    return lambda: current[0]
-
-
-def _watch_scheduler(scheduler: Any, engine: Engine, handle: Handle) -> None:
-    """`set_timesteps` is the exact start of a generation."""
-    original = scheduler.set_timesteps
-
-    @functools.wraps(original)  # pipelines inspect its signature
-    def set_timesteps(*args: Any, **kwargs: Any) -> Any:
-        engine.tracker.new_generation()
-        return original(*args, **kwargs)
-
-    scheduler.set_timesteps = set_timesteps
-    handle._undo.append(lambda: scheduler.__dict__.pop("set_timesteps", None))
+def _denoisers(target: Any) -> list[nn.Module]:
+    if isinstance(target, nn.Module):
+        return [target]
+    parts = (getattr(target, name, None) for name in ("transformer", "transformer_2", "unet"))
+    models = [part for part in parts if isinstance(part, nn.Module)]
+    if not models:
+        raise InterceptionError(f"{type(target).__name__} is no diffusers pipeline or denoiser; pass one of these.")
+    return models

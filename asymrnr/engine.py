@@ -1,234 +1,256 @@
-"""Answers every intercepted attention call: reduces, attends, restores, counts; or lets an observer look."""
+"""Decides at every attention call what to reduce, and does it (paper equations 4 and 5)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
 import torch
 
-from asymrnr.adapters import Adapter
-from asymrnr.errors import ScheduleError
-from asymrnr.intercept import Attend
-from asymrnr.masks import reduce_mask
-from asymrnr.partition import Grid, make_partition, window_seed
-from asymrnr.reduction import Match, Plan, average_tokens, gather_tokens
+from asymrnr.adapters import ModelAdapter
+from asymrnr.masks import reduce_mask, widen_mask
+from asymrnr.observation import AttentionCall, Observer
+from asymrnr.partition import Grid, chunk_counts, make_partition, window_seed
+from asymrnr.reduction import Match, Plan, check_rate
 from asymrnr.schedule import Schedule
+from asymrnr.summary import Counter
 from asymrnr.tracker import StepTracker
 
+Layout = Literal["bhsd", "bshd"]
+Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
-@dataclass(frozen=True)
-class AttentionCall:
-    """One self-attention call, as an observer sees it.
+
+@dataclass(eq=False)
+class Site:
+    """One self-attention layer.
 
     Attributes:
-        block: row of a schedule.
-        step: denoising step of this generation, from 0.
-        timestep: the sampler's timestep.
-        branch: guidance branch.
-        call: number of this call within the site's forward pass (some models call once a batch item).
-        grid: (t, h, w) video tokens.
-        video: where video tokens lie in the joint sequence.
-        query: (batch, heads, joint tokens, head dim), after RoPE; `key`, `value` and `output` alike.
-        hidden: (batch, video tokens, channels) entering the attention processor.
+        engine: what reduces it.
+        model: which of the pipeline's denoisers it belongs to.
+        row: its row in the rate tables.
+        call: how often its attention was called in this forward pass (Mochi: once per batch item).
+        hidden: hidden states of the running processor call, where somebody needs them.
+        symmetric: the running processor call already works on a sequence reduced as a whole (H).
     """
 
-    block: int
-    step: int
-    timestep: float
-    branch: str
-    call: int
-    grid: Grid
-    video: slice
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
-    output: torch.Tensor
-    hidden: torch.Tensor
-
-
-Observer = Callable[[AttentionCall], None]
+    engine: Engine
+    model: int
+    row: int
+    call: int = 0
+    hidden: torch.Tensor | None = None
+    symmetric: bool = False
 
 
 @dataclass
-class _Cached:
-    """A match and the plans made from it, valid for one window of one generation and one shape."""
+class _Entry:
+    """A matching and the plan last made from it, both valid for one cache window."""
 
-    tag: tuple[object, ...]
     match: Match
-    plans: dict[float, Plan] = field(default_factory=dict)
-
-
-@dataclass
-class Counts:
-    """What happened in one generation, per (block, schedule column)."""
-
-    calls: np.ndarray
-    reduced: dict[str, np.ndarray]
-    matches: int = 0
-    steps: set[int] = field(default_factory=set)
+    cut: tuple[float, int, int] | None = None
+    plan: Plan | None = None
 
 
 class Engine:
-    """State shared by the sites of one denoiser."""
+    """State of one applied schedule or observer: step, matching cache, counts.
 
-    def __init__(self, adapter: Adapter, blocks: int, schedule: Schedule | None, observer: Observer | None) -> None:
+    Attributes:
+        adapter: facts about the model.
+        schedule: what to reduce; None when only observing.
+        observer: who is shown every call; None when reducing.
+        tracker: step, branch and generation.
+        counter: what was reduced.
+        sites: all sites of all denoisers.
+    """
+
+    def __init__(
+        self, adapter: ModelAdapter, blocks: int, schedule: Schedule | None = None, observer: Observer | None = None
+    ) -> None:
         self.adapter = adapter
         self.schedule = schedule
         self.observer = observer
         self.tracker = StepTracker()
-        self.grid: Grid = (0, 0, 0)
-        self.column = 0
-        self.sites = [AttentionSite(self, block) for block in range(blocks)]
-        self.counts = self._fresh_counts()
-        self._counted_generation = self.tracker.generation
+        self.counter = Counter(schedule, blocks)
+        self.sites: list[Site] = []
+        self._grids: list[Grid] = []
+        self._column = 0
+        self._generation = -1
+        self._cache: dict[tuple[object, ...], _Entry] = {}
+        self._window: tuple[int, int] | None = None
 
-    def _fresh_counts(self) -> Counts:
-        shape = (len(self.sites), self.schedule.steps if self.schedule else 1)
-        features = self.schedule.rates if self.schedule else ()
-        return Counts(np.zeros(shape, int), {feature: np.zeros(shape, int) for feature in features})
+    def begin(self, timestep: float, branch: str | None, step_index: int | None, grids: list[Grid]) -> None:
+        """Called before every forward pass of a denoiser.
 
-    def begin_pass(self, timestep: float, branch: str | None, grid: Grid) -> None:
-        """The denoiser starts a forward pass."""
-        self.tracker.observe(timestep, branch)
-        if self.tracker.generation != self._counted_generation:
-            self._counted_generation = self.tracker.generation
-            self.counts = self._fresh_counts()
-        self.grid = grid
-        self.column = self.schedule.column(self.tracker.step, timestep) if self.schedule else 0
-        self.counts.steps.add(self.tracker.step)
+        Args:
+            timestep, branch, step_index: see `StepTracker.observe`.
+            grids: token grids the sites of this pass may have, largest first.
+
+        Raises:
+            ScheduleError: a rate is out of reach on the grid.
+        """
+        self.tracker.observe(timestep, branch, step_index)
+        if self.tracker.generation != self._generation:
+            self._generation = self.tracker.generation
+            self.counter.start_generation()
+            self.forget()
+            self._check_rates(grids[0])
+        self._grids = grids
+        self._column = self.schedule.column(self.tracker.step, timestep) if self.schedule else 0
+        self.counter.start_forward(self._column)
         for site in self.sites:
             site.call = 0
 
-    def check(self) -> None:
-        """Raise ScheduleError when the last generation reduced less than the schedule says."""
-        if self.schedule is None or not self.counts.steps:
-            return
-        silent = np.flatnonzero(self.counts.calls.sum(1) == 0)
-        if silent.size:
-            raise ScheduleError(
-                f"The schedule was inert: attention of blocks {silent.tolist()} was never intercepted in the last "
-                "generation; remove it and report the model and its versions."
-            )
-        for feature, table in self.schedule.rates.items():
-            missed = (table > 0) & (self.counts.calls > 0) & (self.counts.reduced[feature] == 0)
-            if missed.any():
-                raise ScheduleError(
-                    f"The schedule reduced {feature} at {int((self.counts.reduced[feature] > 0).sum())} of "
-                    f"{int(((table > 0) & (self.counts.calls > 0)).sum())} sites in the last generation; "
-                    "it does not fit this model."
-                )
+    def finish(self) -> list[int]:
+        """Called after every completed forward pass; returns the rows whose attention was not called."""
+        return self.counter.finish_forward(self.tracker.step)
 
+    def forget(self) -> None:
+        """Drop all matchings."""
+        self._cache.clear()
+        self._window = None
 
-class AttentionSite:
-    """One self-attention module."""
+    def rate(self, feature: str, row: int) -> float:
+        """Rate of a feature at a row in the running forward pass."""
+        return self.counter.planned_rate(feature, row, self._column)
 
-    def __init__(self, engine: Engine, block: int) -> None:
-        self.engine = engine
-        self.block = block
-        self.call = 0
-        self._hidden: torch.Tensor | None = None
-        self._cache: dict[tuple[object, ...], _Cached] = {}
-
-    def hidden(self, hidden_states: torch.Tensor) -> None:
-        self._hidden = hidden_states if self.engine.observer is not None else None
+    def locate(self, length: int) -> tuple[Grid, slice] | None:
+        """Token grid and place of the video tokens in a joint sequence, or None when there are none."""
+        for grid in self._grids:
+            tokens = math.prod(grid)
+            if tokens == length:
+                return grid, slice(0, length)
+            if tokens < length and self.adapter.video != "only":
+                first = self.adapter.video == "first"
+                return grid, slice(0, tokens) if first else slice(length - tokens, length)
+        return None
 
     def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, attend: Attend
+        self,
+        site: Site,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        layout: Layout,
+        attention: Attention,
     ) -> torch.Tensor:
-        engine = self.engine
-        joint, tokens = query.shape[2], math.prod(engine.grid)
-        if key.shape[2] != joint or joint < tokens:  # cross-attention, or a level of another resolution
-            return attend(query, key, value, mask)
-        video = slice(0, tokens) if engine.adapter.video == "first" else slice(joint - tokens, joint)
-        call, self.call = self.call, self.call + 1
-        engine.counts.calls[self.block, engine.column] += 1
-        if engine.observer is not None:
-            output = attend(query, key, value, mask)
-            self._show(query, key, value, output, video, call)
+        """Stand in for one attention call.
+
+        Args:
+            site: where.
+            query, key, value: (batch, heads, tokens, head dim), or with layout "bshd" tokens before heads.
+            mask: as the operation takes it.
+            layout: order of the axes.
+            attention: the operation.
+
+        Returns:
+            The attention output at full length, in the given layout.
+        """
+
+        def heads_first(x: torch.Tensor) -> torch.Tensor:  # its own inverse
+            return x if layout == "bhsd" else x.transpose(1, 2)
+
+        q, k, v = heads_first(query), heads_first(key), heads_first(value)
+        length = q.shape[2]
+        located = self.locate(length) if k.shape[2] == length and not site.symmetric else None
+        if located is None:
+            return attention(query, key, value, mask)
+        grid, video = located
+        call, site.call = site.call, site.call + 1
+        self.counter.mark_call(site.row)
+        if self.observer is not None:
+            output = attention(query, key, value, mask)
+            self._show(site, call, grid, video, q, k, v, heads_first(output))
             return output
-        schedule = engine.schedule
-        rate_q = schedule.rate("Q", self.block, engine.column) if schedule else 0.0
-        rate_v = schedule.rate("V", self.block, engine.column) if schedule else 0.0
-        if rate_q <= 0 and rate_v <= 0:
-            return attend(query, key, value, mask)
-        plan_q = self._plan("Q", query[:, :, video], rate_q, call) if rate_q > 0 else None
-        plan_v = self._plan("V", value[:, :, video], rate_v, call) if rate_v > 0 else None
+        rate_q, rate_v = self.rate("Q", site.row), self.rate("V", site.row)
+        if rate_q == rate_v == 0:
+            return attention(query, key, value, mask)
+
+        plan_q = self.plan(site, "Q", call, q, grid, video, rate_q) if rate_q else None
+        plan_v = self.plan(site, "V", call, v, grid, video, rate_v) if rate_v else None
         if plan_q is not None:
-            query = self._join(gather_tokens(query[:, :, video], plan_q.take), query, video)
+            q = plan_q.reduce(q)
         if plan_v is not None:
-            assert schedule is not None
-            mean = schedule.reduction == "mean"
-            key, value = (
-                self._join(
-                    average_tokens(x[:, :, video], plan_v) if mean else gather_tokens(x[:, :, video], plan_v.take),
-                    x,
-                    video,
-                )
-                for x in (key, value)
-            )
+            reduce = plan_v.reduce_mean if self.schedule and self.schedule.reduction == "mean" else plan_v.reduce
+            k, v = reduce(k), reduce(v)
         if mask is not None:
-            mask = reduce_mask(mask, plan_q, plan_v, video, engine.adapter.video == "first")
-        output = attend(query, key, value, mask)
-        if plan_q is None:
-            return output
-        kept = plan_q.take.shape[-1]
-        first = engine.adapter.video == "first"
-        reduced = slice(0, kept) if first else slice(output.shape[2] - kept, output.shape[2])
-        return self._join(gather_tokens(output[:, :, reduced], plan_q.back), output, reduced)
+            mask = widen_mask(mask, q.shape[0], length, key_padding=layout == "bshd")
+            mask = reduce_mask(mask, plan_q, plan_v, video, self.adapter.uniform_mask)
+        output = attention(heads_first(q), heads_first(k), heads_first(v), mask)
+        if plan_q is not None:
+            output = heads_first(plan_q.restore(heads_first(output)))
+        return output
 
-    def _join(self, tokens: torch.Tensor, joint: torch.Tensor, video: slice) -> torch.Tensor:
-        """`joint` with its video part replaced by `tokens`; the text stays where it is."""
-        if self.engine.adapter.video == "first":
-            return torch.cat([tokens, joint[:, :, video.stop :]], 2)
-        return torch.cat([joint[:, :, : video.start], tokens], 2)
+    def plan(
+        self, site: Site, feature: str, call: int, features: torch.Tensor, grid: Grid, video: slice, rate: float
+    ) -> Plan:
+        """The plan of a joint sequence, matched at most once per cache window (paper section 3.5).
 
-    def _plan(self, feature: str, features: torch.Tensor, rate: float, call: int) -> Plan:
-        """The reduction at this site, matched anew only in a new cache window, generation, branch or shape."""
-        engine = self.engine
-        assert engine.schedule is not None
-        schedule, tracker = engine.schedule, engine.tracker
-        window = tracker.step // schedule.cache_step
-        tag = (tracker.generation, window, engine.grid, features.shape[:2])
-        slot = (feature, tracker.branch, call)
-        cached = self._cache.get(slot)
-        if cached is None or cached.tag != tag:
-            seed = window_seed(schedule.seed, feature, self.block, window)
-            generator = torch.Generator().manual_seed(seed)
-            partition = make_partition(engine.grid, schedule.stride, generator, schedule.coverage, features.device)
-            cached = _Cached(tag, Match.of(features, partition, schedule.metric, generator))
-            self._cache[slot] = cached
-            engine.counts.matches += 1
-        if rate not in cached.plans:
-            cached.plans[rate] = cached.match.plan(rate)
-        engine.counts.reduced[feature][self.block, engine.column] += 1
-        return cached.plans[rate]
+        Args:
+            site, feature, call: what is reduced.
+            features: (batch, heads, joint tokens, head dim).
+            grid, video: see `locate`.
+            rate: share of the video tokens to drop.
+
+        Raises:
+            ScheduleError: the rate is out of reach.
+        """
+        assert self.schedule is not None
+        window = self.tracker.step // self.schedule.cache_step
+        if self._window != (self.tracker.generation, window):
+            self.forget()
+            self._window = (self.tracker.generation, window)
+        key = (site.model, site.row, feature, self.tracker.branch, call, grid, features.shape[:2])
+        entry = self._cache.get(key)
+        if entry is None:
+            generator = torch.Generator().manual_seed(window_seed(self.schedule.seed, feature, site.row, window))
+            partition = make_partition(grid, self.schedule.stride, generator, self.schedule.coverage)
+            match = Match.of(features[:, :, video], partition, self.schedule.metric, generator)
+            entry = self._cache[key] = _Entry(match)
+            self.counter.mark_match()
+        cut = (rate, video.start, features.shape[2] - video.stop)
+        if entry.plan is None or entry.cut != cut:
+            entry.cut, entry.plan = cut, entry.match.plan(rate).joint(*cut[1:])
+        self.counter.mark_reduced(feature, site.row)
+        return entry.plan
+
+    def _check_rates(self, grid: Grid) -> None:
+        if self.schedule is None:
+            return
+        n_dst = math.prod(chunk_counts(grid, self.schedule.stride, self.schedule.coverage))
+        for table in self.schedule.rates.values():
+            check_rate(float(table.max()), math.prod(grid), n_dst)
 
     def _show(
         self,
+        site: Site,
+        call: int,
+        grid: Grid,
+        video: slice,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
         output: torch.Tensor,
-        video: slice,
-        call: int,
     ) -> None:
-        engine, hidden = self.engine, self._hidden
-        assert engine.observer is not None and hidden is not None
-        tokens = video.stop - video.start
-        if hidden.shape[1] > tokens:  # the processor got the joint sequence
-            hidden = hidden[:, :tokens] if engine.adapter.video == "first" else hidden[:, -tokens:]
-        tracker = engine.tracker
-        engine.observer(
+        assert self.observer is not None
+        assert site.hidden is not None
+        hidden = site.hidden
+        if query.shape[0] == 1 and hidden.shape[0] > 1:  # one call per batch item
+            hidden = hidden[call : call + 1]
+        located = self.locate(hidden.shape[1])
+        if located is not None:
+            hidden = hidden[:, located[1]]
+        tracker = self.tracker
+        assert tracker.timestep is not None
+        self.observer(
             AttentionCall(
-                block=self.block,
+                block=site.row,
                 step=tracker.step,
                 timestep=tracker.timestep,
                 branch=tracker.branch,
                 call=call,
-                grid=engine.grid,
+                grid=grid,
                 video=video,
                 query=query,
                 key=key,

@@ -1,46 +1,53 @@
-"""Intercepts the one attention call of a processor, after RoPE and above any backend, on single instances.
+"""Reaches the one attention call inside a diffusers attention processor, after RoPE and above any backend.
 
-A processor is replaced by a copy whose class is a dynamic subclass of its own. The subclass runs the processor's own
-code with a private copy of its globals, in which `F.scaled_dot_product_attention` and `dispatch_attention_fn` report to
-the site. Nothing global is patched, and no processor is written again.
+A processor is replaced by a shallow copy of a dynamic subclass with the same name and signature. The subclass runs the
+original code object with a private copy of its globals in which `F` and `dispatch_attention_fn` are exchanged, so that
+the model's own code does everything else. Nothing outside that one instance changes.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import threading
+import types
 from collections.abc import Callable
-from types import CodeType, FunctionType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from asymrnr.engine import Site
 from asymrnr.errors import InterceptionError
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
-
-_CALLS = ("scaled_dot_product_attention", "dispatch_attention_fn")
-
-
-class Site(Protocol):
-    """Receives what a processor computes. Tensors are heads-first: (batch, heads, tokens, channels)."""
-
-    def hidden(self, hidden_states: torch.Tensor) -> None:
-        """The processor is called with these hidden states, (batch, tokens, channels)."""
-
-    def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, attend: Attend
-    ) -> torch.Tensor:
-        """Answer the attention call; `attend` is the one that would have run."""
+SITE_ATTRIBUTE = "_asymrnr_site"
+_ATTENTION_NAMES = frozenset({"scaled_dot_product_attention", "dispatch_attention_fn"})
 
 
-class _Current(threading.local):
+class _Running(threading.local):
+    """The site whose processor runs in this thread: the operation's signature has no place to pass it."""
+
     site: Site | None = None
 
 
-_CURRENT = _Current()
+_RUNNING = _Running()
+
+
+def make_proxy(processor: Any, site: Site) -> Any:
+    """A stand-in for one attention processor that hands its attention call to the site's engine.
+
+    Raises:
+        InterceptionError: the processor makes no attention call that can be reached.
+    """
+    proxy = copy.copy(processor)
+    proxy.__class__ = _proxy_class(type(processor))  # type: ignore[arg-type]
+    setattr(proxy, SITE_ATTRIBUTE, site)
+    return proxy
+
+
+def is_proxy(processor: Any) -> bool:
+    return hasattr(processor, SITE_ATTRIBUTE)
 
 
 def _sdpa(
@@ -50,22 +57,29 @@ def _sdpa(
     attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
-    **kwargs: Any,
+    **extra: Any,
 ) -> torch.Tensor:
-    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropout_p, is_causal=is_causal, **kwargs
-        )
+    """Replaces `F.scaled_dot_product_attention` in a processor; layout (batch, heads, tokens, head dim)."""
 
-    site = _CURRENT.site
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal, **extra)
+
+    site = _RUNNING.site
     if site is None or is_causal:
-        return attend(query, key, value, attn_mask)
-    return site.attend(query, key, value, attn_mask, attend)
+        return attention(query, key, value, attn_mask)
+    return site.engine.attend(site, query, key, value, attn_mask, "bhsd", attention)
 
 
-def _dispatch(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """`dispatch_attention_fn` takes (batch, tokens, heads, channels)."""
+class _Functional:
+    """Stands in for `torch.nn.functional`; all other names are looked up when used, so user patches stay effective."""
 
+    scaled_dot_product_attention = staticmethod(_sdpa)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(F, name)
+
+
+def _dispatch_for(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     def dispatch_attention_fn(
         query: torch.Tensor,
         key: torch.Tensor,
@@ -76,75 +90,80 @@ def _dispatch(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tens
         *args: Any,
         **kwargs: Any,
     ) -> torch.Tensor:
-        site = _CURRENT.site
+        def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+            return original(q, k, v, mask, dropout_p, is_causal, *args, **kwargs)
+
+        site = _RUNNING.site
         if site is None or is_causal or kwargs.get("parallel_config") is not None:
-            return original(query, key, value, attn_mask, dropout_p, is_causal, *args, **kwargs)
-
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-            return original(q, k, v, mask, dropout_p, is_causal, *args, **kwargs).transpose(1, 2)
-
-        q, k, v = (x.transpose(1, 2) for x in (query, key, value))
-        return site.attend(q, k, v, attn_mask, attend).transpose(1, 2)
+            return attention(query, key, value, attn_mask)
+        return site.engine.attend(site, query, key, value, attn_mask, "bshd", attention)
 
     return dispatch_attention_fn
 
 
-class _FunctionalProxy:
-    """Stands in for `torch.nn.functional`; everything but the attention call is looked up there when used."""
-
-    scaled_dot_product_attention = staticmethod(_sdpa)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(F, name)
+def _names(code: types.CodeType) -> set[str]:
+    nested = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return set(code.co_names).union(*map(_names, nested))
 
 
-def _names(code: CodeType) -> set[str]:
-    nested = (c for c in code.co_consts if isinstance(c, CodeType))
-    return set(code.co_names).union(*(_names(c) for c in nested))
+def _helpers(function: types.FunctionType) -> dict[str, types.FunctionType]:
+    """Functions of the same module that a function refers to."""
+    scope = function.__globals__
+    found = {name: scope.get(name) for name in _names(function.__code__)}
+    return {n: f for n, f in found.items() if isinstance(f, types.FunctionType) and f.__globals__ is scope}
 
 
-def _rebound_call(processor_class: type) -> FunctionType:
-    """The class's `__call__` with the attention call redirected.
+def _attends(function: types.FunctionType, seen: frozenset[types.CodeType] = frozenset()) -> bool:
+    """Does the function, or a helper of its module, call attention?"""
+    if function.__code__ in seen:
+        return False
+    if _names(function.__code__) & _ATTENTION_NAMES:
+        return True
+    seen |= {function.__code__}
+    return any(_attends(helper, seen) for helper in _helpers(function).values())
 
-    Raises:
-        InterceptionError: the code makes no attention call that is known.
-    """
-    function: Any = processor_class.__call__
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    if not isinstance(function, FunctionType) or not _names(function.__code__) & set(_CALLS):
-        raise InterceptionError(f"{processor_class.__name__} makes no attention call that can be intercepted.")
-    scope = dict(function.__globals__)
-    scope.pop("__name__", None)  # torch.compile would look names up in the original module otherwise
+
+def _rebound_call(cls: type) -> Callable[..., Any]:
+    """`cls.__call__` with the attention functions exchanged in a private copy of its globals."""
+    function = inspect.unwrap(cls.__call__)
+    if not isinstance(function, types.FunctionType) or not _attends(function):
+        raise InterceptionError(f"{cls.__name__} makes no attention call that can be intercepted; use another one.")
+    # Without __name__, or torch.compile would look globals up in the original module.
+    scope = {name: value for name, value in function.__globals__.items() if name != "__name__"}
+
+    def rebind(f: types.FunctionType) -> types.FunctionType:
+        clone = types.FunctionType(f.__code__, scope, f.__name__, f.__defaults__, f.__closure__)
+        clone.__kwdefaults__ = f.__kwdefaults__
+        clone.__qualname__ = f.__qualname__
+        clone.__module__ = f.__module__
+        return clone
+
     for name, value in function.__globals__.items():
         if value is F:
-            scope[name] = _FunctionalProxy()
+            scope[name] = _Functional()
         elif name == "dispatch_attention_fn":
-            scope[name] = _dispatch(value)
-    clone = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
-    clone.__kwdefaults__ = function.__kwdefaults__
-    return clone
+            scope[name] = _dispatch_for(value)
+    for name, helper in _helpers(function).items():
+        if name not in _ATTENTION_NAMES and _attends(helper):
+            scope[name] = rebind(helper)
+    return rebind(function)
 
 
-def proxy_processor(processor: Any, site: Site) -> Any:
-    """A copy of the processor that reports to `site` and is otherwise the same, down to class name and signature.
+@functools.cache
+def _proxy_class(cls: type) -> type:
+    inner = _rebound_call(cls)
+    signature = inspect.signature(cls.__call__)
 
-    Raises:
-        InterceptionError: the processor makes no attention call that is known.
-    """
-    original = type(processor)
-    inner = _rebound_call(original)
-
-    @functools.wraps(original.__call__)  # diffusers filters keyword arguments by this signature
-    def call(self: Any, attn: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        previous, _CURRENT.site = _CURRENT.site, site
+    @functools.wraps(cls.__call__)  # diffusers drops keyword arguments that the signature does not name
+    def call(self: Any, attn: Any, *args: Any, **kwargs: Any) -> Any:
+        site: Site = getattr(self, SITE_ATTRIBUTE)
+        previous, _RUNNING.site = _RUNNING.site, site
         try:
-            site.hidden(hidden_states)
-            return inner(self, attn, hidden_states, *args, **kwargs)
+            if site.engine.observer is not None:
+                site.hidden = signature.bind(self, attn, *args, **kwargs).arguments["hidden_states"]
+            return inner(self, attn, *args, **kwargs)
         finally:
-            _CURRENT.site = previous
+            _RUNNING.site = previous
+            site.hidden = None
 
-    proxy = copy.copy(processor)
-    proxy.__class__ = type(original.__name__, (original,), {"__call__": call, "__module__": original.__module__})
-    return proxy
+    return type(cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__})

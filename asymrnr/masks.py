@@ -40,8 +40,8 @@ def reduce_mask(
             continue
         if uniform:
             dropped = plan.back.shape[-1] - plan.take.shape[-1]
-            parts = [mask.narrow(dim, 0, video.start), mask.narrow(dim, video.start + dropped, mask.shape[dim] - video.start - dropped)]
-            mask = torch.cat(parts, dim)
+            before, after = mask.tensor_split([video.start, video.start + dropped], dim)[::2]
+            mask = torch.cat([before, after], dim)
         else:
             heads = plan.take.shape[:2]
             index = plan.take.long()[:, :, :, None] if dim == 2 else plan.take.long()[:, :, None, :]

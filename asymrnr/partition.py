@@ -39,7 +39,7 @@ class Partition:
 
 
 def window_seed(schedule_seed: int, feature: str, block: int, window: int) -> int:
-    """Seed of the partition of one feature at one block in one cache window; equal in every process and on every device.
+    """Seed of the partition of one feature at one block in one cache window, equal in every process.
 
     Args:
         schedule_seed: `Schedule.seed`.

@@ -7,8 +7,8 @@ class StepTracker:
     """Follows the calls of a denoiser.
 
     A step index announced by the pipeline wins. Otherwise a new timestep is a new step; timesteps are monotone within
-    a generation, so a reversed direction starts a new one. A branch name seen twice at one timestep is a new step (second
-    order schedulers). Calls without a branch name are told apart by their order within the step.
+    a generation, so a reversed direction starts a new one. A branch name seen twice at one timestep is a new step
+    (second order schedulers). Calls without a branch name are told apart by their order within the step.
 
     Attributes:
         generation: counts generations, from 0.

@@ -1,0 +1,157 @@
+"""Puts an engine into a denoiser, and takes it out again without a trace."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from asymrnr.adapters import ModelAdapter
+from asymrnr.engine import Engine, Site
+from asymrnr.errors import InterceptionError
+from asymrnr.intercept import SITE_ATTRIBUTE, is_proxy, make_proxy
+
+Undo = Callable[[], None]
+
+
+def base_model(model: nn.Module) -> nn.Module:
+    """The model itself below `torch.compile`."""
+    base = getattr(model, "_orig_mod", model)
+    assert isinstance(base, nn.Module)
+    return base
+
+
+def find_sites(model: nn.Module, adapter: ModelAdapter) -> list[nn.Module]:
+    """The self-attention modules of a model, in the order of the rate tables' rows.
+
+    Raises:
+        InterceptionError: there are none, or something is applied already.
+    """
+    pattern = re.compile(adapter.sites)
+    modules = [
+        module
+        for name, module in base_model(model).named_modules()
+        if pattern.fullmatch(name) and not getattr(module, "is_cross_attention", False)
+    ]
+    name = type(base_model(model)).__name__
+    if not modules:
+        raise InterceptionError(f"No attention module of this {name} matches '{adapter.sites}'.")
+    if any(is_proxy(module.processor) for module in modules):
+        raise InterceptionError(f"A schedule or observer is applied to this {name} already; remove it first.")
+    return modules
+
+
+def has_caches(model: nn.Module) -> bool:
+    """Whether diffusers hooks (PAB, FirstBlockCache, ...) may skip blocks of the model."""
+    registries = (getattr(module, "_diffusers_hook", None) for module in base_model(model).modules())
+    return any(registry is not None and registry.hooks for registry in registries)
+
+
+def install(model: nn.Module, index: int, engine: Engine, modules: list[nn.Module]) -> list[Undo]:
+    """Intercept all sites of one denoiser.
+
+    Args:
+        model: the denoiser, compiled or not.
+        index: which of the pipeline's denoisers it is.
+        engine: what handles the calls.
+        modules: see `find_sites`.
+
+    Returns:
+        What undoes it, in order of installation.
+
+    Raises:
+        InterceptionError: an attention processor cannot be intercepted.
+    """
+    sites = [Site(engine, index, row) for row in range(len(modules))]
+    proxies = [make_proxy(module.processor, site) for module, site in zip(modules, sites, strict=True)]
+    engine.sites += sites
+    undo: list[Undo] = []
+    for module, proxy in zip(modules, proxies, strict=True):
+        undo.append(functools.partial(_restore, module, module.processor, proxy))
+        module.processor = proxy
+    context: dict[str, Any] = {}
+    undo += _watch_context(base_model(model), context)
+    undo += _watch_forward(model, engine, context, list(zip(modules, proxies, strict=True)))
+    return undo
+
+
+def _restore(module: nn.Module, original: Any, proxy: Any) -> None:
+    if module.processor is not proxy:  # replaced by someone else: theirs now
+        return
+    for name, value in vars(proxy).items():  # such as a backend chosen meanwhile
+        if name != SITE_ATTRIBUTE:
+            setattr(original, name, value)
+    module.processor = original
+
+
+def _watch_context(base: nn.Module, context: dict[str, Any]) -> list[Undo]:
+    """Listen to the CFG branch and step index that pipelines announce through `cache_context`."""
+    if not hasattr(base, "cache_context"):
+        return []
+    original: Any = base.cache_context
+
+    @contextmanager
+    def cache_context(name: str, *args: Any, **kwargs: Any) -> Iterator[None]:
+        context.update(branch=name, step_index=kwargs.get("step_index"))
+        try:
+            with original(name, *args, **kwargs):
+                yield
+        finally:
+            context.clear()
+
+    base.__dict__["cache_context"] = cache_context
+    return [lambda: base.__dict__.pop("cache_context", None)]
+
+
+def _watch_forward(
+    model: nn.Module, engine: Engine, context: dict[str, Any], pairs: list[tuple[nn.Module, Any]]
+) -> list[Undo]:
+    base = base_model(model)
+    parameters = list(inspect.signature(type(base).forward).parameters)[1:]
+    name = type(base).__name__
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        replaced = sum(module.processor is not proxy for module, proxy in pairs)
+        if replaced:
+            raise InterceptionError(
+                f"{replaced} attention processors of {name} were replaced while a schedule or observer was applied; "
+                "remove it, change the processors, and apply it again."
+            )
+        arguments = {**dict(zip(parameters, args, strict=False)), **kwargs}
+        timestep = arguments["timestep"]
+        value = float(timestep.max() if isinstance(timestep, torch.Tensor) else timestep)
+        grids = engine.adapter.grids(base, arguments)
+        engine.begin(value, context.get("branch"), context.get("step_index"), grids)
+
+    def after(*_: Any) -> None:
+        missing = engine.finish()
+        if missing and engine.counter.forwards == 1 and not has_caches(model):
+            raise InterceptionError(
+                f"The attention of {len(missing)} of {len(pairs)} blocks of {name} was not seen in its first forward "
+                f"pass, first that of block {missing[0]}; it is computed in a way that cannot be intercepted."
+            )
+
+    # On a compiled model these sit on the wrapper, outside the graph.
+    handles = [model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after)]
+    return [handle.remove for handle in handles]
+
+
+def watch_scheduler(scheduler: Any, engine: Engine) -> list[Undo]:
+    """Learn from `scheduler.set_timesteps` that a new generation begins."""
+    original = getattr(scheduler, "set_timesteps", None)
+    if original is None:
+        return []
+
+    @functools.wraps(original)  # pipelines inspect its signature
+    def set_timesteps(*args: Any, **kwargs: Any) -> Any:
+        engine.tracker.new_generation()
+        return original(*args, **kwargs)
+
+    scheduler.set_timesteps = set_timesteps
+    return [lambda: scheduler.__dict__.pop("set_timesteps", None)]
