@@ -62,20 +62,22 @@ def match_tokens(
         x = x - x.mean(dim=1, keepdim=True)
     elif metric == "cosine":
         x = torch.nn.functional.normalize(x, dim=-1)
-    src, destinations = partition.src.to(device), x[:, partition.dst.to(device)]
+    src, destinations = partition.src.to(device), x.index_select(1, partition.dst.to(device))
     # |d|^2 - 2 s d has the same argmin as the squared distance; a similarity is its own negative.
     offset = destinations.square().sum(-1) if metric == "euclidean" else x.new_zeros(x.shape[0], n_dst)
     scale = -2.0 if metric == "euclidean" else -1.0
     budget = budget_bytes or (CPU_BUDGET if device.type == "cpu" else DEVICE_BUDGET)
     rows = max(1, budget // (4 * batch * heads * n_dst))
-    distances, slots = [x.new_empty(x.shape[0], 0)], [src.new_empty(x.shape[0], 0, dtype=torch.int32)]
+    scores = x.new_empty(x.shape[0], min(rows, n_src), n_dst)
+    distance = x.new_empty(x.shape[0], n_src)
+    slot = torch.empty(x.shape[0], n_src, dtype=torch.int32, device=device)
     for start in range(0, n_src, rows):
-        sources = x[:, src[start : start + rows]]
-        scores = torch.baddbmm(offset[:, None], sources, destinations.mT, alpha=scale)
-        best, index = scores.min(dim=-1)
+        sources = x.index_select(1, src[start : start + rows])
+        stop = start + sources.shape[1]
+        piece = scores[:, : stop - start]
+        torch.baddbmm(offset[:, None], sources, destinations.mT, alpha=scale, out=piece)
+        best, slot[:, start:stop] = piece.min(dim=-1)
         if metric == "euclidean":
             best = best.add_(sources.square().sum(-1)).clamp_(min=0).sqrt_()
-        distances.append(best)
-        slots.append(index.to(torch.int32))
-    shape = (batch, heads, n_src)
-    return torch.cat(distances, dim=-1).view(shape), torch.cat(slots, dim=-1).view(shape)
+        distance[:, start:stop] = best
+    return distance.view(batch, heads, n_src), slot.view(batch, heads, n_src)

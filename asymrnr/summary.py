@@ -41,20 +41,16 @@ class Counter:
     """Counts per forward pass; a pass interrupted by an exception does not count.
 
     Attributes:
-        generations: generations begun.
-        forwards: forward passes completed in the last one.
+        forwards: forward passes completed in the last generation.
     """
 
     def __init__(self, schedule: Schedule | None, blocks: int) -> None:
         self.schedule = schedule
         self.blocks = blocks
-        self.generations = 0
         self.start_generation()
-        self.generations = 0
 
     def start_generation(self) -> None:
         """Forget the previous generation."""
-        self.generations += 1
         self.forwards = self.calls = self.matches = 0
         self._steps: set[int] = set()
         features = self.schedule.rates if self.schedule else {}
