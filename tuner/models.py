@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import CogVideoXPipeline, DiffusionPipeline
 
+import tuner.embedded.codec  # noqa: F401  (diffusers loads components only from modules already imported)
 from tuner.embedded.checker import attributes_right
 from tuner.embedded.world import parse_caption, sample_scenes
 from tuner.errors import UsageError
@@ -120,6 +121,6 @@ def load_pipeline(name: str, device: str = "cpu") -> DiffusionPipeline:
         raise UsageError(f"The files of {name} are missing from this installation ({entry.source.name}); reinstall it.")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"Device '{device}' was asked for, but torch finds no GPU here; use --device cpu.")
-    pipe = entry.pipeline.from_pretrained(entry.source, torch_dtype=torch.float32)
+    pipe = entry.pipeline.from_pretrained(entry.source).to(device, torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    return pipe

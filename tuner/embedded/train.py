@@ -33,7 +33,7 @@ class Stage:
     batch: int
 
 
-STAGES = (Stage(1600, 2, 6), Stage(1000, 4, 3), Stage(3400, 12, 1))
+STAGES = (Stage(1600, 2, 6), Stage(3000, 4, 3), Stage(2400, 12, 1))
 PEAK_LR, FLOOR_LR, WARMUP = 2e-3, 2e-5, 100
 MAX_WEIGHT = 10.0
 EMA_DECAY = 0.998

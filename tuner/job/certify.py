@@ -35,14 +35,14 @@ class Certification:
 
     Attributes:
         denoise: speed-up of the denoising loop, with its 95 % lower bound.
-        end_to_end: ratio of whole calls, text encoder and decoder included.
+        end_to_end: the same for whole calls, text encoder and decoder included.
         pairs: every held-out pair, for times and videos.
         quality: metric name to the values of every pair.
         gates: all verdicts.
     """
 
     denoise: SpeedupEstimate
-    end_to_end: float
+    end_to_end: SpeedupEstimate
     pairs: list[HeldOut]
     quality: dict[str, list[float]]
     gates: list[Gate]

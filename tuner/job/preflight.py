@@ -34,19 +34,17 @@ class Preflight:
     model: LatencyModel
 
 
-def _shape_of(ctx: Context) -> asymrnr.AttentionCall:
-    """Run two steps and return one attention call: grid, heads and text tokens as the model really uses them."""
-    seen: list[asymrnr.AttentionCall] = []
+def _look(ctx: Context) -> tuple[asymrnr.AttentionCall, int]:
+    """Warm up, and see one attention call and the number of attention sites as the model really uses them."""
+    calls: list[asymrnr.AttentionCall] = []
 
-    def first(call: asymrnr.AttentionCall) -> None:
-        if not seen:
-            seen.append(call)
+    def keep_first(call: asymrnr.AttentionCall) -> None:
+        if call.step == 0:
+            calls.append(call)
 
-    with asymrnr.observe(ctx.runner.pipe, first) as handle:
-        ctx.meter.runner.time_steps(WARM_UP, ctx.tuning_prompt)
-        blocks = handle.sites
-    ctx.progress.advance(1, 3, f"{blocks} attention sites on a grid of {seen[0].grid}")
-    return seen[0]
+    with asymrnr.observe(ctx.runner.pipe, keep_first):
+        ctx.runner.time_steps(WARM_UP, ctx.tuning_prompt)
+    return calls[0], max(call.block for call in calls) + 1
 
 
 def preflight(ctx: Context) -> Preflight:
@@ -57,7 +55,8 @@ def preflight(ctx: Context) -> Preflight:
             written to `frontier.json`.
     """
     ctx.progress.stage(STAGE, "timing a few steps")
-    call = _shape_of(ctx)
+    call, sites = _look(ctx)
+    ctx.progress.advance(1, 3, f"{sites} attention sites on a grid of {'x'.join(map(str, call.grid))} tokens")
     steps = np.concatenate([ctx.meter.steps(STAGE, TIMED + 1, ctx.tuning_prompt, repeat=r)[1:] for r in range(2)])
     step_seconds = float(np.median(steps))
     total_steps = ctx.entry.workload.steps
@@ -82,7 +81,6 @@ def preflight(ctx: Context) -> Preflight:
             )
         record = ctx.store.put(key, {"surface": surface.to_dict()}, None)
     surface = LatencySurface.from_dict(record.values["surface"])
-    sites = _site_count(ctx)
     full = surface.attention_seconds(0.0, 0.0) * sites
     model = LatencyModel(surface, sites, total_steps, rest_seconds=max(0.0, step_seconds - full) * total_steps)
     ctx.report_budget()
@@ -101,7 +99,3 @@ def preflight(ctx: Context) -> Preflight:
         )
     return Preflight(step_seconds, share, model)
 
-
-def _site_count(ctx: Context) -> int:
-    with asymrnr.observe(ctx.runner.pipe, lambda _: None) as handle:
-        return handle.sites
