@@ -10,7 +10,7 @@ from torch import nn
 from asymrnr.adapters import find_adapter
 from asymrnr.engine import Engine
 from asymrnr.errors import InterceptionError, ScheduleError
-from asymrnr.install import Undo, base_model, find_sites, has_caches, install, watch_scheduler
+from asymrnr.install import Undo, base_model, find_sites, has_caches, install, is_compiled, watch_scheduler
 from asymrnr.observation import Observer
 from asymrnr.schedule import Schedule
 from asymrnr.summary import Summary
@@ -77,8 +77,8 @@ def apply(target: Any, schedule: Schedule) -> Handle:
     """
     if not isinstance(schedule, Schedule):
         raise ScheduleError(f"apply takes a Schedule, not {type(schedule).__name__}; use asymrnr.load for a profile.")
-    if "H" in schedule.rates and schedule.rates["H"].any():
-        raise ScheduleError("The schedule reduces H, which this version cannot do; use Q and V rates.")
+    if "H" in schedule.rates and schedule.rates["H"].any() and any(map(is_compiled, _denoisers(target))):
+        raise ScheduleError("The schedule reduces H, which changes shapes inside compiled code; use an eager model.")
     return _install(target, schedule, None)
 
 
@@ -90,8 +90,10 @@ def observe(target: Any, observer: Observer) -> Handle:
         observer: called with an `AttentionCall` after every call.
 
     Raises:
-        InterceptionError: as for `apply`.
+        InterceptionError: as for `apply`, or the model is compiled.
     """
+    if any(map(is_compiled, _denoisers(target))):
+        raise InterceptionError("A compiled model cannot be observed; observe the eager one.")
     return _install(target, None, observer)
 
 

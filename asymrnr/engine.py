@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from asymrnr.adapters import ModelAdapter
+from asymrnr.compile_op import register_site
 from asymrnr.masks import reduce_mask, widen_mask
 from asymrnr.observation import AttentionCall, Observer
 from asymrnr.partition import Grid, chunk_counts, make_partition, window_seed
@@ -33,6 +34,7 @@ class Site:
         call: how often its attention was called in this forward pass (Mochi: once per batch item).
         hidden: hidden states of the running processor call, where somebody needs them.
         symmetric: the running processor call already works on a sequence reduced as a whole (H).
+        number: names the site in compiled code.
     """
 
     engine: Engine
@@ -41,6 +43,9 @@ class Site:
     call: int = 0
     hidden: torch.Tensor | None = None
     symmetric: bool = False
+
+    def __post_init__(self) -> None:
+        self.number = register_site(self)
 
 
 @dataclass

@@ -53,6 +53,11 @@ def has_caches(model: nn.Module) -> bool:
     return any(registry is not None and registry.hooks for registry in registries)
 
 
+def is_compiled(model: nn.Module) -> bool:
+    """Whether the model or a part of it runs through `torch.compile`."""
+    return any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules())
+
+
 def install(model: nn.Module, index: int, engine: Engine, modules: list[nn.Module]) -> list[Undo]:
     """Intercept all sites of one denoiser.
 

@@ -18,8 +18,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from asymrnr import compile_op
 from asymrnr.engine import Site
 from asymrnr.errors import InterceptionError
+from asymrnr.symmetric import attend_reduced
 
 SITE_ATTRIBUTE = "_asymrnr_site"
 _ATTENTION_NAMES = frozenset({"scaled_dot_product_attention", "dispatch_attention_fn"})
@@ -67,6 +69,8 @@ def _sdpa(
     site = _RUNNING.site
     if site is None or is_causal:
         return attention(query, key, value, attn_mask)
+    if torch.compiler.is_compiling():
+        return compile_op.attend(query, key, value, attn_mask, site.number, "bhsd", extra.get("scale"), "")
     return site.engine.attend(site, query, key, value, attn_mask, "bhsd", attention)
 
 
@@ -96,6 +100,10 @@ def _dispatch_for(original: Callable[..., torch.Tensor]) -> Callable[..., torch.
         site = _RUNNING.site
         if site is None or is_causal or kwargs.get("parallel_config") is not None:
             return attention(query, key, value, attn_mask)
+        if torch.compiler.is_compiling():
+            backend = kwargs.get("backend")
+            name = "" if backend is None else getattr(backend, "value", backend)
+            return compile_op.attend(query, key, value, attn_mask, site.number, "bshd", kwargs.get("scale"), name)
         return site.engine.attend(site, query, key, value, attn_mask, "bshd", attention)
 
     return dispatch_attention_fn
@@ -149,6 +157,17 @@ def _rebound_call(cls: type) -> Callable[..., Any]:
     return rebind(function)
 
 
+def _call_eagerly(site: Site, inner: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+    rate = site.engine.rate("H", site.row)
+    if rate > 0:
+        return attend_reduced(site, rate, inner, bound)
+    site.hidden = bound.arguments["hidden_states"] if site.engine.observer else None
+    try:
+        return inner(*bound.args, **bound.kwargs)
+    finally:
+        site.hidden = None
+
+
 @functools.cache
 def _proxy_class(cls: type) -> type:
     inner = _rebound_call(cls)
@@ -159,11 +178,10 @@ def _proxy_class(cls: type) -> type:
         site: Site = getattr(self, SITE_ATTRIBUTE)
         previous, _RUNNING.site = _RUNNING.site, site
         try:
-            if site.engine.observer is not None:
-                site.hidden = signature.bind(self, attn, *args, **kwargs).arguments["hidden_states"]
-            return inner(self, attn, *args, **kwargs)
+            if torch.compiler.is_compiling():
+                return inner(self, attn, *args, **kwargs)
+            return _call_eagerly(site, inner, signature.bind(self, attn, *args, **kwargs))
         finally:
             _RUNNING.site = previous
-            site.hidden = None
 
     return type(cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__})
