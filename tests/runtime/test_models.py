@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,3 +153,22 @@ def test_attention_out_of_sight_is_an_error() -> None:
     asymrnr.apply(model, constant(2, 0.5, 0.3))
     with pytest.raises(InterceptionError, match=r"1 of 2 blocks .* first that of block 1"):
         run(model, inputs)
+
+
+def test_two_denoisers_share_steps_but_no_matchings() -> None:
+    """As in Wan 2.2, where the second denoiser takes over at low noise."""
+    (high, inputs), (low, _) = build(wan), build(wan, seed=1)
+    baseline = run(low, inputs, 400.0)
+    schedule = Schedule(rates={"Q": np.full((2, 2), 0.5)}, cache_step=2)
+    with asymrnr.apply(low, schedule):
+        want = run(low, inputs, 400.0)
+    with asymrnr.apply(SimpleNamespace(transformer=high, transformer_2=low), schedule) as handle:
+        run(high, inputs, 900.0)
+        assert torch.equal(run(low, inputs, 400.0), want)
+        summary = handle.summary()
+        assert (summary.steps_seen, summary.matches) == (2, 4)
+        assert summary.reduced["Q"].tolist() == [[1, 1], [1, 1]]
+        handle.reset()
+        assert torch.equal(run(low, inputs, 300.0), run(low, inputs, 300.0))  # step 0, two calls
+        assert handle.summary().steps_seen == 1
+    assert torch.equal(run(low, inputs, 400.0), baseline)
