@@ -32,7 +32,7 @@ BACKGROUNDS: dict[str, tuple[float, float, float]] = {
 }
 SHAPES = ("circle", "square", "triangle")
 DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-SPEEDS: dict[str, float] = {"slowly": 1.9, "quickly": 3.1}  # pixels per frame
+SPEEDS: dict[str, float] = {"slowly": 1.3, "quickly": 2.0}  # pixels per frame
 TEXTURES = ("plain", "striped", "checkered")
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -150,13 +150,13 @@ def render(scene: Scene, generator: torch.Generator, frames: list[int] | None = 
         (frames, 3, SIZE, SIZE) in [-1, 1].
     """
     u = torch.rand(4, generator=generator).tolist()
-    radius = 10.0 + 2.0 * u[0]
+    radius = 9.0 + 2.0 * u[0]
     brightness = 0.9 + 0.2 * u[1]
-    along, across = 6 * u[2] - 3, 16 * u[3] - 8
+    along, across = 4 * u[2] - 5, 16 * u[3] - 8  # it starts near the centre and leaves it
     direction = torch.tensor(DIRECTIONS[scene.direction], dtype=torch.float32)
     side = direction.flip(0).abs()
     times = torch.tensor(range(FRAMES) if frames is None else frames, dtype=torch.float32)
-    travel = SPEEDS[scene.speed] * (times - (FRAMES - 1) / 2) + along
+    travel = SPEEDS[scene.speed] * times + along
     centre = SIZE / 2 + travel[:, None] * direction + across * side
     axis = torch.arange(SIZE) + 0.5
     y, x = torch.meshgrid(axis, axis, indexing="ij")
