@@ -1,0 +1,163 @@
+"""Everything one observed generation tells about a model, and its file format."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from asymrnr.partition import Grid
+from tuner.errors import UsageError
+from tuner.profile.latency import LatencySurface
+
+VERSION = "1"
+SCALARS = ("model", "workload", "prompt", "seed", "schedule_seed", "grid", "heads", "head_dim", "text_tokens")
+TABLES = ("raw_similarity", "similarity", "kl", "persistence")
+CURVES = ("q_error", "v_error")
+Curves = dict[tuple[str, int], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """One model on one workload, observed during one unaccelerated generation.
+
+    Attributes:
+        model: name of the model.
+        workload: sizes, steps, guidance.
+        prompt, seed: what was generated.
+        schedule_seed: seed of the destinations; schedules made from this profile must use it.
+        grid: (frames, height, width) in tokens; the largest one where sites differ.
+        heads, head_dim, text_tokens: of the attention calls.
+        timesteps: (steps,) the sampler's timesteps.
+        raw_similarity: "H", "Q", "K", "V" to (blocks, steps): mean negative matched distance at the reference stride.
+        similarity: the same, standardised to [0, 1].
+        kl: "Q/kept||all" (the paper's direction), "Q/all||kept" and so on to (blocks, steps); NaN where not sampled.
+        persistence: "Q/3" to (blocks, steps): share of sources with the same destination three steps later; NaN where
+            not sampled.
+        rates: (R,) ascending, the first is 0.
+        q_error: (stride, cache step) to (blocks, steps, R): ||O' - O||^2 / ||O||^2 over the video tokens, with the
+            matching of the start of the cache window; inf where the rate is out of reach.
+        v_error: the same for keys and values, from sampled query rows.
+        diagnostics: numbers that tell whether the rest can be trusted.
+        latency: the latency surface of the machine, if it was measured.
+    """
+
+    model: str
+    workload: dict[str, Any]
+    prompt: str
+    seed: int
+    schedule_seed: int
+    grid: Grid
+    heads: int
+    head_dim: int
+    text_tokens: int
+    timesteps: np.ndarray
+    raw_similarity: dict[str, np.ndarray]
+    similarity: dict[str, np.ndarray]
+    kl: dict[str, np.ndarray]
+    persistence: dict[str, np.ndarray]
+    rates: np.ndarray
+    q_error: Curves
+    v_error: Curves
+    diagnostics: dict[str, float] = field(default_factory=dict)
+    latency: LatencySurface | None = None
+
+    @property
+    def blocks(self) -> int:
+        return next(iter(self.q_error.values())).shape[0]
+
+    @property
+    def steps(self) -> int:
+        return len(self.timesteps)
+
+    def save(self, path: Path | str) -> None:
+        """Write the profile as safetensors with JSON metadata; the file appears only when it is complete.
+
+        Raises:
+            UsageError: the place cannot be written.
+        """
+        arrays = {"timesteps": self.timesteps, "rates": self.rates}
+        for name in TABLES:
+            arrays |= {f"{name}/{key}": table for key, table in getattr(self, name).items()}
+        for name in CURVES:
+            arrays |= {f"{name}/{stride}/{step}": curve for (stride, step), curve in getattr(self, name).items()}
+        content = {name: getattr(self, name) for name in SCALARS}
+        content["diagnostics"] = self.diagnostics
+        content["latency"] = None if self.latency is None else self.latency.to_dict()
+        path = Path(path)
+        part = path.with_name(path.name + ".part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(
+                {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+                part,
+                metadata={"version": VERSION, "profile": json.dumps(content, sort_keys=True)},
+            )
+            os.replace(part, path)
+        except (OSError, SafetensorError) as error:
+            raise UsageError(f"The profile cannot be written to {path}: {error}.") from error
+
+    @classmethod
+    def load(cls, path: Path | str) -> Profile:
+        """Read a profile back.
+
+        Raises:
+            UsageError: the file is missing, damaged, of another version, or inconsistent.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UsageError(f"There is no profile {path}.")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("version") != VERSION:
+                    raise UsageError(f"{path} is not a profile of version {VERSION}; profile the model again.")
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            return cls._from_content(json.loads(metadata["profile"]), arrays)
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f"The profile {path} is damaged ({error}); profile the model again.") from error
+
+    @classmethod
+    def _from_content(cls, content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Profile:
+        fields: dict[str, Any] = {name: {} for name in (*TABLES, *CURVES)}
+        timesteps, rates = arrays.pop("timesteps"), arrays.pop("rates")
+        for full_name, array in arrays.items():
+            name, key = full_name.split("/", 1)
+            if name in CURVES:
+                stride, step = key.split("/")
+                fields[name][stride, int(step)] = array
+            else:
+                fields[name][key] = array
+        content["grid"] = tuple(content["grid"])
+        latency = content["latency"]
+        profile = cls(
+            **(fields | {name: content[name] for name in SCALARS}),
+            timesteps=timesteps,
+            rates=rates,
+            diagnostics=content["diagnostics"],
+            latency=None if latency is None else LatencySurface.from_dict(latency),
+        )
+        profile._check()
+        return profile
+
+    def _check(self) -> None:
+        """Raises ValueError where arrays do not fit together or hold numbers that make no sense."""
+        if not self.q_error or set(self.q_error) != set(self.v_error):
+            raise ValueError("error curves are missing")
+        sites = (self.blocks, self.steps)
+        for curves in (self.q_error, self.v_error):
+            for array in curves.values():
+                if array.shape != (*sites, len(self.rates)) or np.isnan(array).any() or (array < 0).any():
+                    raise ValueError("an error curve has a wrong shape or values")
+        for tables in (self.raw_similarity, self.similarity):
+            for array in tables.values():
+                if array.shape != sites or not np.isfinite(array).all():
+                    raise ValueError("a similarity table has a wrong shape or values")
+        if self.rates[0] != 0 or (np.diff(self.rates) <= 0).any():
+            raise ValueError("the rates are not ascending from 0")

@@ -1,0 +1,298 @@
+"""Observes one unaccelerated generation and turns it into a profile."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from asymrnr.observation import AttentionCall
+from asymrnr.partition import Grid, Partition, make_partition, window_seed
+from asymrnr.reduction import Match, max_rate
+from tuner.errors import UsageError
+from tuner.profile.error_curves import SampledRows, query_error_curve
+from tuner.profile.kl import kept_divergences
+from tuner.profile.latency import LatencySurface
+from tuner.profile.profile import Profile
+from tuner.profile.similarity import fill_steps, matched_similarity, standardise
+from tuner.profile.strides import parse_stride
+
+FEATURES = ("H", "Q", "K", "V")
+REDUCED = ("Q", "V")
+GAPS = (1, 2, 3, 5)
+Site = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ProfilerSettings:
+    """What to measure, and how often.
+
+    Attributes:
+        strides: candidate strides, such as "2x2x2"; the first one is the reference for similarities and divergences.
+        cache_steps: candidate cache steps.
+        rates: candidate reduction rates; 0 is added.
+        seed: seed of the destinations (`Schedule.seed`).
+        total_steps: denoising steps of the generation.
+        v_rows: sampled query rows for the errors of reduced keys and values.
+        v_every: those errors are measured every so many steps, and interpolated between.
+        similarity_every: S of H and K, which no schedule here reduces, is measured every so many steps.
+        kl_every, kl_samples, kl_rate, kl_neighbour: how often, on how many tokens, at which rate and with which nearest
+            neighbour the divergences are estimated.
+        persistence_every: how often it is measured how matchings change over the next steps.
+    """
+
+    strides: Sequence[str]
+    cache_steps: Sequence[int]
+    rates: Sequence[float]
+    total_steps: int
+    seed: int = 0
+    v_rows: int = 64
+    v_every: int = 1
+    similarity_every: int = 3
+    kl_every: int = 12
+    kl_samples: int = 128
+    kl_rate: float = 0.5
+    kl_neighbour: int = 1
+    persistence_every: int = 15
+
+    def __post_init__(self) -> None:
+        if not self.strides or not self.cache_steps or not self.rates or self.total_steps < 1:
+            raise UsageError("Profiling needs at least one stride, one cache step, one rate and one denoising step.")
+        if min(self.cache_steps) < 1 or not all(0 <= rate < 1 for rate in self.rates):
+            raise UsageError("Cache steps to profile must be positive and rates must lie in [0, 1).")
+        for stride in self.strides:
+            parse_stride(stride)
+
+
+class _Means:
+    """Sums and weights by (block, step), over batch items and guidance branches."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Site, Any] = defaultdict(float)
+        self._weights: dict[Site, float] = defaultdict(float)
+
+    def add(self, site: Site, value: Any, weight: float = 1.0) -> None:
+        self._sums[site] = self._sums[site] + value
+        self._weights[site] += weight
+
+    def table(self, shape: Site) -> np.ndarray:
+        """(blocks, steps, ...) of sum / weight, NaN where nothing was added."""
+        inner = np.shape(next(iter(self._sums.values()))) if self._sums else ()
+        result = np.full((*shape, *inner), np.nan)
+        for site, total in self._sums.items():
+            result[site] = total / max(self._weights[site], 1e-30)
+        return result
+
+
+class Profiler:
+    """An observer for `asymrnr.observe`; `finish` gives the profile.
+
+    Destinations are drawn exactly as the runtime draws them for each candidate stride and cache step, and matchings are
+    kept over a cache window as the runtime keeps them, so that the error of a reduced query is what the runtime causes.
+    """
+
+    def __init__(self, settings: ProfilerSettings, progress: Callable[[int, int], None] | None = None) -> None:
+        """
+        Args:
+            settings: what to measure.
+            progress: told (steps begun, steps in all).
+        """
+        self.settings = settings
+        self.rates = np.unique(np.array([0.0, *settings.rates]))
+        self._progress = progress
+        self._matches: dict[tuple[Any, ...], tuple[int, Match]] = {}
+        self._bases: dict[tuple[Any, ...], tuple[int, Match]] = {}
+        self._means: dict[tuple[Any, ...], _Means] = defaultdict(_Means)
+        self._timesteps: dict[int, float] = {}
+        self._blocks = 0
+        self._facts: dict[str, Any] = {}  # of the largest grid seen
+        self._zeros = 0
+
+    @torch.no_grad()
+    def __call__(self, call: AttentionCall) -> None:
+        """Take in one attention call.
+
+        Raises:
+            UsageError: the generation has more steps than announced.
+        """
+        if call.step >= self.settings.total_steps:
+            raise UsageError(f"The generation has more than the {self.settings.total_steps} steps to be profiled.")
+        if call.step not in self._timesteps:
+            self._timesteps[call.step] = call.timestep
+            if self._progress is not None:
+                self._progress(len(self._timesteps), self.settings.total_steps)
+        self._blocks = max(self._blocks, call.block + 1)
+        if not self._facts or _tokens(call.grid) > _tokens(self._facts["grid"]):
+            _, heads, joint, head_dim = call.query.shape
+            text_tokens = joint - _tokens(call.grid)
+            self._facts = {"grid": call.grid, "heads": heads, "head_dim": head_dim, "text_tokens": text_tokens}
+        fresh = self._match(call)
+        self._query_errors(call)
+        if self._due(call, self.settings.v_every):
+            self._value_errors(call)
+        self._similarities(call, fresh)
+        self._persistence(call, fresh)
+
+    def finish(
+        self,
+        model: str,
+        workload: dict[str, Any],
+        prompt: str,
+        generation_seed: int,
+        latency: LatencySurface | None = None,
+    ) -> Profile:
+        """The profile of the generation observed.
+
+        Args:
+            model, workload, prompt, generation_seed: what was generated, for the record.
+            latency: the latency surface of the machine, kept with the profile.
+
+        Raises:
+            UsageError: the generation ended early.
+        """
+        steps = self.settings.total_steps
+        if len(self._timesteps) < steps:
+            seen = len(self._timesteps)
+            raise UsageError(f"Only {seen} of {steps} denoising steps were observed; profile a whole generation.")
+        shape = (self._blocks, steps)
+
+        def tables(kind: str) -> dict[Any, np.ndarray]:
+            return {key[1:]: means.table(shape) for key, means in self._means.items() if key[0] == kind}
+
+        raw = {feature: fill_steps(table) for (feature,), table in tables("S").items()}
+        return Profile(
+            model=model,
+            workload=dict(workload),
+            prompt=prompt,
+            seed=generation_seed,
+            schedule_seed=self.settings.seed,
+            **self._facts,
+            timesteps=np.array([self._timesteps[step] for step in range(steps)]),
+            raw_similarity=raw,
+            similarity={feature: standardise(table) for feature, table in raw.items()},
+            kl={f"{feature}/{kind}": table for (feature, kind), table in tables("kl").items()},
+            persistence={f"{feature}/{gap}": table for (feature, gap), table in tables("persistence").items()},
+            rates=self.rates,
+            q_error=tables("Q"),
+            v_error={key: _fill_curves(table) for key, table in tables("V").items()},
+            diagnostics={
+                "recomputed_rows": float(np.nanmax(tables("recomputed")[()])),
+                "kl_zero_distances": float(self._zeros),
+            },
+            latency=latency,
+        )
+
+    def _due(self, call: AttentionCall, every: int) -> bool:
+        return call.step % every == 0
+
+    def _partition(self, grid: Grid, stride: str, feature: str, block: int, window: int) -> Partition:
+        seed = window_seed(self.settings.seed, feature, block, window)
+        return make_partition(grid, parse_stride(stride), torch.Generator().manual_seed(seed))
+
+    def _match(self, call: AttentionCall) -> dict[str, Match]:
+        """Match where a candidate's cache window begins; returns the fresh matchings at the reference stride."""
+        made: dict[tuple[Any, ...], Match] = {}
+        for feature in REDUCED:
+            features = _features(call, feature)
+            for stride in self.settings.strides:
+                for cache_step in self.settings.cache_steps:
+                    window = call.step // cache_step
+                    key = (feature, stride, cache_step, *_place(call))
+                    if key in self._matches and self._matches[key][0] == window:
+                        continue
+                    if (feature, stride, window) not in made:
+                        partition = self._partition(call.grid, stride, feature, call.block, window)
+                        made[feature, stride, window] = Match.of(features, partition)
+                    self._matches[key] = (window, made[feature, stride, window])
+        reference = self.settings.strides[0]
+        return {feature: match for (feature, stride, _), match in made.items() if stride == reference}
+
+    def _candidates(self, call: AttentionCall, feature: str) -> list[tuple[tuple[str, int], Match]]:
+        return [
+            ((stride, cache_step), self._matches[(feature, stride, cache_step, *_place(call))][1])
+            for stride in self.settings.strides
+            for cache_step in self.settings.cache_steps
+        ]
+
+    def _query_errors(self, call: AttentionCall) -> None:
+        output = call.output[:, :, call.video]
+        energy = float(output.float().square().sum())
+        for key, match in self._candidates(call, "Q"):
+            self._means["Q", *key].add((call.block, call.step), query_error_curve(output, match, self.rates), energy)
+
+    def _value_errors(self, call: AttentionCall) -> None:
+        site = (call.block, call.step)
+        generator = torch.Generator().manual_seed(window_seed(self.settings.seed, "rows", *site))
+        picked = torch.randperm(_tokens(call.grid), generator=generator)[: self.settings.v_rows]
+        rows = SampledRows(call.query, call.key, call.value, call.video, picked)
+        seen = call.output[:, :, call.video].index_select(2, picked.to(call.output.device)).float()
+        self._means["recomputed",].add(site, float((rows.output - seen).square().sum()), float(seen.square().sum()))
+        for key, match in self._candidates(call, "V"):
+            self._means["V", *key].add(site, rows.value_error_curve(match, self.rates), rows.energy)
+
+    def _similarities(self, call: AttentionCall, fresh: dict[str, Match]) -> None:
+        site, reference = (call.block, call.step), self.settings.strides[0]
+        wants_kl = self._due(call, self.settings.kl_every)
+        for feature in FEATURES:
+            match = fresh.get(feature)
+            if match is None:
+                if feature in REDUCED or not (wants_kl or self._due(call, self.settings.similarity_every)):
+                    continue
+                partition = self._partition(call.grid, reference, feature, call.block, call.step)
+                match = Match.of(_features(call, feature), partition)
+            self._means["S", feature].add(site, matched_similarity(match))
+            if wants_kl:
+                rate = min(self.settings.kl_rate, max_rate(match.partition))
+                generator = torch.Generator().manual_seed(window_seed(self.settings.seed, "kl", *site))
+                both = kept_divergences(
+                    _features(call, feature),
+                    match.plan(rate).take,
+                    self.settings.kl_neighbour,
+                    self.settings.kl_samples,
+                    generator,
+                )
+                for kind, divergence in zip(("kept||all", "all||kept"), both, strict=True):
+                    self._means["kl", feature, kind].add(site, divergence.value)
+                    self._zeros += divergence.zeros
+
+    def _persistence(self, call: AttentionCall, fresh: dict[str, Match]) -> None:
+        for feature in REDUCED:
+            key = (feature, *_place(call))
+            if self._due(call, self.settings.persistence_every) and feature in fresh:
+                self._bases[key] = (call.step, fresh[feature])
+            base, match = self._bases.get(key, (call.step, None))
+            gap = call.step - base
+            if match is not None and gap in GAPS:
+                later = Match.of(_features(call, feature), match.partition)
+                unchanged = float((later.slot == match.slot).float().mean())
+                self._means["persistence", feature, gap].add((call.block, base), unchanged)
+
+
+def _tokens(grid: Grid) -> int:
+    return grid[0] * grid[1] * grid[2]
+
+
+def _place(call: AttentionCall) -> tuple[Any, ...]:
+    return call.block, call.branch, call.call
+
+
+def _features(call: AttentionCall, feature: str) -> torch.Tensor:
+    """(batch, heads, video tokens, head dim); hidden states count as one head."""
+    if feature == "H":
+        return call.hidden[:, None]
+    joint = {"Q": call.query, "K": call.key, "V": call.value}[feature]
+    return joint[:, :, call.video]
+
+
+def _fill_curves(sampled: np.ndarray) -> np.ndarray:
+    """Interpolate (blocks, steps, R) over steps not sampled; rates out of reach stay infinite."""
+    columns = []
+    for rate in range(sampled.shape[2]):
+        column = sampled[:, :, rate]
+        out_of_reach = np.isinf(column).any(axis=1, keepdims=True)
+        columns.append(np.where(out_of_reach, np.inf, fill_steps(np.where(np.isinf(column), 0.0, column))))
+    return np.stack(columns, axis=-1)

@@ -1,0 +1,61 @@
+"""The highest speed-up a search space can reach, before anything is searched or even generated."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tuner.profile.profile import Profile
+from tuner.profile.strides import stride_max_rate
+from tuner.search.lagrangian import Problem, fastest
+from tuner.search.space import SearchSpace
+from tuner.surrogate.latency import LatencyModel
+
+
+def _attainable(model: LatencyModel, stride: str, cache_step: int, rates: np.ndarray) -> float:
+    free = np.zeros((1, model.steps, len(rates)))
+    seconds = model.site_seconds(rates[:, None], rates)
+    problem = Problem(free, free, seconds, model.matching_seconds(stride), cache_step)
+    return model.baseline_seconds / model.seconds(model.blocks * fastest(problem).seconds)
+
+
+def best_attainable_by_stride(model: LatencyModel, space: SearchSpace) -> dict[str, float]:
+    """Highest predicted speed-up per stride, each with its best cache step and the highest rates where they pay.
+
+    Args:
+        model: on a surface that has all strides of the space.
+        space: strides, cache steps and rates.
+
+    Raises:
+        UsageError: a stride was not measured.
+    """
+    result = {}
+    for stride in space.strides:
+        largest = stride_max_rate(model.surface.grid, stride)
+        rates = np.array([rate for rate in space.rates if rate <= largest + 1e-9])
+        result[stride] = max(_attainable(model, stride, step, rates) for step in space.cache_steps)
+    return result
+
+
+def best_attainable(profile: Profile, model: LatencyModel, space: SearchSpace) -> float:
+    """Highest predicted speed-up among the strides, cache steps and rates that were profiled.
+
+    Args:
+        profile: says which rates are within reach at every site.
+        model: predicts seconds.
+        space: strides and cache steps.
+
+    Raises:
+        UsageError: nothing of the space was profiled, or a stride was not measured.
+    """
+    found = [1.0]
+    for stride, cache_step in profiled(profile, space):
+        curves = profile.q_error[stride, cache_step] + profile.v_error[stride, cache_step]
+        rates = profile.rates[np.isfinite(curves).all(axis=(0, 1))]
+        found.append(_attainable(model, stride, cache_step, rates))
+    return max(found)
+
+
+def profiled(profile: Profile, space: SearchSpace) -> list[tuple[str, int]]:
+    """The (stride, cache step) pairs of the space that the profile has, in the space's order."""
+    pairs = [(stride, step) for stride in space.strides for step in space.cache_steps]
+    return [pair for pair in pairs if pair in profile.q_error]

@@ -1,0 +1,79 @@
+"""What a search hands over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from asymrnr.schedule import Schedule
+
+
+class TrialRecord(NamedTuple):
+    """One trial, for the report.
+
+    Attributes:
+        trial: its number, from 0.
+        speedup: predicted speed-up.
+        error: predicted error.
+        form: "table" or "threshold".
+        best: least predicted error of a feasible trial so far, of either form; None before the first one.
+    """
+
+    trial: int
+    speedup: float
+    error: float
+    form: str
+    best: float | None
+
+
+class FrontierPoint(NamedTuple):
+    """One point of error against speed-up, both predicted."""
+
+    speedup: float
+    error: float
+    form: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A schedule worth a real generation.
+
+    Attributes:
+        schedule: the schedule.
+        predicted_seconds, predicted_speedup: of its denoising.
+        predicted_error: by the common yardstick (p = 2), whatever the schedule was optimised for.
+        bound: no schedule of the profiled strides, cache steps and rates that is as fast has less predicted error.
+        label: how it came about, in a few words.
+    """
+
+    schedule: Schedule
+    predicted_seconds: float
+    predicted_speedup: float
+    predicted_error: float
+    bound: float
+    label: str
+
+    @property
+    def gap(self) -> float:
+        """How far above the bound its predicted error is, relative to the error; says nothing about video quality."""
+        return max(0.0, 1 - self.bound / self.predicted_error) if self.predicted_error > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Everything a search found.
+
+    Attributes:
+        candidates: by predicted error: the best table, the best table of another exponent or stride, and the best
+            threshold rule.
+        history: every trial in order.
+        frontier: error against speed-up of tables without protected steps, and the threshold rules no other one beats.
+        bound: least possible predicted error at the speed-up searched for.
+        best_attainable: highest predicted speed-up in the space.
+    """
+
+    candidates: list[Candidate]
+    history: list[TrialRecord]
+    frontier: list[FrontierPoint]
+    bound: float
+    best_attainable: float

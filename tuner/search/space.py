@@ -1,0 +1,104 @@
+"""What a search may choose, read from `search_spaces/*.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tuner.errors import UsageError
+from tuner.profile.strides import parse_stride
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Rule = dict[float, Rate]
+
+
+class WarmStart(BaseModel):
+    """A threshold rule tried before anything else: {threshold: rate} per feature."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    stride: str | None = None
+    cache_step: int | None = None
+    Q: Rule = Field(default_factory=dict)
+    V: Rule = Field(default_factory=dict)
+
+
+class SearchSpace(BaseModel):
+    """The candidates of one model family.
+
+    Attributes:
+        strides: such as "2x2x2"; the first one is the reference for similarities.
+        cache_steps: lengths of the cache windows.
+        rates: reduction rates, ascending from 0.
+        tiers: thresholds are multiples of 1 / tiers.
+        exponents: p of the error norm that tables are optimised for.
+        protected_steps: up to so many first and last steps may be left alone.
+        warm_starts: threshold rules to begin with.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strides: tuple[str, ...] = Field(min_length=1)
+    cache_steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    rates: tuple[Rate, ...] = Field(min_length=2)
+    tiers: int = Field(default=10, ge=2)
+    exponents: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 4.0)
+    protected_steps: int = Field(default=2, ge=0)
+    warm_starts: tuple[WarmStart, ...] = ()
+
+    @field_validator("strides")
+    @classmethod
+    def _strides_are_strides(cls, strides: tuple[str, ...]) -> tuple[str, ...]:
+        for stride in strides:
+            try:
+                parse_stride(stride)
+            except UsageError as error:
+                raise ValueError(str(error)) from error
+        return strides
+
+    @field_validator("rates")
+    @classmethod
+    def _rates_ascend(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if rates[0] != 0 or list(rates) != sorted(set(rates)):
+            raise ValueError("rates must ascend from 0")
+        return rates
+
+    @model_validator(mode="after")
+    def _warm_starts_fit(self) -> SearchSpace:
+        for start in self.warm_starts:
+            if start.stride is not None and start.stride not in self.strides:
+                raise ValueError(f"warm start '{start.name}' has a stride that is not in the space")
+            if start.cache_step is not None and start.cache_step not in self.cache_steps:
+                raise ValueError(f"warm start '{start.name}' has a cache step that is not in the space")
+            for rule in (start.Q, start.V):
+                tiers = [threshold * self.tiers for threshold in rule]
+                if any(abs(tier - round(tier)) > 1e-6 or not 0 <= tier <= self.tiers for tier in tiers):
+                    raise ValueError(f"thresholds of warm start '{start.name}' are not multiples of 1/{self.tiers}")
+                rates = [rule[threshold] for threshold in sorted(rule)]
+                if len(rule) > 2 or rates != sorted(rates) or 0 in rates:
+                    raise ValueError(f"warm start '{start.name}' needs one or two ascending rates per feature")
+        return self
+
+
+def load_space(path: Path | str) -> SearchSpace:
+    """Read a search space.
+
+    Raises:
+        UsageError: the file is missing, is no YAML, or says something impossible.
+    """
+    path = Path(path)
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return SearchSpace.model_validate(content)
+    except OSError as error:
+        raise UsageError(f"The search space {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"The search space {path} is not valid YAML.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "content"
+        raise UsageError(f"The search space {path} is wrong at {where}: {first['msg']}.") from error

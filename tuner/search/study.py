@@ -1,0 +1,279 @@
+"""Searches schedules on the surrogate with Optuna; no device is touched and nothing is stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+
+from asymrnr.schedule import Schedule
+from tuner.errors import InfeasibleError, UsageError
+from tuner.profile.profile import Profile
+from tuner.profile.strides import parse_stride
+from tuner.search.feasibility import best_attainable, profiled
+from tuner.search.result import Candidate, FrontierPoint, SearchResult, TrialRecord
+from tuner.search.space import SearchSpace
+from tuner.search.table import TableSolver, undominated
+from tuner.search.threshold import rule_from, rule_parameters, scale_to_target
+from tuner.surrogate.error import ErrorModel
+from tuner.surrogate.latency import LatencyModel
+
+FEATURES = ("Q", "V")
+TABLE_SHARE = 1 / 3
+TOLERANCE = 1e-6
+Progress = Callable[[int, int, float | None], None]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A schedule a trial came up with."""
+
+    schedule: Schedule
+    form: str
+    kind: tuple[Any, ...]  # what makes two tables different in more than detail
+    label: str
+    speedup: float
+    error: float
+
+
+class _Search:
+    """One search: what trials need to know, and what they found."""
+
+    def __init__(
+        self, profile: Profile, model: LatencyModel, space: SearchSpace, goal: float, weights: np.ndarray | None
+    ) -> None:
+        self.profile, self.model, self.space, self.goal = profile, model, space, goal
+        self.errors = ErrorModel(profile, weights)
+        self.tables = TableSolver(self.errors, model)
+        self.pairs = profiled(profile, space)
+        self.strides = list(dict.fromkeys(stride for stride, _ in self.pairs))
+        self.cache_steps = list(dict.fromkeys(step for _, step in self.pairs))
+        self.found: list[_Found] = []
+        self.history: list[TrialRecord] = []
+        self.best: float | None = None
+
+    def site(self, trial: optuna.Trial) -> tuple[str, int]:
+        stride = trial.suggest_categorical("stride", self.strides)
+        return stride, int(trial.suggest_categorical("cache_step", [str(step) for step in self.cache_steps]))
+
+    def table(self, trial: optuna.Trial) -> _Found:
+        """The Lagrangian solution for a sampled exponent and protection."""
+        stride, cache_step = self.site(trial)
+        exponent = float(trial.suggest_categorical("exponent", [f"{p:g}" for p in self.space.exponents]))
+        limit = min(self.space.protected_steps, (self.profile.steps - 1) // 2)
+        first, last = (trial.suggest_int(name, 0, limit) for name in ("protected_first", "protected_last"))
+        assignment, _ = self.tables.assign(self.goal, stride, cache_step, exponent, first, last)
+        label = f"table, p={exponent:g}, stride {stride}, cache {cache_step}"
+        if first or last:
+            label += f", {first} first and {last} last steps left alone"
+        return self.judge(self.tables.schedule(assignment, stride, cache_step), "table", (exponent, stride), label)
+
+    def threshold(self, trial: optuna.Trial) -> _Found:
+        """A sampled rule of up to two levels per feature, scaled to the target."""
+        stride, cache_step = self.site(trial)
+        tiers = self.space.tiers
+        rules = {}
+        for feature in FEATURES:
+            tier = trial.suggest_int(f"{feature}_tier", 0, tiers)
+            rise = trial.suggest_int(f"{feature}_rise", 0, tiers)
+            rate = trial.suggest_float(f"{feature}_rate", 0.0, 1.0)
+            share = trial.suggest_float(f"{feature}_share", 0.0, 1.0)
+            rules[feature] = rule_from(tier, rise, rate, share, tiers)
+        schedule = scale_to_target(
+            rules,
+            self.profile.similarity,
+            self.model,
+            self.goal,
+            self.errors.largest_rate(stride),
+            stride=parse_stride(stride),
+            cache_step=cache_step,
+            timesteps=tuple(self.profile.timesteps.tolist()),
+            seed=self.profile.schedule_seed,
+        )
+        label = f"threshold rule, stride {stride}, cache {cache_step}"
+        return self.judge(schedule, "threshold", (), label)
+
+    def judge(self, schedule: Schedule, form: str, kind: tuple[Any, ...], label: str) -> _Found:
+        error = self.errors.predict(schedule)
+        return _Found(schedule, form, kind, label, self.model.speedup(schedule), error)
+
+    def run(
+        self,
+        sample: Callable[[optuna.Trial], _Found],
+        trials: int,
+        seed: int,
+        warm_starts: list[dict[str, Any]],
+        report: Callable[[], None],
+    ) -> None:
+        """One in-memory study; trials that miss the goal are marked infeasible."""
+        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+        for parameters in warm_starts:
+            study.enqueue_trial(parameters)
+        for _ in range(trials):
+            trial = study.ask()
+            found = sample(trial)
+            missed = self.goal * (1 - TOLERANCE) - found.speedup
+            trial.set_constraint("speedup", missed)
+            study.tell(trial, found.error)
+            if missed <= 0:
+                self.found.append(found)
+                self.best = found.error if self.best is None else min(self.best, found.error)
+            self.history.append(
+                TrialRecord(len(self.history), found.speedup, found.error, found.form, self.best)
+            )
+            report()
+
+    def threshold_warm_starts(self) -> list[dict[str, Any]]:
+        """The space's rules as trial parameters, each with every stride and cache step it does not fix."""
+        starts = []
+        for start in self.space.warm_starts:
+            for stride, cache_step in self.pairs:
+                if start.stride in (None, stride) and start.cache_step in (None, cache_step):
+                    parameters: dict[str, Any] = {"stride": stride, "cache_step": str(cache_step)}
+                    for feature in FEATURES:
+                        rule = rule_parameters(getattr(start, feature), self.space.tiers)
+                        parameters |= {f"{feature}_{name}": value for name, value in rule.items()}
+                    starts.append(parameters)
+        return starts
+
+    def table_warm_starts(self) -> list[dict[str, Any]]:
+        """Every stride and cache step with every exponent, p = 2 first, nothing protected."""
+        exponents = sorted(self.space.exponents, key=lambda p: abs(p - 2))
+        return [
+            {"stride": stride, "cache_step": str(step), "exponent": f"{p:g}", "protected_first": 0, "protected_last": 0}
+            for p in exponents
+            for stride, step in self.pairs
+        ]
+
+    def candidates(self, bound: float) -> list[Candidate]:
+        """The best table, the best table of another exponent or stride, the best threshold rule; by error."""
+        by_error = sorted(self.found, key=lambda found: found.error)
+        chosen: list[_Found] = []
+        for found in by_error:
+            same_form = [other for other in chosen if other.form == found.form]
+            wanted = 2 if found.form == "table" else 1
+            if len(same_form) < wanted and all(found.kind != other.kind for other in same_form):
+                chosen.append(found)
+        return [
+            Candidate(
+                schedule=found.schedule,
+                predicted_seconds=self.model.predict(found.schedule),
+                predicted_speedup=found.speedup,
+                predicted_error=found.error,
+                bound=bound,
+                label=found.label,
+            )
+            for found in chosen
+        ]
+
+    def frontier(self) -> list[FrontierPoint]:
+        rules = [FrontierPoint(r.speedup, r.error, r.form) for r in self.history if r.form == "threshold"]
+        return self.tables.frontier(self.pairs) + undominated(rules)
+
+
+def search(
+    profile: Profile,
+    latency_model: LatencyModel,
+    space: SearchSpace,
+    target_speedup: float,
+    margin: float = 0.03,
+    trials: int = 300,
+    seed: int = 0,
+    progress: Progress | None = None,
+    weights: np.ndarray | None = None,
+) -> SearchResult:
+    """Find schedules of least predicted error that are predicted to reach a speed-up.
+
+    A third of the trials solve tables, the others sample threshold rules: in a common study the sampler would drop the
+    threshold form as soon as tables win, and the report needs the best of both. Equal arguments give equal results.
+
+    Args:
+        profile: error curves and similarities.
+        latency_model: predicts seconds.
+        space: what may be chosen; strides and cache steps that were not profiled are left out.
+        target_speedup: denoising speed-up wanted.
+        margin: search for the target times 1 + margin, or for the best attainable speed-up if that is less.
+        trials: number of trials in all.
+        seed: of the sampler.
+        progress: told (trials done, trials in all, least predicted error of a feasible trial so far).
+        weights: see `ErrorModel`.
+
+    Raises:
+        InfeasibleError: not even the highest rates everywhere are predicted to reach the target.
+        UsageError: nothing of the space was profiled, or the model and the profile differ in shape.
+    """
+    if (profile.blocks, profile.steps) != (latency_model.blocks, latency_model.steps):
+        raise UsageError("The latency model and the profile differ in their numbers of blocks or steps.")
+    if not profiled(profile, space):
+        raise UsageError("None of the search space's strides and cache steps was profiled; profile the model again.")
+    if trials < 3:
+        raise UsageError(f"A search needs at least 3 trials, not {trials}.")
+    attainable = best_attainable(profile, latency_model, space)
+    if attainable < target_speedup:
+        raise InfeasibleError(
+            f"{target_speedup:g}x cannot be reached: the highest rates at every site are predicted to give "
+            f"{attainable:.2f}x; ask for less."
+        )
+    goal = min(target_speedup * (1 + margin), attainable * (1 - TOLERANCE))
+    state = _Search(profile, latency_model, space, goal, weights)
+
+    def report() -> None:
+        if progress is not None:
+            progress(len(state.history), trials, state.best)
+
+    table_trials = max(1, math.ceil(trials * TABLE_SHARE))
+    with _quiet_optuna():
+        state.run(state.table, table_trials, seed, state.table_warm_starts(), report)
+        state.run(state.threshold, trials - table_trials, seed, state.threshold_warm_starts(), report)
+    bound = state.tables.bound(goal, state.pairs)
+    return SearchResult(state.candidates(bound), state.history, state.frontier(), bound, attainable)
+
+
+def solve_targets(
+    profile: Profile, latency_model: LatencyModel, space: SearchSpace, targets: list[float], margin: float = 0.0
+) -> list[Candidate | None]:
+    """The best table schedule for every target, from one profile and without any trial; None where out of reach.
+
+    Args:
+        profile, latency_model, space, margin: see `search`.
+        targets: speed-ups.
+    """
+    solver = TableSolver(ErrorModel(profile), latency_model)
+    pairs = profiled(profile, space)
+    results: list[Candidate | None] = []
+    for target in targets:
+        goal = target * (1 + margin)
+        solved = [(*solver.assign(goal, *pair), *pair) for pair in pairs]
+        met = [(assignment, stride, step) for assignment, reached, stride, step in solved if reached]
+        if not met:
+            results.append(None)
+            continue
+        assignment, stride, step = min(met, key=lambda entry: entry[0].loss)
+        schedule = solver.schedule(assignment, stride, step)
+        results.append(
+            Candidate(
+                schedule=schedule,
+                predicted_seconds=latency_model.predict(schedule),
+                predicted_speedup=latency_model.speedup(schedule),
+                predicted_error=assignment.loss,
+                bound=solver.bound(goal, pairs),
+                label=f"table, p=2, stride {stride}, cache {step}",
+            )
+        )
+    return results
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Optuna announces every trial in its log; put its level back afterwards."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
