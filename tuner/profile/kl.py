@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 BUDGET_BYTES = 64 << 20
+RESOLUTION = 4.0  # squared distances cancel; below so many roots of the machine epsilon a distance may be zero
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def knn_divergence(
     queries, skip = x[:, chosen], same.to(x.device)[:, chosen]
     inner = neighbour_distance(queries, x, chosen.expand(batch, -1), k)
     outer = neighbour_distance(queries, y, skip, k)
-    floor = float(torch.finfo(x.dtype).eps ** 0.5 * x.square().sum(-1).mean().sqrt())
+    floor = RESOLUTION * float(torch.finfo(x.dtype).eps ** 0.5 * x.square().sum(-1).mean().sqrt())
     zeros = int((inner <= floor).sum() + (outer <= floor).sum())
     ratio = (outer.clamp(min=floor) / inner.clamp(min=floor)).double().log()
     others = (y.shape[1] - (skip >= 0).double()) / (n - 1)

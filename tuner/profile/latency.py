@@ -170,9 +170,7 @@ def _attention_job(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, video_tokens: int, share_q: float, share_v: float
 ) -> Callable[[], object]:
     dropped_q, dropped_v = (round(video_tokens * (1 - share)) for share in (share_q, share_v))
-    part_q, part_k, part_v = (
-        x[:, :, d:].contiguous() for x, d in ((q, dropped_q), (k, dropped_v), (v, dropped_v))
-    )
+    part_q, part_k, part_v = (x[:, :, d:].contiguous() for x, d in ((q, dropped_q), (k, dropped_v), (v, dropped_v)))
     return lambda: torch.nn.functional.scaled_dot_product_attention(part_q, part_k, part_v)
 
 

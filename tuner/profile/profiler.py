@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from asymrnr.matching import match_tokens
 from asymrnr.observation import AttentionCall
 from asymrnr.partition import Grid, Partition, make_partition, window_seed
 from asymrnr.reduction import Match, max_rate
@@ -24,6 +25,7 @@ from tuner.profile.strides import parse_stride
 FEATURES = ("H", "Q", "K", "V")
 REDUCED = ("Q", "V")
 GAPS = (1, 2, 3, 5)
+PERSISTENCE_SHARE = 4  # every fourth source
 Site = tuple[int, int]
 
 
@@ -42,7 +44,7 @@ class ProfilerSettings:
         similarity_every: S of H and K, which no schedule here reduces, is measured every so many steps.
         kl_every, kl_samples, kl_rate, kl_neighbour: how often, on how many tokens, at which rate and with which nearest
             neighbour the divergences are estimated.
-        persistence_every: how often it is measured how matchings change over the next steps.
+        persistence_every: how often it is measured how matchings change over the next steps, on a share of the sources.
     """
 
     strides: Sequence[str]
@@ -51,9 +53,9 @@ class ProfilerSettings:
     total_steps: int
     seed: int = 0
     v_rows: int = 64
-    v_every: int = 1
-    similarity_every: int = 3
-    kl_every: int = 12
+    v_every: int = 2
+    similarity_every: int = 5
+    kl_every: int = 15
     kl_samples: int = 128
     kl_rate: float = 0.5
     kl_neighbour: int = 1
@@ -64,6 +66,8 @@ class ProfilerSettings:
             raise UsageError("Profiling needs at least one stride, one cache step, one rate and one denoising step.")
         if min(self.cache_steps) < 1 or not all(0 <= rate < 1 for rate in self.rates):
             raise UsageError("Cache steps to profile must be positive and rates must lie in [0, 1).")
+        if self.persistence_every <= max(GAPS):
+            raise UsageError(f"Persistence is followed over {max(GAPS)} steps, so measure it less often than that.")
         for stride in self.strides:
             parse_stride(stride)
 
@@ -267,8 +271,9 @@ class Profiler:
             base, match = self._bases.get(key, (call.step, None))
             gap = call.step - base
             if match is not None and gap in GAPS:
-                later = Match.of(_features(call, feature), match.partition)
-                unchanged = float((later.slot == match.slot).float().mean())
+                some = replace(match.partition, src=match.partition.src[::PERSISTENCE_SHARE])
+                _, slot = match_tokens(_features(call, feature), some)
+                unchanged = float((slot == match.slot[..., ::PERSISTENCE_SHARE]).float().mean())
                 self._means["persistence", feature, gap].add((call.block, base), unchanged)
 
 

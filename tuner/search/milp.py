@@ -28,9 +28,9 @@ def solve_milp(problem: Problem, budget: float, time_limit: float = 30.0) -> Ass
     allowed = np.isfinite(losses)
     largest = losses[allowed].max() or 1.0
     objective = np.concatenate([np.where(allowed, losses, 0.0) / largest, np.zeros(n_matched)])
-    seconds = np.concatenate(
-        [np.tile(problem.seconds.reshape(-1), sites), np.full(n_matched, problem.matching)]
-    ) / max(budget, 1e-12)
+    seconds = np.concatenate([np.tile(problem.seconds.reshape(-1), sites), np.full(n_matched, problem.matching)]) / max(
+        budget, 1e-12
+    )
 
     item = np.arange(n_items)
     site = item // items
@@ -41,7 +41,7 @@ def solve_milp(problem: Problem, budget: float, time_limit: float = 30.0) -> Ass
         window = site // steps * windows + site % steps // problem.cache_step
         row = feature * sites + site[uses]
         rows += [row, feature * sites + np.arange(sites)]
-        columns += [uses, n_items + feature * blocks * windows + window[:: items]]
+        columns += [uses, n_items + feature * blocks * windows + window[::items]]
         entries += [np.ones(len(uses)), -np.ones(sites)]
     linked = coo_array(
         (np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns))),

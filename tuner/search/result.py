@@ -16,14 +16,14 @@ class TrialRecord(NamedTuple):
         speedup: predicted speed-up.
         error: predicted error.
         form: "table" or "threshold".
-        best: least predicted error of a feasible trial so far, of either form; None before the first one.
+        best: least predicted error of a feasible trial so far, of either form; NaN before the first one.
     """
 
     trial: int
     speedup: float
     error: float
     form: str
-    best: float | None
+    best: float
 
 
 class FrontierPoint(NamedTuple):
@@ -31,7 +31,6 @@ class FrontierPoint(NamedTuple):
 
     speedup: float
     error: float
-    form: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ class SearchResult:
         candidates: by predicted error: the best table, the best table of another exponent or stride, and the best
             threshold rule.
         history: every trial in order.
-        frontier: error against speed-up of tables without protected steps, and the threshold rules no other one beats.
+        frontier: error against speed-up of tables without protected steps, slowest first.
+        threshold_points: the same for the threshold rules that no other one tried beats.
         bound: least possible predicted error at the speed-up searched for.
         best_attainable: highest predicted speed-up in the space.
     """
@@ -75,5 +75,6 @@ class SearchResult:
     candidates: list[Candidate]
     history: list[TrialRecord]
     frontier: list[FrontierPoint]
+    threshold_points: list[FrontierPoint]
     bound: float
     best_attainable: float

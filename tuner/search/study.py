@@ -124,7 +124,13 @@ class _Search:
                 self.found.append(found)
                 self.best = found.error if self.best is None else min(self.best, found.error)
             self.history.append(
-                TrialRecord(len(self.history), found.speedup, found.error, found.form, self.best)
+                TrialRecord(
+                    len(self.history),
+                    found.speedup,
+                    found.error,
+                    found.form,
+                    math.nan if self.best is None else self.best,
+                )
             )
             report()
 
@@ -171,9 +177,9 @@ class _Search:
             for found in chosen
         ]
 
-    def frontier(self) -> list[FrontierPoint]:
-        rules = [FrontierPoint(r.speedup, r.error, r.form) for r in self.history if r.form == "threshold"]
-        return self.tables.frontier(self.pairs) + undominated(rules)
+    def threshold_points(self) -> list[FrontierPoint]:
+        rules = [record for record in self.history if record.form == "threshold"]
+        return undominated([FrontierPoint(round(record.speedup, 3), record.error) for record in rules])
 
 
 def search(
@@ -231,7 +237,14 @@ def search(
         state.run(state.table, table_trials, seed, state.table_warm_starts(), report)
         state.run(state.threshold, trials - table_trials, seed, state.threshold_warm_starts(), report)
     bound = state.tables.bound(goal, state.pairs)
-    return SearchResult(state.candidates(bound), state.history, state.frontier(), bound, attainable)
+    return SearchResult(
+        candidates=state.candidates(bound),
+        history=state.history,
+        frontier=state.tables.frontier(state.pairs),
+        threshold_points=state.threshold_points(),
+        bound=bound,
+        best_attainable=attainable,
+    )
 
 
 def solve_targets(

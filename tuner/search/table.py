@@ -76,7 +76,7 @@ class TableSolver:
         for stride, cache_step in pairs:
             for assignment in frontier(self.problem(stride, cache_step)):
                 speedup = self.model.baseline_seconds / self.model.seconds(assignment.seconds)
-                points.append(FrontierPoint(speedup, assignment.loss, "table"))
+                points.append(FrontierPoint(speedup, assignment.loss))
         return undominated(points)
 
 

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import cKDTree
+
+from tuner.profile.kl import kept_divergences, knn_divergence, neighbour_distance
+
+
+def gaussian(n: int, dim: int, seed: int, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
+    x = torch.randn(1, n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return mean + std * x
+
+
+def no_common(x: torch.Tensor) -> torch.Tensor:
+    return torch.full(x.shape[:2], -1)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (1.0, 1.0), (0.0, 2.0), (0.5, 1.5)])
+def test_estimate_comes_close_to_the_analytic_divergence_of_gaussians(mean: float, std: float) -> None:
+    dim = 2
+    x, y = gaussian(4000, dim, 0), gaussian(4000, dim, 1, mean, std)
+    analytic = dim * (np.log(std) + (1 + mean**2) / (2 * std**2) - 0.5)
+    estimate = knn_divergence(x, y, no_common(x), k=5)
+    assert estimate.zeros == 0
+    assert estimate.value == pytest.approx(analytic, abs=0.1)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_both_directions_agree_with_kd_trees(k: int) -> None:
+    tokens = gaussian(500, 6, 3)[:, None]  # one head
+    kept = torch.randperm(500, generator=torch.Generator().manual_seed(4))[:180].view(1, 1, -1)
+    points, chosen = tokens[0, 0].numpy(), kept[0, 0].numpy()
+    subset, inside = points[chosen], np.isin(np.arange(500), chosen)
+    whole, part = cKDTree(points), cKDTree(subset)
+
+    def nearest(tree: cKDTree, x: np.ndarray, itself: np.ndarray) -> np.ndarray:
+        distance = tree.query(x, k=k + 1)[0]  # a point that is in the tree finds itself first
+        return np.where(itself, distance[:, k], distance[:, k - 1])
+
+    everywhere = np.ones(180, bool)
+    inner, outer = nearest(part, subset, everywhere), nearest(whole, subset, everywhere)
+    forward = 6 * np.mean(np.log(outer / inner)) + np.log(499 / 179)
+    inner, outer = nearest(whole, points, np.ones(500, bool)), nearest(part, points, inside)
+    backward = np.mean(6 * np.log(outer / inner) + np.log((180 - inside) / 499))
+
+    found = kept_divergences(tokens, kept, k)
+    assert found[0].value == pytest.approx(forward, abs=1e-6)
+    assert found[1].value == pytest.approx(backward, abs=1e-6)
+
+
+def test_dropping_more_lowers_the_papers_direction_and_raises_the_other_on_clustered_tokens() -> None:
+    generator = torch.Generator().manual_seed(5)
+    centres = torch.randn(64, 8, generator=generator) * 5
+    tokens = (centres[:, None] + 0.1 * torch.randn(64, 16, 8, generator=generator)).view(1, 1, 1024, 8)
+    order = torch.arange(1024).view(64, 16).T.reshape(-1)  # one of each cluster first
+    found = [kept_divergences(tokens, order[:n].view(1, 1, -1)) for n in (768, 384, 128)]
+    forward, backward = ([pair[i].value for pair in found] for i in range(2))
+    assert forward[0] > forward[1] > forward[2]
+    assert backward[0] < backward[1] < backward[2]
+
+
+def test_duplicates_are_floored_and_counted() -> None:
+    tokens = gaussian(50, 4, 6)
+    tokens[:, 25:] = tokens[:, :25]
+    found = kept_divergences(tokens[:, None], torch.arange(25).view(1, 1, -1))
+    assert found[0].zeros == 25  # every kept token has its copy among all tokens
+    assert found[1].zeros == 50 + 25
+    assert all(np.isfinite(divergence.value) for divergence in found)
+
+
+def test_blocks_do_not_change_distances_and_subsamples_are_seeded() -> None:
+    x, y = gaussian(300, 5, 7), gaussian(200, 5, 8)
+    whole = neighbour_distance(x, y, no_common(x), 2)
+    blocked = neighbour_distance(x, y, no_common(x), 2, budget_bytes=8 * 200 * 7)
+    torch.testing.assert_close(whole, blocked)
+
+    def sampled(seed: int) -> float:
+        return knn_divergence(x, y, no_common(x), 1, 50, torch.Generator().manual_seed(seed)).value
+
+    assert sampled(0) == sampled(0) != sampled(1)

@@ -1,0 +1,85 @@
+"""A synthetic profile and machine with the traits of real ones, small enough for exact checks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tuner.profile.latency import LatencySurface
+from tuner.profile.profile import Profile
+from tuner.profile.similarity import standardise
+from tuner.search.space import SearchSpace
+from tuner.surrogate.latency import LatencyModel
+
+BLOCKS, STEPS = 3, 12
+GRID = (4, 8, 8)
+
+
+@pytest.fixture
+def space() -> SearchSpace:
+    return SearchSpace.model_validate(
+        {
+            "strides": ["2x2x2", "1x2x2"],
+            "cache_steps": [2, 5],
+            "rates": [0.0, 0.2, 0.4, 0.6, 0.75, 0.875],
+            "protected_steps": 2,
+            "warm_starts": [{"name": "paper", "Q": {0.6: 0.4, 0.7: 0.8}, "V": {0.8: 0.3}}],
+        }
+    )
+
+
+@pytest.fixture
+def surface() -> LatencySurface:
+    shares = (0.1, 0.4, 0.7, 1.0)
+    return LatencySurface(
+        grid=GRID,
+        text_tokens=8,
+        batch=1,
+        heads=2,
+        head_dim=16,
+        shares=shares,
+        attention=tuple(tuple(0.001 + 0.1 * q * v for v in shares) for q in shares),
+        matching={"2x2x2": 0.008, "1x2x2": 0.014},
+        gather_rates=(0.1, 0.9),
+        gather_q=(0.002, 0.001),
+        gather_v=(0.003, 0.001),
+    )
+
+
+@pytest.fixture
+def model(surface: LatencySurface) -> LatencyModel:
+    return LatencyModel(surface, BLOCKS, STEPS, rest_seconds=1.5)
+
+
+@pytest.fixture
+def profile(surface: LatencySurface, space: SearchSpace) -> Profile:
+    rng = np.random.default_rng(0)
+    rates = np.array(space.rates)
+    similarity = {f: standardise(rng.normal(size=(BLOCKS, STEPS))) for f in ("H", "Q", "K", "V")}
+    q_error, v_error = {}, {}
+    for stride, largest, quality in (("2x2x2", 0.875, 1.0), ("1x2x2", 0.75, 0.8)):
+        for cache_step in space.cache_steps:
+            for curves, feature in ((q_error, "Q"), (v_error, "V")):
+                level = np.exp(rng.normal(size=(BLOCKS, STEPS)) - 2 * similarity[feature])[..., None]
+                curve = 0.1 * quality * (1 + 0.05 * cache_step) * level * rates**2
+                curves[stride, cache_step] = np.where(rates > largest, np.inf, curve)
+    return Profile(
+        model="synthetic",
+        workload={},
+        prompt="",
+        seed=0,
+        schedule_seed=4,
+        grid=GRID,
+        heads=2,
+        head_dim=16,
+        text_tokens=8,
+        timesteps=np.linspace(999, 1, STEPS),
+        raw_similarity=similarity,
+        similarity=similarity,
+        kl={},
+        persistence={},
+        rates=rates,
+        q_error=q_error,
+        v_error=v_error,
+        latency=surface,
+    )

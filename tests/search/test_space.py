@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asymrnr.resources import search_spaces_folder
+from tuner.errors import UsageError
+from tuner.search.space import load_space
+
+GOOD = "strides: [2x2x2]\ncache_steps: [5]\nrates: [0.0, 0.5]\n"
+SHIPPED = sorted(search_spaces_folder().glob("*.yaml"))
+
+
+def test_there_are_shipped_spaces() -> None:
+    assert {"tiny-cogvideox", "cogvideox", "mochi", "hunyuanvideo"} <= {path.stem for path in SHIPPED}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_space_loads_and_starts_from_rules_of_the_paper(path: Path) -> None:
+    space = load_space(path)
+    assert space.rates[0] == 0
+    assert len(space.warm_starts) >= 2
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("strides: [", "YAML"),
+        ("[]", "content"),
+        (GOOD.replace("2x2x2", "2x2"), "strides"),
+        (GOOD.replace("[5]", "[0]"), "cache_steps"),
+        (GOOD.replace("[0.0, 0.5]", "[0.5, 0.0]"), "rates"),
+        (GOOD.replace("0.5", "1.0"), "rates"),
+        (GOOD + "colour: red\n", "colour"),
+        (GOOD + "warm_starts: [{name: a, stride: 3x2x2, Q: {0.5: 0.3}}]\n", "stride that is not"),
+        (GOOD + "warm_starts: [{name: a, Q: {0.55: 0.3}}]\n", "multiples of 1/10"),
+        (GOOD + "warm_starts: [{name: a, Q: {0.5: 0.3, 0.6: 0.2}}]\n", "ascending"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=complaint):
+        load_space(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.yaml cannot be read"):
+        load_space(tmp_path / "none.yaml")

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from asymrnr.schedule import Schedule
+from tuner.errors import UsageError
+from tuner.profile.profile import Profile
+from tuner.surrogate.error import ErrorModel
+from tuner.surrogate.latency import LatencyModel
+
+BLOCKS, STEPS = 3, 12
+SETTINGS = {"stride": (2, 2, 2), "cache_step": 5}
+
+
+def tables(q: float = 0.0, v: float = 0.0) -> dict[str, np.ndarray]:
+    return {"Q": np.full((BLOCKS, STEPS), q), "V": np.full((BLOCKS, STEPS), v)}
+
+
+def test_latency_adds_up_attention_gathering_and_one_matching_a_window(model: LatencyModel) -> None:
+    full = 0.001 + 0.1
+    assert model.full_site_seconds == pytest.approx(full)
+    assert model.baseline_seconds == pytest.approx(1.5 + 36 * full)
+    assert model.predict(Schedule(tables(), **SETTINGS)) == pytest.approx(model.baseline_seconds)
+    rates = tables()
+    rates["Q"][1, 3:7] = 0.6  # windows 0 and 1
+    rates["V"][2, 11] = 0.3  # window 2
+    site_q = 0.001 + 0.1 * 0.4 + np.interp(0.6, [0.1, 0.9], [0.002, 0.001])
+    site_v = 0.001 + 0.1 * 0.7 + np.interp(0.3, [0.1, 0.9], [0.003, 0.001])
+    expected = model.baseline_seconds - 5 * full + 4 * site_q + site_v + 3 * 0.008
+    assert model.predict(Schedule(rates, **SETTINGS)) == pytest.approx(expected)
+
+
+def test_two_calls_a_step_double_what_sites_take(model: LatencyModel) -> None:
+    twice = replace(model, calls=2)
+    schedule = Schedule(tables(0.6, 0.4), **SETTINGS)
+    saved = model.baseline_seconds - model.predict(schedule)
+    assert twice.baseline_seconds - twice.predict(schedule) == pytest.approx(2 * saved)
+
+
+def test_refitting_reproduces_the_measurement_and_keeps_the_baseline(model: LatencyModel) -> None:
+    schedule = Schedule(tables(0.6, 0.4), **SETTINGS)
+    measured = model.predict(schedule) + 0.2
+    fitted = model.refit(measured, schedule)
+    assert fitted.predict(schedule) == pytest.approx(measured)
+    assert fitted.baseline_seconds == model.baseline_seconds
+    again = fitted.refit(measured - 0.1, schedule)  # from a model already corrected
+    assert again.predict(schedule) == pytest.approx(measured - 0.1)
+    assert fitted.seconds(fitted.sites_budget(1.2)) == pytest.approx(fitted.baseline_seconds / 1.2)
+
+
+def test_a_schedule_that_saves_nothing_cannot_be_refitted_to(model: LatencyModel) -> None:
+    assert model.refit(1.0, Schedule(tables(), **SETTINGS)) is model
+
+
+def test_latency_refuses_what_it_does_not_model(model: LatencyModel) -> None:
+    with pytest.raises(UsageError, match="symmetric"):
+        model.predict(Schedule({"H": np.full((BLOCKS, STEPS), 0.1)}, **SETTINGS))
+    with pytest.raises(UsageError, match="3 blocks and 12 steps"):
+        model.predict(Schedule({"Q": np.zeros((BLOCKS, 5))}, **SETTINGS))
+    with pytest.raises(UsageError, match="4x4x4"):
+        model.predict(Schedule(tables(0.5), stride=(4, 4, 4), cache_step=5))
+
+
+def test_error_adds_up_the_curves_with_weights_and_exponent(profile: Profile) -> None:
+    rates = tables()
+    rates["Q"][0, 2], rates["V"][1, 3], rates["Q"][2, 4] = 0.4, 0.75, 0.5
+    schedule = Schedule(rates, **SETTINGS)
+    q, v = profile.q_error["2x2x2", 5], profile.v_error["2x2x2", 5]
+    errors = [q[0, 2, 2], v[1, 3, 4], (q[2, 4, 2] + q[2, 4, 3]) / 2]
+    assert ErrorModel(profile).predict(schedule) == pytest.approx(sum(errors))
+    assert ErrorModel(profile, exponent=1.0).predict(schedule) == pytest.approx(sum(np.sqrt(errors)))
+    weights = np.arange(1.0, 13.0)
+    w = weights / weights.mean()
+    expected = w[2] * errors[0] + w[3] * errors[1] + w[4] * errors[2]
+    assert ErrorModel(profile, weights).predict(schedule) == pytest.approx(expected)
+
+
+def test_rates_out_of_reach_have_infinite_error(profile: Profile) -> None:
+    errors = ErrorModel(profile)
+    assert errors.largest_rate("2x2x2") == 0.875
+    assert errors.largest_rate("1x2x2") == 0.75
+    assert np.isfinite(errors.predict(Schedule(tables(0.75), stride=(1, 2, 2), cache_step=5)))
+    assert errors.predict(Schedule(tables(0.8), stride=(1, 2, 2), cache_step=5)) == np.inf
+    assert errors.predict(Schedule(tables(0.9), **SETTINGS)) == np.inf
+
+
+def test_error_refuses_what_was_not_profiled(profile: Profile) -> None:
+    with pytest.raises(UsageError, match="cache step 3"):
+        ErrorModel(profile).predict(Schedule(tables(0.2), stride=(2, 2, 2), cache_step=3))
+    with pytest.raises(UsageError, match="weights"):
+        ErrorModel(profile, np.ones(5))
