@@ -247,11 +247,11 @@ class Artifact(_Section):
 
     @property
     def certified(self) -> bool:
-        """Whether evidence is there, every gate passed and the certificate was not withdrawn."""
+        """Whether evidence is there, no gate failed and the certificate was not withdrawn."""
         return (
             self.evidence is not None
             and bool(self.gates)
-            and all(gate.verdict == "PASS" for gate in self.gates)
+            and all(gate.verdict != "FAIL" for gate in self.gates)
             and self.withdrawn is None
         )
 

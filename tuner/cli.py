@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +32,7 @@ def tune(
     model: Model = None,
     target_speedup: Annotated[float | None, typer.Option(help="Denoising speed-up to certify, e.g. 1.3.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run [runs/MODEL-xTARGET].")] = None,
-    budget: Annotated[float, typer.Option(help="What may be spent, in unaccelerated generations.")] = 10.0,
+    budget: Annotated[float, typer.Option(help="What may be spent, in unaccelerated generations.")] = 12.0,
     seed: Annotated[int, typer.Option(help="Seed of the search and of the prompts' noise.")] = 0,
     trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
     resume: Annotated[bool, typer.Option(help="Go on from what the output folder already holds.")] = False,
@@ -133,7 +132,6 @@ def main() -> None:
     """Entry point: every expected failure is one sentence on stderr and its documented exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    warnings.filterwarnings("ignore", category=UserWarning, module="diffusers|transformers|torch")
     console = Console(stderr=True, soft_wrap=True)
     try:
         code = app(standalone_mode=False)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import CogVideoXPipeline, DiffusionPipeline
 
 import tuner.embedded.codec  # noqa: F401  (diffusers loads components only from modules already imported)
@@ -121,6 +124,23 @@ def load_pipeline(name: str, device: str = "cpu") -> DiffusionPipeline:
         raise UsageError(f"The files of {name} are missing from this installation ({entry.source.name}); reinstall it.")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"Device '{device}' was asked for, but torch finds no GPU here; use --device cpu.")
-    pipe = entry.pipeline.from_pretrained(entry.source).to(device, torch.float32)
+    with _quiet_loading():
+        pipe = entry.pipeline.from_pretrained(entry.source).to(device, torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No progress bars for a model of a few megabytes, and no warning that its codec is not CogVideoX's own VAE."""
+    loggers = (diffusers.utils.logging, transformers.utils.logging)
+    levels = [logger.get_verbosity() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity_error()
+        logger.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.set_verbosity(level)
+            logger.enable_progress_bar()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,22 +26,25 @@ from tuner.embedded.world import FRAMES, Scene, render, sample_scenes
 
 @dataclass(frozen=True)
 class Stage:
-    """`steps` optimiser steps on batches of `batch` clips of `frames` frames."""
+    """`steps` optimiser steps on batches of `batch` clips of `frames` frames; a share of them under strong noise."""
 
     steps: int
     frames: int
     batch: int
+    noisy: float = 0.5
 
 
+# Where the object comes to lie is decided under strong noise and nowhere else: single frames there are cheap lessons.
 STAGES = (
-    Stage(1600, 2, 6),
-    Stage(2000, 4, 3),
-    Stage(1600, 1, 14),
+    Stage(1600, 2, 6, noisy=0.0),
+    Stage(2000, 4, 3, noisy=0.0),
+    Stage(1200, 1, 14),
+    Stage(500, 1, 14, noisy=0.9),
     Stage(600, 4, 3),
-    Stage(1400, 12, 1),
+    Stage(1300, 12, 1),
 )
-HIGH_NOISE_FROM, HIGH_NOISE_SHARE = 800, 0.5  # where a frame comes to lie is decided there, and nowhere else
-PEAK_LR, FLOOR_LR, WARMUP = 2e-3, 2e-5, 100
+STRONG_NOISE = 800  # of 1000 timesteps
+PEAK_LR, FLOOR_LR, WARMUP, DECAY_FROM = 1.5e-3, 2e-5, 100, 0.75
 MAX_WEIGHT = 10.0
 EMA_DECAY = 0.998
 CHECKPOINT_EVERY = 200
@@ -103,19 +105,17 @@ def pick_frames(count: int, generator: torch.Generator) -> list[int]:
     return sorted(torch.randperm(FRAMES, generator=generator)[:count].tolist())
 
 
-def sample_timesteps(count: int, total: int, generator: torch.Generator) -> torch.Tensor:
-    """Timesteps for a batch: half of them uniform, half from the noisiest fifth."""
+def sample_timesteps(count: int, total: int, noisy: float, generator: torch.Generator) -> torch.Tensor:
+    """Timesteps for a batch: a share from the noisiest fifth, the others from anywhere."""
     anywhere = torch.randint(0, total, (count,), generator=generator)
-    noisy = torch.randint(HIGH_NOISE_FROM, total, (count,), generator=generator)
-    return torch.where(torch.rand(count, generator=generator) < HIGH_NOISE_SHARE, noisy, anywhere)
+    strong = torch.randint(STRONG_NOISE, total, (count,), generator=generator)
+    return torch.where(torch.rand(count, generator=generator) < noisy, strong, anywhere)
 
 
 def learning_rate(step: int, total: int) -> float:
-    """Linear warm-up, then a cosine to the floor."""
-    if step < WARMUP:
-        return PEAK_LR * (step + 1) / WARMUP
-    progress = (step - WARMUP) / max(1, total - WARMUP)
-    return FLOOR_LR + (PEAK_LR - FLOOR_LR) * 0.5 * (1 + math.cos(math.pi * progress))
+    """Linear warm-up, a constant peak, and a linear decay to the floor over the last quarter."""
+    left = (total - step) / (total * (1 - DECAY_FROM))
+    return max(FLOOR_LR, PEAK_LR * min(1.0, (step + 1) / WARMUP, left))
 
 
 def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
@@ -134,12 +134,13 @@ def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
 
 
 def batch_loss(
-    model: Denoiser, scenes: list[Scene], frames: list[int], alphas: torch.Tensor, generator: torch.Generator
+    model: Denoiser, stage: Stage, scenes: list[Scene], alphas: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
     """Weighted x-prediction error on one rendered batch."""
+    frames = pick_frames(stage.frames, generator)
     video = torch.stack([render(scene, generator, frames) for scene in scenes])
     clean = nn.functional.pixel_unshuffle(video, 2)
-    timestep = sample_timesteps(len(scenes), len(alphas), generator)
+    timestep = sample_timesteps(len(scenes), len(alphas), stage.noisy, generator)
     noise = torch.randn(clean.shape, generator=generator)
     alpha = alphas[timestep].view(-1, 1, 1, 1, 1)
     noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
@@ -173,9 +174,7 @@ def train(output: Path, resume: bool, seed: int, device: str) -> Path:
     for step in range(start, total):
         stage = plan[step]
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)  # per step: a resumed run sees the same data
-        loss = batch_loss(
-            model, sample_scenes(stage.batch, generator), pick_frames(stage.frames, generator), alphas, generator
-        )
+        loss = batch_loss(model, stage, sample_scenes(stage.batch, generator), alphas, generator)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:

@@ -117,7 +117,9 @@ def judge(ctx: Context, schedule: Schedule, pairs: list[HeldOut], forced: Measur
     """Statistics and gates over finished held-out pairs."""
     runs = [PairedRun(p.baseline.step_seconds, p.tuned.step_seconds) for p in pairs]
     denoise = estimate_speedup(runs, seed=ctx.options.seed)
-    whole = sum(p.baseline.seconds for p in pairs) / sum(p.tuned.seconds for p in pairs)
+    whole = estimate_speedup(
+        [PairedRun(np.array([p.baseline.seconds]), np.array([p.tuned.seconds])) for p in pairs], seed=ctx.options.seed
+    )
     quality = measure_quality(pairs)
     assert forced.forced_error is not None
     quality["teacher_forced_error"] = [float(np.mean(forced.forced_error))]

@@ -16,6 +16,7 @@ from tuner.surrogate.latency import LatencyModel
 
 STAGE = "preflight"
 WARM_UP, TIMED = 2, 4
+SURFACE_SECONDS = 2.0
 FRONTIER_FILE = "frontier.json"
 
 
@@ -76,12 +77,13 @@ def preflight(ctx: Context) -> Preflight:
                 text_tokens=call.query.shape[2] - video_tokens,
                 batch=call.query.shape[0],
                 strides=ctx.space.strides,
+                budget_seconds=SURFACE_SECONDS,
                 dtype=call.query.dtype,
                 device=call.query.device,
             )
         record = ctx.store.put(key, {"surface": surface.to_dict()}, None)
     surface = LatencySurface.from_dict(record.values["surface"])
-    full = surface.attention_seconds(0.0, 0.0) * sites
+    full = float(surface.attention_seconds(0.0, 0.0)) * sites
     model = LatencyModel(surface, sites, total_steps, rest_seconds=max(0.0, step_seconds - full) * total_steps)
     ctx.report_budget()
 

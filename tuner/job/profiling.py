@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from tuner.job.context import Context
+from tuner.profile.latency import LatencySurface
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler, ProfilerSettings
+from tuner.search.space import SearchSpace
 
 STAGE = "profile"
 EXPECTED_IE = 1.5
@@ -23,26 +25,26 @@ class Profiled:
     video: torch.Tensor
 
 
-def settings_for(ctx: Context) -> ProfilerSettings:
+def settings_for(space: SearchSpace, total_steps: int, seed: int) -> ProfilerSettings:
     """Profile everything the search space can choose."""
     return ProfilerSettings(
-        strides=ctx.space.strides,
-        cache_steps=ctx.space.cache_steps,
-        rates=ctx.space.rates,
-        seed=ctx.options.seed,
-        total_steps=ctx.entry.workload.steps,
+        strides=space.strides,
+        cache_steps=space.cache_steps,
+        rates=space.rates,
+        seed=seed,
+        total_steps=total_steps,
     )
 
 
-def profile_model(ctx: Context) -> Profiled:
-    """Profile on the tuning prompt, or read back what an earlier run profiled.
+def profile_model(ctx: Context, latency: LatencySurface) -> Profiled:
+    """Profile on the tuning prompt, or read back what an earlier run profiled; the latency surface is kept with it.
 
     Raises:
         BudgetExhaustedError: the budget does not hold one observed generation.
     """
     ctx.progress.stage(STAGE, "one observed generation")
     path = ctx.options.output / PROFILE_FILE
-    settings = settings_for(ctx)
+    settings = settings_for(ctx.space, ctx.entry.workload.steps, ctx.options.seed)
     key = ctx.meter.key("profile", prompt=ctx.tuning_prompt, seed=ctx.tuning_seed, settings=repr(settings))
     record = ctx.store.get(key)
     if record is None or not path.is_file():
@@ -54,6 +56,7 @@ def profile_model(ctx: Context) -> Profiled:
             workload=ctx.entry.workload.as_dict(),
             prompt=ctx.tuning_prompt,
             generation_seed=ctx.tuning_seed,
+            latency=latency,
         )
         profile.save(path)
         video = (generation.video * 255).round().byte().numpy()
