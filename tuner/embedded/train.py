@@ -2,9 +2,10 @@
 
     python -m tuner.embedded.train --output runs/tiny-cogvideox --resume
 
-Training starts on pairs and fours of frames, which teach what a scene looks like at a fraction of the cost, goes on
-with many single frames under strong noise, which teach where the caption puts the object at which time, and finishes
-on whole videos. The model predicts the clean video (x-prediction) under a clipped SNR weight.
+Training starts on many single frames, half of them under strong noise, which teach at a fraction of the cost what a
+scene looks like and where its caption puts the object at which time; goes on with clips of four frames, and finishes on
+whole videos. The model predicts the clean video (x-prediction) under a clipped SNR weight. `--compile` saves about a
+sixth of the time where torch finds a C++ compiler.
 """
 
 from __future__ import annotations
@@ -35,16 +36,9 @@ class Stage:
 
 
 # Where the object comes to lie is decided under strong noise and nowhere else: single frames there are cheap lessons.
-STAGES = (
-    Stage(1600, 2, 6, noisy=0.0),
-    Stage(2000, 4, 3, noisy=0.0),
-    Stage(1200, 1, 14),
-    Stage(500, 1, 14, noisy=0.9),
-    Stage(600, 4, 3),
-    Stage(1300, 12, 1),
-)
+STAGES = (Stage(2400, 1, 14), Stage(2400, 4, 3), Stage(4600, 12, 1, noisy=0.4))
 STRONG_NOISE = 800  # of 1000 timesteps
-PEAK_LR, FLOOR_LR, WARMUP, DECAY_FROM = 1.5e-3, 2e-5, 100, 0.75
+PEAK_LR, FLOOR_LR, WARMUP, DECAY_FROM = 1.5e-3, 2e-5, 100, 0.65
 MAX_WEIGHT = 10.0
 EMA_DECAY = 0.998
 CHECKPOINT_EVERY = 200
@@ -52,6 +46,9 @@ CHECKPOINT_EVERY = 200
 
 class Denoiser(nn.Module):
     """Text encoder and transformer as one module, so that one optimiser and one average cover both."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +110,7 @@ def sample_timesteps(count: int, total: int, noisy: float, generator: torch.Gene
 
 
 def learning_rate(step: int, total: int) -> float:
-    """Linear warm-up, a constant peak, and a linear decay to the floor over the last quarter."""
+    """Linear warm-up, a constant peak, and a linear decay to the floor after `DECAY_FROM` of the steps."""
     left = (total - step) / (total * (1 - DECAY_FROM))
     return max(FLOOR_LR, PEAK_LR * min(1.0, (step + 1) / WARMUP, left))
 
@@ -151,7 +148,7 @@ def batch_loss(
     return (weight.to(device) * (predicted.float() - clean.to(device)).square()).mean()
 
 
-def train(output: Path, resume: bool, seed: int, device: str) -> Path:
+def train(output: Path, resume: bool, seed: int, device: str, compiled: bool = False) -> Path:
     """Run every stage; returns the path of the final checkpoint (weights are the moving average)."""
     torch.manual_seed(seed)
     output.mkdir(parents=True, exist_ok=True)
@@ -159,6 +156,9 @@ def train(output: Path, resume: bool, seed: int, device: str) -> Path:
     model = Denoiser().to(device)
     average = copy.deepcopy(model).requires_grad_(False)
     optimizers = build_optimizers(model)
+    if compiled:
+        for block in model.transformer.transformer_blocks:
+            block.compile(dynamic=False)
     start = 0
     if resume and path.exists():
         state = torch.load(path, map_location=device, weights_only=True)
@@ -216,9 +216,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/tiny-cogvideox"))
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
-    path = train(arguments.output, arguments.resume, arguments.seed, arguments.device)
+    path = train(arguments.output, arguments.resume, arguments.seed, arguments.device, arguments.compile)
     print(f"weights in {path}; `python -m tuner.embedded.publish` checks them and writes the packaged model")
 
 
