@@ -86,9 +86,7 @@ class Schedule:
             raise ScheduleError(f"The schedule has {len(self.timesteps)} timesteps for {self.steps} steps.")
 
     @classmethod
-    def from_thresholds(
-        cls, thresholds: Thresholds, similarity: Mapping[str, np.ndarray], **settings: Any
-    ) -> Schedule:
+    def from_thresholds(cls, thresholds: Thresholds, similarity: Mapping[str, np.ndarray], **settings: Any) -> Schedule:
         """Resolve the paper's rule: the highest rate whose threshold is at most S(A, t, b) (equation 5).
 
         Args:

@@ -89,7 +89,9 @@ def run_heuristic(runner: Runner, similarity: dict[str, np.ndarray], timesteps: 
     return attempts
 
 
-def table(methods: list[Method], baseline: list[Generation], prompts: list[str], runner: Runner) -> list[dict[str, object]]:
+def table(
+    methods: list[Method], baseline: list[Generation], prompts: list[str], runner: Runner
+) -> list[dict[str, object]]:
     """One row of measured figures a method."""
     rows: list[dict[str, object]] = []
     attributes = runner.entry.attributes

@@ -123,9 +123,12 @@ def generate(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
     """Write the report of a finished run again from its measurements; nothing is measured."""
-    from tuner.job.standalone import report_of
+    from tuner.job.replay import report_of
+    from tuner.report.console import LiveProgress
 
-    Console().print(f"report in {report_of(folder)}")
+    with LiveProgress() as progress:
+        path = report_of(folder, progress)
+    Console().print(f"report in {path}")
 
 
 def main() -> None:

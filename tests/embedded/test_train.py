@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tuner.embedded import build, train
-from tuner.embedded.train import Denoiser, Stage, learning_rate, pick_frames
+from tuner.embedded.train import Denoiser, Stage, learning_rate, pick_frames, sample_timesteps
 
 
 def test_frames_are_ascending_and_whole_videos_whole():
@@ -14,14 +14,26 @@ def test_frames_are_ascending_and_whole_videos_whole():
     assert pick_frames(12, generator) == list(range(12))
     for _ in range(20):
         clip = pick_frames(4, generator)
-        assert clip == sorted(set(clip)) and len(clip) == 4
+        assert clip == sorted(set(clip))
+        assert len(clip) == 4
 
 
-def test_learning_rate_rises_then_falls():
+def test_learning_rate_rises_stays_and_falls():
     rates = [learning_rate(step, 1000) for step in range(1000)]
-    peak = rates.index(max(rates))
-    assert peak in (train.WARMUP - 1, train.WARMUP)
-    assert rates[0] < rates[peak] and rates[-1] == pytest.approx(train.FLOOR_LR, rel=0.01)
+    falls = round(1000 * train.DECAY_FROM)
+    assert rates[: train.WARMUP] == sorted(rates[: train.WARMUP])
+    assert rates[train.WARMUP : falls] == [train.PEAK_LR] * (falls - train.WARMUP)
+    assert rates[falls:] == sorted(rates[falls:], reverse=True)
+    assert rates[-1] >= train.FLOOR_LR
+
+
+def test_a_share_of_the_timesteps_is_strong_noise():
+    generator = torch.Generator().manual_seed(0)
+    for noisy, expected in ((0.0, 0.2), (0.5, 0.6), (1.0, 1.0)):
+        timesteps = sample_timesteps(20_000, 1000, noisy, generator)
+        assert timesteps.min() >= 0
+        assert timesteps.max() < 1000
+        assert float((timesteps >= train.STRONG_NOISE).float().mean()) == pytest.approx(expected, abs=0.02)
 
 
 def test_a_clip_sees_the_positions_of_its_frames_and_leaves_the_table_as_it_was():
@@ -41,17 +53,17 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "STAGES", (Stage(4, 1, 1),))
     straight = torch.load(train.train(tmp_path / "a", resume=False, seed=0, device="cpu"), weights_only=True)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def die_after_first_checkpoint(*args, **kwargs):
         if (tmp_path / "b" / "checkpoint.pt").exists():
-            raise Killed
+            raise KilledError
         return original(*args, **kwargs)
 
     original = train.batch_loss
     monkeypatch.setattr(train, "batch_loss", die_after_first_checkpoint)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train.train(tmp_path / "b", resume=False, seed=0, device="cpu")
     monkeypatch.setattr(train, "batch_loss", original)
     resumed = torch.load(train.train(tmp_path / "b", resume=True, seed=0, device="cpu"), weights_only=True)

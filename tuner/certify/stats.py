@@ -77,7 +77,8 @@ def estimate_speedup(runs: Sequence[PairedRun], seed: int = 0) -> SpeedupEstimat
         point=float(point),
         lower_bound_95=float(min(point, np.quantile(ratios, 1 - CONFIDENCE))),
         relative_mad=max(
-            relative_mad(np.array([r.baseline.sum() for r in runs])), relative_mad(np.array([r.tuned.sum() for r in runs]))
+            relative_mad(np.array([r.baseline.sum() for r in runs])),
+            relative_mad(np.array([r.tuned.sum() for r in runs])),
         ),
         runs=len(runs),
     )

@@ -70,9 +70,7 @@ def recover(video: torch.Tensor) -> dict[str, str | None]:
     cy = (mask * axis[:, None]).flatten(1).sum(1)[seen] / area[seen]
     times = torch.arange(len(video), dtype=torch.float32)[seen]
     overlap = {
-        shape: sum(
-            _shape_overlap(shape, m, float(x), float(y)) for m, x, y in zip(mask[seen], cx, cy, strict=True)
-        )
+        shape: sum(_shape_overlap(shape, m, float(x), float(y)) for m, x, y in zip(mask[seen], cx, cy, strict=True))
         for shape in SHAPES
     }
     return {"color": color, "shape": max(overlap, key=lambda s: overlap[s]), "direction": _direction(times, cx, cy)}

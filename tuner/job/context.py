@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from asymrnr.schedule import Schedule
 from tuner.ledger import Ledger
@@ -13,6 +13,8 @@ from tuner.models import ModelEntry
 from tuner.runner import Runner
 from tuner.search.space import SearchSpace
 from tuner.store import MeasurementStore
+
+OPTIONS_KEY = {"kind": "options"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,15 @@ class TuneOptions:
     resume: bool = False
     device: str = "cpu"
     command: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, from which `from_dict` makes the same options again."""
+        return {**asdict(self), "output": str(self.output)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TuneOptions:
+        """Options as an earlier run stored them."""
+        return cls(**{**values, "output": Path(values["output"])})
 
 
 class Progress(Protocol):

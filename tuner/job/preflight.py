@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 
 import asymrnr
 from tuner.errors import InfeasibleError
@@ -35,17 +36,44 @@ class Preflight:
     model: LatencyModel
 
 
-def _look(ctx: Context) -> tuple[asymrnr.AttentionCall, int]:
-    """Warm up, and see one attention call and the number of attention sites as the model really uses them."""
-    calls: list[asymrnr.AttentionCall] = []
+@dataclass(frozen=True)
+class _Site:
+    """The attention of one site as the model really calls it; dtype is torch's name for it."""
 
-    def keep_first(call: asymrnr.AttentionCall) -> None:
-        if call.step == 0:
-            calls.append(call)
+    sites: int
+    batch: int
+    heads: int
+    head_dim: int
+    grid: tuple[int, int, int]
+    text_tokens: int
+    dtype: str
 
-    with asymrnr.observe(ctx.runner.pipe, keep_first):
-        ctx.runner.time_steps(WARM_UP, ctx.tuning_prompt)
-    return calls[0], max(call.block for call in calls) + 1
+
+def _look(ctx: Context) -> _Site:
+    """Warm up, and see the attention calls of the first step."""
+    key = ctx.meter.key("attention-site")
+    record = ctx.store.get(key)
+    if record is None:
+        calls: list[asymrnr.AttentionCall] = []
+
+        def keep_first(call: asymrnr.AttentionCall) -> None:
+            if call.step == 0:
+                calls.append(call)
+
+        with asymrnr.observe(ctx.runner.pipe, keep_first):
+            ctx.runner.time_steps(WARM_UP, ctx.tuning_prompt)
+        batch, heads, tokens, head_dim = calls[0].query.shape
+        site = _Site(
+            sites=max(call.block for call in calls) + 1,
+            batch=batch,
+            heads=heads,
+            head_dim=head_dim,
+            grid=calls[0].grid,
+            text_tokens=tokens - int(np.prod(calls[0].grid)),
+            dtype=str(calls[0].query.dtype).removeprefix("torch."),
+        )
+        record = ctx.store.put(key, asdict(site), None)
+    return _Site(**{**record.values, "grid": tuple(record.values["grid"])})
 
 
 def preflight(ctx: Context) -> Preflight:
@@ -56,8 +84,8 @@ def preflight(ctx: Context) -> Preflight:
             written to `frontier.json`.
     """
     ctx.progress.stage(STAGE, "timing a few steps")
-    call, sites = _look(ctx)
-    ctx.progress.advance(1, 3, f"{sites} attention sites on a grid of {'x'.join(map(str, call.grid))} tokens")
+    site = _look(ctx)
+    ctx.progress.advance(1, 3, f"{site.sites} attention sites on a grid of {'x'.join(map(str, site.grid))} tokens")
     steps = np.concatenate([ctx.meter.steps(STAGE, TIMED + 1, ctx.tuning_prompt, repeat=r)[1:] for r in range(2)])
     step_seconds = float(np.median(steps))
     total_steps = ctx.entry.workload.steps
@@ -65,26 +93,25 @@ def preflight(ctx: Context) -> Preflight:
     ctx.report_budget()
 
     ctx.progress.advance(2, 3, "timing attention, matching and gathering")
-    video_tokens = int(np.prod(call.grid))
-    key = ctx.meter.key("latency-surface", strides=ctx.space.strides, grid=call.grid)
+    key = ctx.meter.key("latency-surface", strides=ctx.space.strides, grid=site.grid)
     record = ctx.store.get(key)
     if record is None:
         with ctx.ledger.timed(STAGE):
             surface = LatencySurface.measure(
-                heads=call.query.shape[1],
-                head_dim=call.query.shape[3],
-                grid=call.grid,
-                text_tokens=call.query.shape[2] - video_tokens,
-                batch=call.query.shape[0],
+                heads=site.heads,
+                head_dim=site.head_dim,
+                grid=site.grid,
+                text_tokens=site.text_tokens,
+                batch=site.batch,
                 strides=ctx.space.strides,
                 budget_seconds=SURFACE_SECONDS,
-                dtype=call.query.dtype,
-                device=call.query.device,
+                dtype=getattr(torch, site.dtype),
+                device=ctx.runner.pipe.device,
             )
         record = ctx.store.put(key, {"surface": surface.to_dict()}, None)
     surface = LatencySurface.from_dict(record.values["surface"])
-    full = float(surface.attention_seconds(0.0, 0.0)) * sites
-    model = LatencyModel(surface, sites, total_steps, rest_seconds=max(0.0, step_seconds - full) * total_steps)
+    full = float(surface.attention_seconds(0.0, 0.0)) * site.sites
+    model = LatencyModel(surface, site.sites, total_steps, rest_seconds=max(0.0, step_seconds - full) * total_steps)
     ctx.report_budget()
 
     target = ctx.options.target_speedup
@@ -100,4 +127,3 @@ def preflight(ctx: Context) -> Preflight:
             f"and the highest rates at every site give at most {best:.2f}x; ask for less."
         )
     return Preflight(step_seconds, share, model)
-

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from asymrnr.artifact import Artifact
 from tuner.fingerprint import environment
+from tuner.job.certify import STAGE as CERTIFY
 from tuner.job.certify import Certification
 from tuner.job.context import Context, describe
 from tuner.job.profiling import Profiled
 from tuner.job.verify import Verification
+from tuner.ledger import Ledger
 from tuner.report import plots
 from tuner.report.html import Comparison, RunReport, render_report
 
@@ -26,7 +27,7 @@ REPORT_FILE = "report.html"
 FIGURES = "figures"
 
 
-def facts(verification: Verification, certification: Certification, artifact: Artifact) -> dict[str, str]:
+def facts(verification: Verification, certification: Certification, ledger: Ledger) -> dict[str, str]:
     """The closing table: name to text."""
     speed, whole = certification.denoise, certification.end_to_end
     quality = {name: float(np.mean(values)) for name, values in certification.quality.items()}
@@ -43,21 +44,22 @@ def facts(verification: Verification, certification: Certification, artifact: Ar
     }
     if "attributes_right" in quality:
         found["attributes as prompted"] = f"{quality['attributes_right']:.0%}"
-    spent = [row for row in artifact.ledger if row.ie is not None]
-    before = sum(row.ie or 0.0 for row in spent if row.stage != "certify")
-    total = sum(row.ie or 0.0 for row in spent)
-    found["generations spent"] = f"{total:.1f} in all, {before:.1f} before certification"
+    before = sum(row["ie"] or 0.0 for row in ledger.rows() if row["stage"] != CERTIFY)
+    found["generations spent"] = f"{ledger.spent_ie:.1f} in all, {before:.1f} before certification"
     return found
 
 
 def figures(ctx: Context, profiled: Profiled, verification: Verification) -> dict[str, Figure]:
     """Heading to figure, in the order of the report."""
     result, chosen = verification.result, verification.chosen.candidate
-    at = (verification.model.speedup(chosen.schedule), chosen.predicted_error)
-    measured = [
-        (f"finalist {i}", v.predicted_speedup, v.measured_speedup)
-        for i, v in enumerate(verification.verified, start=1)
+    names = [f"finalist {i}" for i, _ in enumerate(verification.verified, start=1)]
+    found = list(zip(names, verification.verified, strict=True))
+    measured = [(name, v.predicted_speedup, v.measured_speedup) for name, v in found]
+    # Seen with the latency model as it was corrected last, like the lines.
+    reached = [
+        (name, verification.model.speedup(v.candidate.schedule), v.candidate.predicted_error) for name, v in found
     ]
+    lines = {"table": result.frontier, "threshold": result.threshold_points}
     profile = profiled.profile
     return {
         "Where the schedule reduces": plots.schedule_maps(chosen.schedule),
@@ -65,14 +67,12 @@ def figures(ctx: Context, profiled: Profiled, verification: Verification) -> dic
         "Similarity over denoising, by group of blocks": plots.similarity_curves(profile),
         "KL divergence of the kept tokens": plots.divergence_maps(profile),
         "What the search tried": plots.search_history(result.history),
-        "Error against speed": plots.frontier(result.frontier, at, ctx.options.target_speedup),
+        "Error against speed": plots.frontier(lines, reached, ctx.options.target_speedup),
         "Predicted against measured speed-up": plots.predicted_against_measured(measured),
     }
 
 
-def write_report(
-    ctx: Context, profiled: Profiled, verification: Verification, certification: Certification, artifact: Artifact
-) -> Path:
+def write_report(ctx: Context, profiled: Profiled, verification: Verification, certification: Certification) -> Path:
     """Write the HTML report and every figure as SVG and PNG; returns the report's path."""
     drawn = figures(ctx, profiled, verification)
     plots.save_figures({_file_name(h): figure for h, figure in drawn.items()}, ctx.options.output / FIGURES)
@@ -88,7 +88,7 @@ def write_report(
         title=f"{ctx.entry.name} at {target:g}x",
         certified=certification.certified,
         verdict=verdict,
-        facts=facts(verification, certification, artifact),
+        facts=facts(verification, certification, ctx.ledger),
         gates=certification.gates,
         figures=drawn,
         comparisons=[Comparison(p.prompt, p.baseline.video, p.tuned.video) for p in certification.pairs],
@@ -108,7 +108,7 @@ def _file_name(heading: str) -> str:
 def print_summary(outcome: Outcome, console: Console) -> None:
     """The closing table on the terminal."""
     table = Table(title=f"{outcome.ctx.entry.name}: certified", show_header=False, title_justify="left")
-    for name, text in facts(outcome.verification, outcome.certification, outcome.artifact).items():
+    for name, text in facts(outcome.verification, outcome.certification, outcome.ctx.ledger).items():
         table.add_row(name, text)
     for gate in outcome.certification.gates:
         table.add_row(f"gate: {gate.name}", f"{gate.verdict}  {gate.message}")

@@ -76,9 +76,7 @@ def profile_to(model: str, output: Path, seed: int, device: str, progress: Progr
     progress.stage("profile", "one observed generation")
     profiler = Profiler(settings_for(space, entry.workload.steps, seed), progress=progress.advance)
     runner.generate(prompt, seed, observer=profiler)
-    profile = profiler.finish(
-        model=entry.name, workload=entry.workload.as_dict(), prompt=prompt, generation_seed=seed
-    )
+    profile = profiler.finish(model=entry.name, workload=entry.workload.as_dict(), prompt=prompt, generation_seed=seed)
     profile.save(output)
     folder = output.with_name(output.stem + "-figures")
     save_figures(profile_figures(profile), folder)

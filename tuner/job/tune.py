@@ -20,7 +20,7 @@ from tuner.fingerprint import differences, environment
 from tuner.job.artifact import build_artifact, file_name, now
 from tuner.job.certify import STAGE as CERTIFY
 from tuner.job.certify import Certification, certify, cost_ie
-from tuner.job.context import Context, Progress, TuneOptions
+from tuner.job.context import OPTIONS_KEY, Context, Progress, TuneOptions
 from tuner.job.preflight import preflight
 from tuner.job.profiling import profile_model
 from tuner.job.report import write_report
@@ -82,6 +82,7 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
             raise EnvironmentMismatchError(
                 f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
             )
+    store.put(OPTIONS_KEY, options.to_dict())
     progress.stage("load", entry.name)
     runner = Runner(load_pipeline(entry.name, options.device), entry)
     space = load_space(search_spaces_folder() / entry.search_space)
@@ -112,7 +113,7 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
         save(None)
         raise
     artifact = save(certification)
-    report = write_report(ctx, profiled, verification, certification, artifact)
+    report = write_report(ctx, profiled, verification, certification)
     if not certification.certified:
         raise verdict_error(certification, path)
     return Outcome(artifact, path, report, certification, verification, ctx)

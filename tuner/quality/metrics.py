@@ -1,4 +1,7 @@
-"""How far one video is from another, and what a video is like by itself. Videos are (frames, 3, height, width) in [0, 1]."""
+"""How far one video is from another, and what one is like by itself.
+
+Videos are (frames, 3, height, width) in [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def relative_l2(value: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 def ssim(video: torch.Tensor, reference: torch.Tensor) -> float:
-    """Structural similarity (Wang et al. 2004): Gaussian 11x11 windows, sigma 1.5, mean over pixels, channels, frames."""
+    """Structural similarity (Wang et al. 2004): Gaussian 11x11 windows, sigma 1.5; mean over everything."""
     x, y = video.float(), reference.float()
     mean_x, mean_y = _blur(x), _blur(y)
     var_x = _blur(x * x) - mean_x.square()

@@ -78,10 +78,10 @@ def search_history(history: Sequence[TrialRecord]) -> Figure:
     figure = Figure(figsize=(6.5, 3.2), layout="constrained")
     axes = figure.add_subplot()
     for form in sorted({record.form for record in history}):
-        points = [(r.trial, r.error) for r in history if r.form == form and np.isfinite(r.error)]
-        if points:
-            axes.scatter(*zip(*points, strict=True), s=9, label=form)
-    best = [(r.trial, r.best) for r in history if r.best is not None]
+        points = np.array([(r.trial, r.error) for r in history if r.form == form and np.isfinite(r.error)])
+        if len(points):
+            axes.scatter(points[:, 0], points[:, 1], s=9, label=form)
+    best = [(r.trial, r.best) for r in history if np.isfinite(r.best)]
     if best:
         axes.step(*zip(*best, strict=True), where="post", color="black", label="best so far")
     axes.set(xlabel="trial", ylabel="predicted error", yscale="log")
@@ -89,15 +89,18 @@ def search_history(history: Sequence[TrialRecord]) -> Figure:
     return figure
 
 
-def frontier(points: Sequence[FrontierPoint], chosen: tuple[float, float], target: float) -> Figure:
-    """Predicted error against predicted speed-up, by form, with the schedule chosen as (speed-up, error)."""
+def frontier(
+    lines: Mapping[str, Sequence[FrontierPoint]], verified: Sequence[tuple[str, float, float]], target: float
+) -> Figure:
+    """Predicted error against predicted speed-up: a line a form, and every finalist as (label, speed-up, error)."""
     figure = Figure(figsize=(6.5, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    for form in sorted({point.form for point in points}):
-        line = sorted((p.speedup, p.error) for p in points if p.form == form and 0 < p.error < np.inf)
+    for form, points in lines.items():
+        line = sorted((p.speedup, p.error) for p in points if 0 < p.error < np.inf)
         if line:
             axes.plot(*zip(*line, strict=True), marker=".", label=form)
-    axes.scatter([chosen[0]], [chosen[1]], marker="*", s=140, color="tab:red", zorder=3, label="chosen")
+    for label, speedup, error in verified:
+        axes.scatter([speedup], [error], marker="*", s=120, zorder=3, label=label)
     axes.axvline(target, color="gray", linestyle=":", label="target")
     axes.set(xlabel="predicted speed-up", ylabel="predicted error", yscale="log")
     axes.legend(fontsize="small")

@@ -23,9 +23,9 @@ def to_pixels(video: torch.Tensor, min_height: int = MIN_HEIGHT) -> np.ndarray:
 
 def write_mp4(video: torch.Tensor, path: Path, fps: int = 8) -> None:
     """Write an H.264 file that browsers play."""
-    with imageio.get_writer(path, fps=fps, codec="libx264", quality=9, macro_block_size=2, format="FFMPEG") as writer:
-        for frame in to_pixels(video):
-            writer.append_data(frame)
+    imageio.mimwrite(
+        path, list(to_pixels(video)), format="FFMPEG", fps=fps, codec="libx264", quality=9, macro_block_size=2
+    )
 
 
 def write_contact_sheet(videos: Sequence[tuple[str, torch.Tensor]], path: Path) -> None:

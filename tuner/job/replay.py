@@ -1,0 +1,69 @@
+"""Goes through a finished run again from what it measured, and writes its report anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from asymrnr.resources import search_spaces_folder
+from tuner.errors import UsageError
+from tuner.job.certify import certify
+from tuner.job.context import OPTIONS_KEY, Context, Progress, TuneOptions
+from tuner.job.preflight import preflight
+from tuner.job.profiling import profile_model
+from tuner.job.report import write_report
+from tuner.job.verify import verify
+from tuner.ledger import Ledger
+from tuner.measure import Meter
+from tuner.models import find_model, load_pipeline
+from tuner.runner import Runner
+from tuner.search.space import load_space
+from tuner.store import LOG_NAME, MeasurementStore, Record
+
+
+class FinishedMeasurements(MeasurementStore):
+    """The measurements of a run that needs no more; asking for one that was never made is an error."""
+
+    def get(self, key: Mapping[str, Any]) -> Record:
+        """The record of this key.
+
+        Raises:
+            UsageError: it was never measured, so the run is not finished.
+        """
+        record = super().get(key)
+        if record is None:
+            raise UsageError(
+                f"The run in {self.folder} is not finished; go on with it by adding --resume to its command."
+            )
+        return record
+
+
+def report_of(folder: Path, progress: Progress) -> Path:
+    """Write the report of a finished run again; the model is loaded, but nothing is generated.
+
+    Args:
+        folder: what the run was given as --output.
+        progress: told the stages.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        UsageError: the folder holds no run, or one that is not finished.
+    """
+    if not (folder / LOG_NAME).is_file():
+        raise UsageError(f"{folder} holds no run; give the folder that a run was given as --output.")
+    store = FinishedMeasurements(folder)
+    options = replace(TuneOptions.from_dict(store.get(OPTIONS_KEY).values), output=folder)
+    entry = find_model(options.model)
+    progress.stage("load", entry.name)
+    runner = Runner(load_pipeline(entry.name, options.device), entry)
+    ledger = Ledger(options.budget)
+    space = load_space(search_spaces_folder() / entry.search_space)
+    ctx = Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)
+    early = preflight(ctx)
+    profiled = profile_model(ctx, early.model.surface)
+    verification = verify(ctx, early, profiled)
+    return write_report(ctx, profiled, verification, certify(ctx, verification.chosen.candidate.schedule))
