@@ -121,6 +121,21 @@ def generate(
 
 
 @app.command()
+def flops(
+    model: Annotated[str, typer.Option("--model", help="One of the paper's five models.")],
+    similarity: Annotated[Path | None, typer.Option(help="Published similarity table, .safetensors.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Artifact or rule as a .json file, a rule as JSON text, or a shipped target.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, in operations.")] = False,
+) -> None:
+    """Count the operations of one generation of a model of the paper, 2 per multiply-add; no weights are needed."""
+    from tuner.flops.command import flops_report
+
+    typer.echo(flops_report(model, similarity, schedule, as_json))
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
     """Write the report of a finished run again from its measurements; nothing is measured."""
     from tuner.job.replay import report_of

@@ -1,0 +1,158 @@
+"""What one generation of the paper's five models consists of, as far as its operations are concerned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asymrnr.partition import Grid
+from tuner.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Block:
+    """Multiply-adds that the linear layers of one transformer block spend on every token.
+
+    Modulation layers see one vector per video and are left out, as are normalisations and activations.
+
+    Attributes:
+        video_attention: projections inside the attention layer; symmetric reduction (H) shortens their input.
+        video_rest: the other layers of a video token.
+        text: all layers of a text token.
+    """
+
+    video_attention: int
+    video_rest: int
+    text: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One model at the paper's workload.
+
+    Attributes:
+        grid: (frames, height, width) of the video tokens.
+        text_tokens: text tokens that run through the blocks.
+        attended_text: text tokens that enter the attention, averaged over the guidance branches.
+        width: channels of the attention, all heads together.
+        blocks: in the order of the rate tables' rows.
+        steps: denoising steps.
+        cfg_batches: passes per step; 2 with classifier-free guidance.
+        stride: the paper's (t, h, w) partition stride.
+        cache_step: the paper's number of steps that share a matching.
+        tiers: number of bins of the published similarity table.
+    """
+
+    grid: Grid
+    text_tokens: int
+    attended_text: int
+    width: int
+    blocks: tuple[Block, ...]
+    steps: int
+    cfg_batches: int
+    stride: Grid
+    cache_step: int
+    tiers: int
+
+
+def cogvideox_blocks(width: int, layers: int) -> tuple[Block, ...]:
+    """Text and video share all layers: 4 projections of width x width and a feed-forward of 4 x width."""
+    square = width * width
+    return layers * (Block(video_attention=4 * square, video_rest=8 * square, text=12 * square),)
+
+
+def hunyuan_blocks(width: int, dual: int, single: int) -> tuple[Block, ...]:
+    """Dual-stream blocks with separate weights of equal size, then single-stream blocks.
+
+    The attention layer of a single-stream block has no output projection: the block projects it with the MLP.
+    """
+    square = width * width
+    dual_block = Block(video_attention=4 * square, video_rest=8 * square, text=12 * square)
+    return dual * (dual_block,) + single * (Block(3 * square, 9 * square, 12 * square),)
+
+
+def mochi_blocks(width: int, text_width: int, layers: int) -> tuple[Block, ...]:
+    """Text runs through narrower layers and ends before the output projection of the last block."""
+
+    def feed_forward(channels: int) -> int:
+        return 3 * channels * (4 * channels * 2 // 3)  # SwiGLU: two matrices in, one out
+
+    video = {"video_attention": 4 * width * width, "video_rest": feed_forward(width)}
+    inner = Block(**video, text=4 * text_width * width + feed_forward(text_width))
+    return (layers - 1) * (inner,) + (Block(**video, text=3 * text_width * width),)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "cogvideox-2b": Architecture(
+        grid=(13, 30, 45),
+        text_tokens=226,
+        attended_text=226,
+        width=1920,
+        blocks=cogvideox_blocks(1920, 30),
+        steps=50,
+        cfg_batches=2,
+        stride=(2, 2, 2),
+        cache_step=5,
+        tiers=10,
+    ),
+    "cogvideox-5b": Architecture(
+        grid=(13, 30, 45),
+        text_tokens=226,
+        attended_text=226,
+        width=3072,
+        blocks=cogvideox_blocks(3072, 42),
+        steps=50,
+        cfg_batches=2,
+        stride=(2, 2, 2),
+        cache_step=5,
+        tiers=10,
+    ),
+    # Mochi attends to valid text only; the paper does not say how long its prompts are. 64 is our assumption: about
+    # 127 tokens of prompt and the single one of an empty negative prompt (docs/flops.md shows what it changes).
+    "mochi": Architecture(
+        grid=(15, 30, 53),
+        text_tokens=256,
+        attended_text=64,
+        width=3072,
+        blocks=mochi_blocks(3072, 1536, 48),
+        steps=30,
+        cfg_batches=2,
+        stride=(6, 2, 2),
+        cache_step=3,
+        tiers=20,
+    ),
+    "hunyuanvideo": Architecture(
+        grid=(33, 34, 60),
+        text_tokens=256,
+        attended_text=256,
+        width=3072,
+        blocks=hunyuan_blocks(3072, 20, 40),
+        steps=30,
+        cfg_batches=1,
+        stride=(6, 2, 2),
+        cache_step=3,
+        tiers=10,
+    ),
+    "fastvideo-hunyuan": Architecture(
+        grid=(17, 45, 80),
+        text_tokens=256,
+        attended_text=256,
+        width=3072,
+        blocks=hunyuan_blocks(3072, 20, 40),
+        steps=6,
+        cfg_batches=1,
+        stride=(6, 2, 2),
+        cache_step=1,
+        tiers=10,
+    ),
+}
+
+
+def find_architecture(model: str) -> Architecture:
+    """The architecture of a model of the paper.
+
+    Raises:
+        UsageError: it is none of the paper's five; the message lists them.
+    """
+    if model not in ARCHITECTURES:
+        raise UsageError(f"Operations can be counted for {', '.join(ARCHITECTURES)}, but not for '{model}'.")
+    return ARCHITECTURES[model]
