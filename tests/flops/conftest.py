@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder of the paper's tables in machine-readable form; it is no part of the repository."""
+    beside = Path(__file__).parents[2].parent / "shared" / "reference"
+    folder = Path(os.environ.get("ASYMRNR_REFERENCE", beside))
+    if not (folder / "paper_tables.json").is_file():
+        pytest.skip("the paper's tables are not here; set ASYMRNR_REFERENCE")
+    return folder
