@@ -17,10 +17,11 @@ MAX_GENERATIONS = 10
 
 @dataclass(frozen=True)
 class Attempt:
-    """One generation of the heuristic: the rule tried and whether the result looked good."""
+    """One generation of the heuristic: the rule tried, its mean attention cost, and whether the result looked good."""
 
     threshold: float
     rate: float
+    attention: float
     good: bool
 
 
@@ -47,21 +48,21 @@ def tune_by_hand(
         settings: the schedule's other attributes (stride, cache_step, ...).
 
     Returns:
-        The last good rule, None if there was none, and every attempt in order (at most ten, as in the paper).
+        The good rule that leaves the least attention, None if there was none, and every attempt in order (at most
+        ten, as in the paper).
     """
     threshold, rate = START_THRESHOLD, START_RATE
-    best: Attempt | None = None
     attempts: list[Attempt] = []
-    while len(attempts) < MAX_GENERATIONS and threshold <= 1.0 and rate > 0:
-        good = looks_good(threshold_schedule(similarity, threshold, rate, max_rate, **settings))
-        attempt = Attempt(round(threshold, 2), round(rate, 2), good)
-        attempts.append(attempt)
-        if good:
-            best = attempt
-            if rate >= max_rate:
-                break
-            rate = min(rate + RATE_STEP, max_rate)
-        else:
+    while len(attempts) < MAX_GENERATIONS and threshold <= 1.0:
+        schedule = threshold_schedule(similarity, threshold, rate, max_rate, **settings)
+        good = looks_good(schedule)
+        attempts.append(Attempt(round(threshold, 2), round(rate, 3), schedule.attention_cost(), good))
+        if not good:
             rate = max(START_RATE, rate - RATE_STEP)
             threshold += THRESHOLD_STEP
+        elif rate >= max_rate:
+            break
+        else:
+            rate = min(rate + RATE_STEP, max_rate)
+    best = min((a for a in attempts if a.good), key=lambda a: a.attention, default=None)
     return best, attempts

@@ -1,0 +1,57 @@
+"""The baselines: the paper's manual rule follows its text, and uniform schedules meet their target."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from asymrnr.schedule import Schedule
+from tuner.baselines.heuristic import MAX_GENERATIONS, tune_by_hand
+from tuner.baselines.uniform import smallest_scale, uniform_schedule
+from tuner.surrogate.latency import LatencyModel
+
+SHAPE = (3, 12)
+SETTINGS = {"stride": (2, 2, 2), "cache_step": 5}
+
+
+@pytest.fixture
+def similarity() -> dict[str, np.ndarray]:
+    table = np.linspace(0, 1, SHAPE[0] * SHAPE[1]).reshape(SHAPE)
+    windows = np.arange(SHAPE[1]) // 5 * 5
+    return {"Q": table[:, windows], "V": table[:, windows]}
+
+
+def test_the_rate_rises_until_it_looks_bad_and_then_the_threshold_rises(similarity: dict[str, np.ndarray]) -> None:
+    best, attempts = tune_by_hand(similarity, lambda s: max(t.max() for t in s.rates.values()) < 0.6, 0.875, **SETTINGS)
+    tried = [(a.threshold, a.rate, a.good) for a in attempts[:5]]
+    assert tried == [(0.5, 0.3, True), (0.5, 0.5, True), (0.5, 0.7, False), (0.6, 0.5, True), (0.6, 0.7, False)]
+    assert best is not None
+    assert (best.threshold, best.rate) == (0.5, 0.5)  # of all good ones it leaves the least attention
+
+
+def test_it_ends_at_the_highest_rate_when_everything_looks_good(similarity: dict[str, np.ndarray]) -> None:
+    best, attempts = tune_by_hand(similarity, lambda s: True, 0.875, **SETTINGS)
+    assert [a.rate for a in attempts] == [0.3, 0.5, 0.7, 0.875]
+    assert best == attempts[-1]
+
+
+def test_it_gives_up_within_ten_generations_when_nothing_looks_good(similarity: dict[str, np.ndarray]) -> None:
+    best, attempts = tune_by_hand(similarity, lambda s: False, 0.875, **SETTINGS)
+    assert best is None
+    assert 0 < len(attempts) <= MAX_GENERATIONS
+    assert {a.rate for a in attempts} == {0.3}
+
+
+@pytest.mark.parametrize("features", [("Q", "V"), ("Q",)])
+def test_uniform_rates_meet_the_target_and_no_more(model: LatencyModel, features: tuple[str, ...]) -> None:
+    schedule = uniform_schedule(model, 1.2, SHAPE, features, 0.875, **SETTINGS)
+    assert schedule is not None
+    assert model.speedup(schedule) == pytest.approx(1.2, rel=1e-3)
+    assert all(np.ptp(schedule.rates[f]) == 0 for f in features)
+
+
+def test_a_family_that_cannot_reach_the_target_gives_nothing(model: LatencyModel) -> None:
+    def build(scale: float) -> Schedule:
+        return Schedule(rates={"Q": np.full(SHAPE, 0.1 * scale), "V": np.zeros(SHAPE)}, **SETTINGS)
+
+    assert smallest_scale(build, model, 3.0) is None
