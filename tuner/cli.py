@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from asymrnr.errors import AsymRnRError
 from tuner.errors import TunerError, UsageError
+
+if TYPE_CHECKING:
+    from tuner.models import LoadOptions
 
 INTERRUPTED = 130
 
@@ -24,6 +28,22 @@ app = typer.Typer(
 
 Model = Annotated[str | None, typer.Option("--model", help="Name of a model; `asymrnr-tune models` lists them.")]
 Device = Annotated[str, typer.Option(help="Torch device.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Folder of a pipeline saved with save_pretrained, instead of the hub's weights.")
+]
+
+
+class OffloadChoice(StrEnum):
+    """What `--offload` takes."""
+
+    NONE = "none"
+    MODEL = "model"
+
+
+Offload = Annotated[OffloadChoice, typer.Option(help="Keep the parts of a model that are not running off the GPU.")]
+Backend = Annotated[
+    str | None, typer.Option("--attention-backend", help="What computes attention, as diffusers calls it: flash, sage.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -37,6 +57,9 @@ def tune(
     trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
     resume: Annotated[bool, typer.Option(help="Go on from what the output folder already holds.")] = False,
     device: Device = "cpu",
+    weights: Weights = None,
+    offload: Offload = OffloadChoice.NONE,
+    attention_backend: Backend = None,
 ) -> None:
     """Profile a model, search a schedule for a target speed-up, verify it and certify it on held-out prompts.
 
@@ -61,6 +84,7 @@ def tune(
         resume=resume,
         device=device,
         command=shlex.join(["asymrnr-tune", *sys.argv[1:]]),
+        load=_load_options(weights, offload, attention_backend),
     )
     with LiveProgress() as progress:
         outcome = run(options, progress)
@@ -74,14 +98,13 @@ def models() -> None:
     """List the models and where their weights come from."""
     from rich.table import Table
 
-    from tuner.models import REGISTRY
+    from tuner.models import REGISTRY, weights_status
 
     table = Table("model", "pipeline", "workload", "weights")
     for entry in REGISTRY.values():
         w = entry.workload
         size = f"{w.frames} frames {w.height}x{w.width}, {w.steps} steps"
-        there = "packaged" if (entry.source / "model_index.json").is_file() else "missing"
-        table.add_row(entry.name, entry.pipeline.__name__, size, there)
+        table.add_row(entry.name, entry.pipeline.__name__, size, weights_status(entry.weights))
     Console().print(table)
 
 
@@ -93,13 +116,17 @@ def profile(
     ),
     seed: Annotated[int, typer.Option()] = 0,
     device: Device = "cpu",
+    weights: Weights = None,
+    offload: Offload = OffloadChoice.NONE,
+    attention_backend: Backend = None,
 ) -> None:
     """Profile one generation: similarities, divergences, error curves; heat-maps are written beside the file."""
     from tuner.job.standalone import profile_to
     from tuner.report.console import LiveProgress
 
+    options = _load_options(weights, offload, attention_backend)
     with LiveProgress() as progress:
-        figures = profile_to(model, output, seed, device, progress)
+        figures = profile_to(model, output, seed, device, options, progress)
     Console().print(f"profile in {output}, heat-maps in {figures}")
 
 
@@ -113,11 +140,15 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     device: Device = "cpu",
+    weights: Weights = None,
+    offload: Offload = OffloadChoice.NONE,
+    attention_backend: Backend = None,
 ) -> None:
     """Generate one video, accelerated when a schedule is given, and write it as mp4."""
     from tuner.job.standalone import generate_to
 
-    Console().print(generate_to(model, prompt, output, schedule, seed, device))
+    options = _load_options(weights, offload, attention_backend)
+    Console().print(generate_to(model, prompt, output, schedule, seed, device, options))
 
 
 @app.command()
@@ -144,6 +175,12 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a finished run
     with LiveProgress() as progress:
         path = report_of(folder, progress)
     Console().print(f"report in {path}")
+
+
+def _load_options(weights: Path | None, offload: OffloadChoice, attention_backend: str | None) -> LoadOptions:
+    from tuner.models import LoadOptions
+
+    return LoadOptions(weights, offload.value, attention_backend)
 
 
 def main() -> None:

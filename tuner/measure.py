@@ -10,6 +10,7 @@ import torch
 
 from asymrnr.schedule import Schedule
 from tuner.ledger import Ledger
+from tuner.models import attention_backend_of, weights_identity
 from tuner.runner import Generation, Runner, Trajectory
 from tuner.store import MeasurementStore, Record
 
@@ -84,7 +85,9 @@ class Meter:
         self._subject = {
             "model": entry.name,
             "workload": entry.workload.as_dict(),
-            "device": str(runner.pipe.device),
+            "weights": weights_identity(runner.pipe, entry.weights),
+            "attention_backend": attention_backend_of(runner.pipe),
+            "device": str(runner.device),
         }
 
     def key(self, kind: str, **details: Any) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from diffusers import DiffusionPipeline
 import asymrnr
 from asymrnr.schedule import Schedule
 from tuner.errors import TunerError, UsageError
-from tuner.models import ModelEntry
+from tuner.models import ModelEntry, denoisers
 
 
 class NonFiniteError(TunerError):
@@ -72,9 +73,13 @@ class _StepClock:
         self.marks: list[float] = []
 
     def mark(self) -> None:
+        self.marks.append(self.now())
+
+    def now(self) -> float:
+        """The time at which everything the device was asked for is done, in seconds."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self.marks.append(time.perf_counter())
+        return time.perf_counter()
 
     def first_call(self, *_: Any) -> None:
         if not self.marks:
@@ -86,12 +91,26 @@ class _StepClock:
 
 
 class Runner:
-    """Generates with one pipeline on one workload."""
+    """Generates with one pipeline on one workload.
+
+    Attributes:
+        pipe: the pipeline.
+        entry: what the registry says of its model.
+        denoisers: its transformers or U-Net; Wan 2.2 has two.
+        denoiser: the first of them.
+    """
 
     def __init__(self, pipe: DiffusionPipeline, entry: ModelEntry) -> None:
         self.pipe = pipe
         self.entry = entry
-        self.denoiser: torch.nn.Module = getattr(pipe, "transformer", None) or pipe.unet
+        self.denoisers = denoisers(pipe)
+        self.denoiser = self.denoisers[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pipeline computes; with offloading its parts wait elsewhere."""
+        device: torch.device = self.pipe._execution_device
+        return device
 
     def generate(
         self,
@@ -117,7 +136,7 @@ class Runner:
             NonFiniteError: the latents became NaN or infinite.
             ScheduleError: the schedule does not fit, or reduced less than it says.
         """
-        clock = _StepClock(self.pipe.device)
+        clock = _StepClock(self.device)
         trajectory = Trajectory()
         errors: list[float] = []
         final: list[torch.Tensor] = []
@@ -129,30 +148,29 @@ class Runner:
             final[:] = [latents]
             if record:
                 trajectory.latents.append(latents.detach().clone())
-            return {"latents": forced.latents[step]} if forced is not None else {}
+            return {"latents": forced.latents[step].to(latents)} if forced is not None else {}
 
         def on_output(_: Any, __: Any, output: Any) -> None:
             value = output[0].detach()
             if record:
                 trajectory.outputs.append(value.clone())
             if forced is not None:
-                target = forced.outputs[len(errors)]
-                errors.append(float((value - target).norm() / target.norm()))
+                target = forced.outputs[len(errors)].to(value.device, torch.float32)
+                errors.append(float((value.float() - target).norm() / target.norm()))
 
         with ExitStack() as stack:
-            hooks = [self.denoiser.register_forward_pre_hook(clock.first_call)]
-            if record or forced is not None:
-                hooks.append(self.denoiser.register_forward_hook(on_output))
-            for hook in hooks:
-                stack.callback(hook.remove)
+            for model in self.denoisers:
+                stack.callback(model.register_forward_pre_hook(clock.first_call).remove)
+                if record or forced is not None:
+                    stack.callback(model.register_forward_hook(on_output).remove)
             handle = None
             if schedule is not None:
                 handle = stack.enter_context(asymrnr.apply(self.pipe, schedule))
             elif observer is not None:
                 stack.enter_context(asymrnr.observe(self.pipe, observer))
-            began = time.perf_counter()
+            began = clock.now()
             video = self._call(prompt, seed, on_step_end, output_type="pt").frames[0]
-            seconds = time.perf_counter() - began
+            seconds = clock.now() - began
             summary = handle.summary() if handle is not None else None
         return Generation(
             video=video.float().cpu(),
@@ -166,7 +184,7 @@ class Runner:
 
     def time_steps(self, steps: int, prompt: str, seed: int = 0) -> np.ndarray:
         """Wall time of the first `steps` unaccelerated denoising steps, in seconds; nothing is decoded."""
-        clock = _StepClock(self.pipe.device)
+        clock = _StepClock(self.device)
 
         def on_step_end(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             clock.mark()
@@ -175,17 +193,17 @@ class Runner:
                 raise _Stop
             return {}
 
-        hook = self.denoiser.register_forward_pre_hook(clock.first_call)
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(suppress(_Stop))
+            for model in self.denoisers:
+                stack.callback(model.register_forward_pre_hook(clock.first_call).remove)
             self._call(prompt, seed, on_step_end, output_type="latent")
-        except _Stop:
-            pass
-        finally:
-            hook.remove()
         return clock.step_seconds
 
     def _call(self, prompt: str, seed: int, on_step_end: Callable[..., dict[str, Any]], output_type: str) -> Any:
         generator = torch.Generator("cpu").manual_seed(seed)
+        accepted = inspect.signature(type(self.pipe).__call__).parameters
+        workload = {name: value for name, value in self.entry.workload.call_kwargs().items() if name in accepted}
         with torch.inference_mode():
             return self.pipe(
                 prompt,
@@ -193,7 +211,7 @@ class Runner:
                 output_type=output_type,
                 callback_on_step_end=on_step_end,
                 callback_on_step_end_tensor_inputs=["latents"],
-                **self.entry.workload.call_kwargs(),
+                **workload,
             )
 
     def _require_finite(self, latents: torch.Tensor, step: int, schedule: Schedule | None) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from asymrnr.schedule import Schedule
 from tuner.ledger import Ledger
 from tuner.measure import Meter
-from tuner.models import ModelEntry
+from tuner.models import LoadOptions, ModelEntry
 from tuner.runner import Runner
 from tuner.search.space import SearchSpace
 from tuner.store import MeasurementStore
@@ -31,6 +31,7 @@ class TuneOptions:
         resume: continue from what the output folder already holds.
         device: torch device.
         command: the command line, for the record.
+        load: other weights, offloading, attention backend.
     """
 
     model: str
@@ -42,15 +43,17 @@ class TuneOptions:
     resume: bool = False
     device: str = "cpu"
     command: str = ""
+    load: LoadOptions = field(default_factory=LoadOptions)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, from which `from_dict` makes the same options again."""
-        return {**asdict(self), "output": str(self.output)}
+        return {**asdict(self), "output": str(self.output), "load": self.load.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TuneOptions:
         """Options as an earlier run stored them."""
-        return cls(**{**values, "output": Path(values["output"])})
+        load = LoadOptions.from_dict(values["load"])
+        return cls(**{**values, "output": Path(values["output"]), "load": load})
 
 
 class Progress(Protocol):

@@ -10,14 +10,12 @@ from asymrnr.shipped import load
 from tuner.errors import UsageError
 from tuner.job.context import Progress, describe
 from tuner.job.profiling import settings_for
-from tuner.models import find_model, load_pipeline
+from tuner.models import LoadOptions, find_model, load_pipeline
 from tuner.profile.profiler import Profiler
 from tuner.report.plots import profile_figures, save_figures
 from tuner.report.video import write_mp4
 from tuner.runner import Runner
 from tuner.search.space import load_space
-
-FPS = 8
 
 
 def require_writable(path: Path, suffix: str) -> None:
@@ -51,19 +49,21 @@ def find_schedule(model: str, schedule: str | None) -> Schedule | None:
     return load(model, schedule)
 
 
-def generate_to(model: str, prompt: str, output: Path, schedule: str | None, seed: int, device: str) -> str:
+def generate_to(
+    model: str, prompt: str, output: Path, schedule: str | None, seed: int, device: str, options: LoadOptions
+) -> str:
     """Generate one video and write it as mp4; returns what was done, in a sentence."""
     entry = find_model(model)
     require_writable(output, ".mp4")
     found = find_schedule(model, schedule)
-    runner = Runner(load_pipeline(model, device), entry)
+    runner = Runner(load_pipeline(model, device, options), entry)
     generation = runner.generate(prompt, seed, found)
-    write_mp4(generation.video, output, FPS)
+    write_mp4(generation.video, output, entry.fps)
     how = "without a schedule" if found is None else f"with {describe(found)} ({generation.summary})"
     return f"{output}: {generation.seconds:.1f} s {how}"
 
 
-def profile_to(model: str, output: Path, seed: int, device: str, progress: Progress) -> Path:
+def profile_to(model: str, output: Path, seed: int, device: str, options: LoadOptions, progress: Progress) -> Path:
     """Profile one generation, write the profile and its figures; returns the figures' folder."""
     from asymrnr.resources import search_spaces_folder
 
@@ -71,7 +71,7 @@ def profile_to(model: str, output: Path, seed: int, device: str, progress: Progr
     require_writable(output, ".safetensors")
     space = load_space(search_spaces_folder() / entry.search_space)
     progress.stage("load", model)
-    runner = Runner(load_pipeline(model, device), entry)
+    runner = Runner(load_pipeline(model, device, options), entry)
     prompt = entry.tuning_prompts(1)[0]
     progress.stage("profile", "one observed generation")
     profiler = Profiler(settings_for(space, entry.workload.steps, seed), progress=progress.advance)

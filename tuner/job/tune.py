@@ -84,7 +84,7 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
             )
     store.put(OPTIONS_KEY, options.to_dict())
     progress.stage("load", entry.name)
-    runner = Runner(load_pipeline(entry.name, options.device), entry)
+    runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
     space = load_space(search_spaces_folder() / entry.search_space)
     return Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)
 

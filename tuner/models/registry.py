@@ -1,103 +1,185 @@
-"""The models the tuner knows: where their weights come from, what they are asked to generate, on which prompts."""
+"""The models that `--model` takes.
+
+Workloads and samplers of CogVideoX, Mochi, HunyuanVideo, FastVideo and AnimateDiff are those of the paper (appendix C
+and table 4; guidance as their pipelines have it by default), those of Wan and LTX-Video their pipelines' defaults.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import diffusers
 import torch
-import transformers
-from diffusers import CogVideoXPipeline, DiffusionPipeline
+from diffusers import (
+    AnimateDiffPipeline,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXPipeline,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoPipeline,
+    LTXPipeline,
+    MochiPipeline,
+    MotionAdapter,
+    UniPCMultistepScheduler,
+    WanPipeline,
+)
 
-import tuner.embedded.codec  # noqa: F401  (diffusers loads components only from modules already imported)
 from tuner.embedded.checker import attributes_right
-from tuner.embedded.world import parse_caption, sample_scenes
+from tuner.embedded.world import parse_caption
 from tuner.errors import UsageError
+from tuner.models.entry import ModelEntry, Scheduler, Workload
+from tuner.models.prompts import HELD_OUT, TUNING, captions, written
+from tuner.models.weights import HubWeights, PackagedWeights
 
-EMBEDDED = Path(__file__).parent / "embedded"
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What one generation is: sizes in pixels and frames, the number of denoising steps, guidance."""
-
-    frames: int
-    height: int
-    width: int
-    steps: int
-    guidance_scale: float
-    max_sequence_length: int
-
-    def call_kwargs(self) -> dict[str, Any]:
-        """Keyword arguments of the pipeline's call, without prompt and generator."""
-        return {
-            "num_frames": self.frames,
-            "height": self.height,
-            "width": self.width,
-            "num_inference_steps": self.steps,
-            "guidance_scale": self.guidance_scale,
-            "max_sequence_length": self.max_sequence_length,
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """One model of the registry.
-
-    Attributes:
-        name: what `--model` takes.
-        source: folder of the packaged pipeline.
-        pipeline: the diffusers pipeline class that loads it.
-        workload: what it is tuned for.
-        search_space: file name in `search_spaces/`.
-        tuning_prompts: prompts that profiling and verification may use.
-        held_out_prompts: prompts that only certification uses.
-        attributes: whether a video (frames, 3, height, width) in [0, 1] shows what its prompt says, by attribute;
-            None for models without a checker.
-    """
-
-    name: str
-    source: Path
-    pipeline: type[DiffusionPipeline]
-    workload: Workload
-    search_space: str
-    tuning_prompts: Callable[[int], list[str]]
-    held_out_prompts: Callable[[int], list[str]]
-    attributes: Callable[[torch.Tensor, str], dict[str, bool]] | None
-
-
-def _captions(held_out: bool) -> Callable[[int], list[str]]:
-    def prompts(count: int) -> list[str]:
-        generator = torch.Generator().manual_seed(20_000 + held_out)
-        return [scene.caption for scene in sample_scenes(count, generator, held_out)]
-
-    return prompts
+EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 def _world_attributes(video: torch.Tensor, prompt: str) -> dict[str, bool]:
     return attributes_right(video, parse_caption(prompt))
 
 
+_TINY_COGVIDEOX = ModelEntry(
+    name="tiny-cogvideox",
+    weights=PackagedWeights(EMBEDDED / "tiny-cogvideox"),
+    pipeline=CogVideoXPipeline,
+    workload=Workload(frames=12, height=64, width=64, steps=30, guidance_scale=1.0, max_sequence_length=16),
+    search_space="tiny-cogvideox.yaml",
+    tuning_prompts=captions(held_out=False),
+    held_out_prompts=captions(held_out=True),
+    attributes=_world_attributes,
+)
+
+_COGVIDEOX_2B = ModelEntry(
+    name="cogvideox-2b",
+    weights=HubWeights("THUDM/CogVideoX-2b", "1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01"),
+    pipeline=CogVideoXPipeline,
+    workload=Workload(frames=49, height=480, width=720, steps=50, guidance_scale=6.0, max_sequence_length=226),
+    search_space="cogvideox.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.float16,
+    scheduler=Scheduler(CogVideoXDDIMScheduler, {"timestep_spacing": "trailing"}),
+)
+
+_COGVIDEOX_5B = ModelEntry(
+    name="cogvideox-5b",
+    weights=HubWeights("THUDM/CogVideoX-5b", "8d6ea3f817438460b25595a120f109b88d5fdfad"),
+    pipeline=CogVideoXPipeline,
+    workload=Workload(frames=49, height=480, width=720, steps=50, guidance_scale=6.0, max_sequence_length=226),
+    search_space="cogvideox.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    scheduler=Scheduler(CogVideoXDPMScheduler, {"timestep_spacing": "trailing"}),
+)
+
+_MOCHI = ModelEntry(
+    name="mochi",
+    weights=HubWeights("genmo/mochi-1-preview", "14be5fcea23095ed330cb214647916a451e38b6e", variant="bf16"),
+    pipeline=MochiPipeline,
+    workload=Workload(frames=85, height=480, width=848, steps=30, guidance_scale=4.5, max_sequence_length=256),
+    search_space="mochi.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    scheduler=Scheduler(FlowMatchEulerDiscreteScheduler),
+    tiled_decoding=True,
+    fps=30,
+)
+
+_HUNYUANVIDEO = ModelEntry(
+    name="hunyuanvideo",
+    weights=HubWeights("hunyuanvideo-community/HunyuanVideo", "e8c2aaa66fe3742a32c11a6766aecbf07c56e773"),
+    pipeline=HunyuanVideoPipeline,
+    workload=Workload(frames=129, height=544, width=960, steps=30, guidance_scale=6.0, max_sequence_length=256),
+    search_space="hunyuanvideo.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    vae_dtype=torch.float16,
+    scheduler=Scheduler(FlowMatchEulerDiscreteScheduler, {"shift": 7.0}),
+    tiled_decoding=True,
+    fps=24,
+)
+
+_FASTVIDEO_HUNYUAN = ModelEntry(
+    name="fastvideo-hunyuan",
+    weights=HubWeights("FastVideo/FastHunyuan-diffusers", "7e948fca38562e218ae34485e005956592d36d9b"),
+    pipeline=HunyuanVideoPipeline,
+    workload=Workload(frames=65, height=720, width=1280, steps=6, guidance_scale=6.0, max_sequence_length=256),
+    search_space="fastvideo-hunyuan.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    vae_dtype=torch.float16,
+    scheduler=Scheduler(FlowMatchEulerDiscreteScheduler, {"shift": 17.0}),  # as its authors sample it
+    tiled_decoding=True,
+    fps=24,
+)
+
+_ANIMATEDIFF = ModelEntry(
+    name="animatediff",
+    weights=HubWeights("SG161222/Realistic_Vision_V5.1_noVAE", "1e9f017a7b1eaefb63a1900ea6c5953d2739fd21"),
+    pipeline=AnimateDiffPipeline,
+    workload=Workload(frames=16, height=512, width=512, steps=50, guidance_scale=7.5, max_sequence_length=77),
+    search_space="animatediff.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.float16,
+    scheduler=Scheduler(
+        DDIMScheduler,
+        {"beta_schedule": "linear", "clip_sample": False, "timestep_spacing": "linspace", "steps_offset": 1},
+    ),
+    components={
+        "motion_adapter": (
+            MotionAdapter,
+            HubWeights("guoyww/animatediff-motion-adapter-v1-5-2", "6167b88ffe39b4441fdf2113e77b99a6f56b7906"),
+        )
+    },
+)
+
+_WAN = ModelEntry(
+    name="wan-1.3b",
+    weights=HubWeights("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "0fad780a534b6463e45facd96134c9f345acfa5b"),
+    pipeline=WanPipeline,
+    workload=Workload(frames=81, height=480, width=832, steps=50, guidance_scale=5.0, max_sequence_length=512),
+    search_space="wan.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    vae_dtype=torch.float32,
+    scheduler=Scheduler(
+        UniPCMultistepScheduler,
+        {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0},  # advised for 480 lines
+    ),
+    fps=16,
+)
+
+_LTX_VIDEO = ModelEntry(
+    name="ltx-video",
+    weights=HubWeights("Lightricks/LTX-Video", "8984fa25007f376c1a299016d0957a37a2f797bb"),
+    pipeline=LTXPipeline,
+    workload=Workload(frames=161, height=512, width=704, steps=50, guidance_scale=3.0, max_sequence_length=128),
+    search_space="ltx-video.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    scheduler=Scheduler(FlowMatchEulerDiscreteScheduler),
+    fps=25,
+)
+
 REGISTRY: dict[str, ModelEntry] = {
     entry.name: entry
     for entry in [
-        ModelEntry(
-            name="tiny-cogvideox",
-            source=EMBEDDED / "tiny-cogvideox",
-            pipeline=CogVideoXPipeline,
-            workload=Workload(frames=12, height=64, width=64, steps=30, guidance_scale=1.0, max_sequence_length=16),
-            search_space="tiny-cogvideox.yaml",
-            tuning_prompts=_captions(held_out=False),
-            held_out_prompts=_captions(held_out=True),
-            attributes=_world_attributes,
-        ),
+        _TINY_COGVIDEOX,
+        _COGVIDEOX_2B,
+        _COGVIDEOX_5B,
+        _MOCHI,
+        _HUNYUANVIDEO,
+        _FASTVIDEO_HUNYUAN,
+        _ANIMATEDIFF,
+        _WAN,
+        _LTX_VIDEO,
     ]
 }
 
@@ -111,36 +193,3 @@ def find_model(name: str) -> ModelEntry:
     if name not in REGISTRY:
         raise UsageError(f"There is no model '{name}'; choose one of {', '.join(sorted(REGISTRY))}.")
     return REGISTRY[name]
-
-
-def load_pipeline(name: str, device: str = "cpu") -> DiffusionPipeline:
-    """Load a model of the registry, in float32, ready to generate.
-
-    Raises:
-        UsageError: there is no such model, its files are missing, or the device is not there.
-    """
-    entry = find_model(name)
-    if not (entry.source / "model_index.json").is_file():
-        raise UsageError(f"The files of {name} are missing from this installation ({entry.source.name}); reinstall it.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"Device '{device}' was asked for, but torch finds no GPU here; use --device cpu.")
-    with _quiet_loading():
-        pipe = entry.pipeline.from_pretrained(entry.source).to(device, torch.float32)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """No progress bars for a model of a few megabytes, and no warning that its codec is not CogVideoX's own VAE."""
-    loggers = (diffusers.utils.logging, transformers.utils.logging)
-    levels = [logger.get_verbosity() for logger in loggers]
-    for logger in loggers:
-        logger.set_verbosity_error()
-        logger.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.set_verbosity(level)
-            logger.enable_progress_bar()

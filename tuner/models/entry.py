@@ -1,0 +1,95 @@
+"""What the registry says of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
+
+from tuner.models.weights import HubWeights, PackagedWeights
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one generation is: sizes in pixels and frames, the number of denoising steps, guidance."""
+
+    frames: int
+    height: int
+    width: int
+    steps: int
+    guidance_scale: float
+    max_sequence_length: int
+
+    def call_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of a pipeline's call, without prompt and generator; not every pipeline takes all."""
+        return {
+            "num_frames": self.frames,
+            "height": self.height,
+            "width": self.width,
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "max_sequence_length": self.max_sequence_length,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """The sampler a model is tuned with.
+
+    Attributes:
+        cls: its diffusers class.
+        settings: what differs from the configuration saved with the model.
+    """
+
+    cls: type[SchedulerMixin]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model of the registry.
+
+    Attributes:
+        name: what `--model` takes.
+        weights: where they come from.
+        pipeline: the diffusers pipeline class that loads them.
+        workload: what it is tuned for.
+        search_space: file name in `search_spaces/`.
+        tuning_prompts: prompts that profiling and verification may use.
+        held_out_prompts: prompts that only certification uses.
+        attributes: whether a video (frames, 3, height, width) in [0, 1] shows what its prompt says, by attribute;
+            None for models without a checker.
+        dtype: data type of the weights.
+        vae_dtype: data type of the decoder where it is another one.
+        scheduler: the sampler; None takes the one saved with the model.
+        components: parts that are in repositories of their own, by their name in the pipeline.
+        tiled_decoding: decode in tiles, for videos whose decoding would not fit in memory.
+        fps: frames per second the model was trained on, for videos written to disk.
+    """
+
+    name: str
+    weights: PackagedWeights | HubWeights
+    pipeline: type[DiffusionPipeline]
+    workload: Workload
+    search_space: str
+    tuning_prompts: Callable[[int], list[str]]
+    held_out_prompts: Callable[[int], list[str]]
+    attributes: Callable[[torch.Tensor, str], dict[str, bool]] | None = None
+    dtype: torch.dtype = torch.float32
+    vae_dtype: torch.dtype | None = None
+    scheduler: Scheduler | None = None
+    components: Mapping[str, tuple[type[ModelMixin], HubWeights]] = field(default_factory=dict)
+    tiled_decoding: bool = False
+    fps: int = 8
+
+    @property
+    def source(self) -> Path:
+        """The folder its weights are loaded from; for those of the hub, where the cache keeps them once downloaded."""
+        return self.weights.folder

@@ -1,0 +1,63 @@
+"""Prompts to tune on and prompts to certify on, none in both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from tuner.embedded.world import sample_scenes
+from tuner.errors import UsageError
+
+Prompts = Callable[[int], list[str]]
+
+# Motion of different kinds and speeds, few and many objects, flat and busy backgrounds, still and moving cameras.
+TUNING = (
+    "A grey heron steps slowly through shallow water at dawn, mist drifting behind it, the camera perfectly still.",
+    "A red tram turns a corner in a rainy city at night, its lights sliding over the wet cobblestones.",
+    "Close-up of hands kneading bread dough on a floured wooden table, soft light from a window on the left.",
+    "The camera flies low over a field of sunflowers towards a white farmhouse under fast clouds.",
+)
+HELD_OUT = (
+    "A border collie jumps over a fallen log in a beech forest, dry leaves whirling up behind its paws.",
+    "A paper boat floats down a narrow gutter after the rain, spinning past small stones.",
+    "A potter shapes a clay bowl on a turning wheel, wet fingers pressing the rim, shallow depth of field.",
+    "Waves break against a black basalt cliff in slow motion, spray hanging in the evening sun.",
+    "A yellow hot-air balloon rises above a snowy valley while the camera circles around it.",
+    "Two children in blue raincoats chase pigeons across a market square, filmed from a high window.",
+    "A goldfish swims around a miniature castle in a glass bowl, bubbles rising along the wall.",
+    "An old steam locomotive crosses a stone viaduct, white smoke trailing over autumn trees.",
+    "A barista pours milk into a cup of coffee and draws a leaf, seen from directly above.",
+    "A field of barley moves in the wind under a thunderstorm, lightning flickering on the horizon.",
+    "A cyclist rides along a canal at sunset, long shadows passing over a brick wall.",
+    "A chameleon on a branch turns one eye to the camera and slowly changes from green to orange.",
+    "Lanterns drift up from a river bank into a dark sky, their reflections trembling on the water.",
+    "A robot arm places a glass marble on top of a wooden tower, plain grey studio background.",
+    "A woman in a green dress dances alone in an empty ballroom, the camera following her turns.",
+    "Time-lapse of a tulip opening in a clay pot on a windowsill, dust moving in a beam of light.",
+)
+
+
+def written(prompts: tuple[str, ...]) -> Prompts:
+    """The first so many of a list.
+
+    Returns:
+        A function of the count that raises UsageError when the list is shorter.
+    """
+
+    def first(count: int) -> list[str]:
+        if count > len(prompts):
+            raise UsageError(f"{count} prompts were asked for, but only {len(prompts)} are there; ask for fewer.")
+        return list(prompts[:count])
+
+    return first
+
+
+def captions(held_out: bool) -> Prompts:
+    """Captions of the procedural world the embedded models were trained on (`tuner/embedded/world.py`)."""
+
+    def sampled(count: int) -> list[str]:
+        generator = torch.Generator().manual_seed(20_000 + held_out)
+        return [scene.caption for scene in sample_scenes(count, generator, held_out)]
+
+    return sampled
