@@ -189,7 +189,9 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     console = Console(stderr=True, soft_wrap=True)
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer turns Ctrl-C into a code of its own
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except TunerError as error:
         console.print(f"[bold red]error:[/] {error}", highlight=False)

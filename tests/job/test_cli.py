@@ -43,7 +43,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         (["report", "missing-folder"], "holds no run"),
         (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "-o", "video.avi"], ".mp4"),
         (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "--schedule", "missing.json"], "missing.json"),
-        (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "--schedule", "x9.99"], "x9.99"),
+        (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "--schedule", "x9.99"], "There is no profile"),
         (["profile", "--model", "tiny-cogvideox", "-o", "profile.txt"], ".safetensors"),
         (["profile", "--model", "tiny-cogvideox", "--device", "abacus"], "abacus"),
     ],
@@ -52,9 +52,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run, arguments, says, tmp_pat
     monkeypatch.chdir(tmp_path)
     code, _, error = run(*arguments)
     assert code == 2
-    assert error.startswith("error: ")
-    assert says in error
-    assert error.count("\n") == 1
+    *progress, sentence = error.splitlines()
+    assert sentence.startswith("error: ")
+    assert says in sentence
+    assert len(progress) <= 1
     assert not list(tmp_path.rglob("*.mp4"))
 
 

@@ -33,9 +33,7 @@ def test_every_step_is_timed(runner: Runner) -> None:
     assert len(runner.time_steps(2, PROMPT)) == 2
 
 
-def test_forced_error_is_zero_for_the_plain_model_and_not_for_a_reduced_one(
-    runner: Runner, schedule: Schedule
-) -> None:
+def test_forced_error_is_zero_for_the_plain_model_and_not_for_a_reduced_one(runner: Runner, schedule: Schedule) -> None:
     plain = runner.generate(PROMPT, 1, record=True)
     again = runner.generate(PROMPT, 1, forced=plain.trajectory)
     assert again.forced_error is not None
