@@ -74,17 +74,16 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
             f"{options.output} already holds measurements; add --resume to go on from them, or choose another --output."
         )
     known = store.get(ENVIRONMENT_KEY)
-    if known is None:
-        store.put(ENVIRONMENT_KEY, here)
-    else:
-        changed = differences(known.values, here)
-        if changed:
-            raise EnvironmentMismatchError(
-                f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
-            )
-    store.put(OPTIONS_KEY, options.to_dict())
+    changed = [] if known is None else differences(known.values, here)
+    if changed:
+        raise EnvironmentMismatchError(
+            f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
+        )
     progress.stage("load", entry.name)
     runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
+    if known is None:
+        store.put(ENVIRONMENT_KEY, here)
+    store.put(OPTIONS_KEY, options.to_dict())
     space = load_space(search_spaces_folder() / entry.search_space)
     return Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)
 

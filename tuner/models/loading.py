@@ -103,8 +103,12 @@ def _require_device(device: str, offload: Offload) -> None:
         return
     if kind == "cpu":
         raise UsageError("Offloading moves models between a GPU and main memory; add --device cuda.")
-    if importlib.util.find_spec("accelerate") is None:
+    if not _has_accelerate():
         raise UsageError("--offload model needs the package accelerate; install asymrnr[models].")
+
+
+def _has_accelerate() -> bool:
+    return importlib.util.find_spec("accelerate") is not None
 
 
 def _load(entry: ModelEntry, folder: Path | None) -> DiffusionPipeline:
@@ -198,7 +202,8 @@ def _failing_in_a_sentence(entry: ModelEntry, where: str) -> Iterator[None]:
             yield
     except _LOADING_FAILS_WITH as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise UsageError(f"The weights of {entry.name} in {where} cannot be loaded: {reason}.") from error
+        advice = "" if _has_accelerate() else "; some models need the package accelerate, install asymrnr[models]"
+        raise UsageError(f"The weights of {entry.name} in {where} cannot be loaded: {reason}{advice}.") from error
 
 
 @contextmanager

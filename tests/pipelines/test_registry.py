@@ -1,0 +1,68 @@
+"""What the registry says of the hub's models."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from asymrnr.resources import search_spaces_folder
+from tests.pipelines.tiny_pipelines import BUILDERS
+from tuner.cli import app
+from tuner.errors import UsageError
+from tuner.models import REGISTRY, HubWeights
+from tuner.search.space import load_space
+
+PAPER = {  # appendix C and table 4: frames, height, width, steps
+    "cogvideox-2b": (49, 480, 720, 50),
+    "cogvideox-5b": (49, 480, 720, 50),
+    "mochi": (85, 480, 848, 30),
+    "hunyuanvideo": (129, 544, 960, 30),
+    "fastvideo-hunyuan": (65, 720, 1280, 6),
+    "animatediff": (16, 512, 512, 50),
+}
+
+
+def test_every_hub_model_has_a_tiny_pipeline() -> None:
+    assert set(BUILDERS) == {name for name, entry in REGISTRY.items() if isinstance(entry.weights, HubWeights)}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_entries_are_complete(name: str) -> None:
+    entry = REGISTRY[name]
+    assert entry.name == name
+    repositories = [entry.weights, *(weights for _, weights in entry.components.values())]
+    for weights in repositories:
+        assert isinstance(weights, HubWeights)
+        assert re.fullmatch(r"[0-9a-f]{40}", weights.revision)
+    space = load_space(search_spaces_folder() / entry.search_space)
+    assert min(space.cache_steps) <= entry.workload.steps
+    assert 2 * space.protected_steps < entry.workload.steps
+    accepted = inspect.signature(entry.pipeline.__call__).parameters
+    needed = {"num_frames", "height", "width", "num_inference_steps", "guidance_scale", "callback_on_step_end"}
+    assert needed <= set(accepted)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_workloads_are_those_of_the_paper(name: str) -> None:
+    workload = REGISTRY[name].workload
+    assert (workload.frames, workload.height, workload.width, workload.steps) == PAPER[name]
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_no_prompt_is_both_tuned_and_certified_on(name: str) -> None:
+    entry = REGISTRY[name]
+    tuning, held_out = entry.tuning_prompts(2), entry.held_out_prompts(12)
+    assert len({*tuning, *held_out}) == 14
+    assert entry.held_out_prompts(2) == held_out[:2]
+    with pytest.raises(UsageError, match="only 16 are there"):
+        entry.held_out_prompts(17)
+
+
+def test_the_command_line_lists_them_all() -> None:
+    listed = CliRunner().invoke(app, ["models"], env={"COLUMNS": "200"})
+    assert listed.exit_code == 0
+    for name in REGISTRY:
+        assert name in listed.output

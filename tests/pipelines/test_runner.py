@@ -1,0 +1,81 @@
+"""The runner on every supported pipeline class: layouts, callbacks, guidance in one or two calls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.pipelines.helpers import schedule
+from tests.pipelines.test_runtime import CALLS_PER_STEP
+from tests.pipelines.tiny_pipelines import build, tiny_entry
+from tuner.profile.profiler import Profiler, ProfilerSettings
+from tuner.runner import Runner, Trajectory
+
+STEPS = 3
+
+
+def test_generations_are_timed_forced_and_summarised(runner: Runner, name: str) -> None:
+    workload, calls = runner.entry.workload, STEPS * CALLS_PER_STEP.get(name, 1)
+    plain = runner.generate("a cat", 0, record=True)
+    assert plain.video.shape == (workload.frames, 3, workload.height, workload.width)
+    assert plain.video.min() >= 0
+    assert plain.video.max() <= 1
+    assert plain.step_seconds.shape == (STEPS,)
+    assert 0 < plain.step_seconds.sum() < plain.seconds
+    assert plain.trajectory is not None
+    assert (len(plain.trajectory.latents), len(plain.trajectory.outputs)) == (STEPS, calls)
+    assert torch.equal(plain.trajectory.latents[-1].float(), plain.latents)
+
+    again = runner.generate("a cat", 0, forced=plain.trajectory)
+    assert again.forced_error is not None
+    assert np.array_equal(again.forced_error, np.zeros(calls))
+    assert torch.equal(again.video, plain.video)
+
+    reduced = runner.generate("a cat", 0, schedule(runner.pipe, 0.6, 0.3), forced=plain.trajectory)
+    assert reduced.forced_error is not None
+    assert reduced.forced_error.shape == (calls,)
+    assert np.all(reduced.forced_error > 0)
+    assert reduced.summary is not None
+    assert reduced.summary.steps_seen == STEPS
+    assert torch.equal(reduced.video, plain.video)  # decoded from the trajectory it was forced along
+
+    assert runner.time_steps(2, "a cat").shape == (2,)
+    assert torch.equal(runner.generate("a cat", 0).video, plain.video)
+
+
+def test_errors_count_from_the_trajectory_and_not_from_the_own_path(runner: Runner) -> None:
+    """Only the last call is reduced: all calls before it see what the recorded run saw."""
+    plain = runner.generate("a cat", 0, record=True)
+    plan = schedule(runner.pipe, 0.6, 0)
+    rates = plan.rates["Q"].copy()
+    rates[:, :-1] = 0
+    last = type(plan)(rates={"Q": rates})
+    errors = runner.generate("a cat", 0, last, forced=plain.trajectory).forced_error
+    assert errors is not None
+    early = len(errors) * (STEPS - 1) // STEPS
+    assert np.all(errors[:early] == 0)
+    assert np.all(errors[early:] > 0)
+
+
+@pytest.mark.parametrize("name", ["hunyuanvideo", "wan-1.3b"])
+def test_half_precision_pipelines_follow_trajectories_of_the_store(name: str) -> None:
+    """The measurement store keeps float32, whatever the pipeline computes in."""
+    runner = Runner(build(name).to(torch.bfloat16), tiny_entry(name))
+    plain = runner.generate("a cat", 0, record=True)
+    assert plain.trajectory is not None
+    stored = Trajectory(*([t.float() for t in ts] for ts in (plain.trajectory.latents, plain.trajectory.outputs)))
+    again = runner.generate("a cat", 0, forced=stored)
+    assert again.forced_error is not None
+    assert np.all(again.forced_error == 0)
+
+
+def test_every_pipeline_can_be_profiled(runner: Runner, name: str) -> None:
+    strides = ("1x2x2",) if name == "animatediff" else ("2x2x2", "1x2x2")
+    settings = ProfilerSettings(strides=strides, cache_steps=(2,), rates=(0.3, 0.5), total_steps=STEPS, seed=0)
+    profiler = Profiler(settings)
+    runner.generate("a cat", 0, observer=profiler)
+    profile = profiler.finish(model=name, workload=runner.entry.workload.as_dict(), prompt="a cat", generation_seed=0)
+    curves = profile.q_error[strides[0], 2]
+    assert curves.shape[1] == STEPS
+    assert np.isfinite(curves).all()
