@@ -14,6 +14,7 @@ from asymrnr.schedule import Schedule
 from tuner.search.result import FrontierPoint, TrialRecord
 
 BLOCK_GROUPS = 4
+COLUMNS = 4
 
 
 class ProfileTables(Protocol):
@@ -27,13 +28,23 @@ class ProfileTables(Protocol):
     def kl(self) -> Mapping[str, np.ndarray]: ...
 
 
-def _heat_maps(tables: Mapping[str, np.ndarray], label: str, low: float | None, high: float | None) -> Figure:
-    figure = Figure(figsize=(4.2 * len(tables), 2.9), layout="constrained")
-    for i, (name, table) in enumerate(tables.items(), start=1):
-        axes: Axes = figure.add_subplot(1, len(tables), i)
+def _grid(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` small axes, at most four in a row."""
+    columns = min(COLUMNS, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(max(6.5, 2.9 * columns), 2.4 * rows), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+
+
+def _heat_maps(
+    tables: Mapping[str, np.ndarray], label: str, low: float | None, high: float | None, x: str = "denoising step"
+) -> Figure:
+    figure, all_axes = _grid(len(tables))
+    for axes, (name, table) in zip(all_axes, tables.items(), strict=True):
         image = axes.imshow(table, aspect="auto", origin="lower", cmap="viridis", vmin=low, vmax=high)
-        axes.set(title=name, xlabel="denoising step", ylabel="block")
-        figure.colorbar(image, ax=axes, label=label if i == len(tables) else None)
+        axes.set_title(name, fontsize="medium")
+        axes.set(xlabel=x, ylabel="block")
+        figure.colorbar(image, ax=axes, label=label)
     return figure
 
 
@@ -50,26 +61,22 @@ def schedule_maps(schedule: Schedule) -> Figure:
 def divergence_maps(profile: ProfileTables) -> Figure:
     """kNN KL divergences of the kept tokens, a map an estimate; steps that were not sampled are left out."""
     sampled = {name: table[:, ~np.isnan(table).all(0)] for name, table in profile.kl.items()}
-    figure = _heat_maps(sampled, "nats", None, None)
-    for axes in figure.axes:
-        if axes.get_xlabel():
-            axes.set_xlabel("sampled step")
-    return figure
+    return _heat_maps(sampled, "nats", None, None, x="sampled step")
 
 
 def similarity_curves(profile: ProfileTables) -> Figure:
     """Raw similarity over denoising by group of blocks (paper figure 4); bands span the blocks of a group."""
     tables = profile.raw_similarity
-    figure = Figure(figsize=(4.2 * len(tables), 2.9), layout="constrained")
-    for i, (name, table) in enumerate(tables.items(), start=1):
-        axes = figure.add_subplot(1, len(tables), i)
+    figure, all_axes = _grid(len(tables))
+    for axes, (name, table) in zip(all_axes, tables.items(), strict=True):
         for group in np.array_split(np.arange(len(table)), min(BLOCK_GROUPS, len(table))):
             steps = np.arange(table.shape[1])
             label = f"blocks {group[0]}-{group[-1]}"
             (line,) = axes.plot(steps, table[group].mean(0), label=label)
             axes.fill_between(steps, table[group].min(0), table[group].max(0), alpha=0.15, color=line.get_color())
-        axes.set(title=name, xlabel="denoising step", ylabel="similarity")
-        axes.legend(fontsize="x-small")
+        axes.set_title(name, fontsize="medium")
+        axes.set(xlabel="denoising step", ylabel="similarity")
+        axes.legend(fontsize="xx-small")
     return figure
 
 
