@@ -96,11 +96,11 @@ def tune(
 @app.command()
 def models() -> None:
     """List the models and where their weights come from."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from tuner.models import REGISTRY, weights_status
 
-    table = Table("model", "pipeline", "workload", "weights")
+    table = Table("model", Column("pipeline", overflow="fold"), "workload", Column("weights", overflow="fold"))
     for entry in REGISTRY.values():
         w = entry.workload
         size = f"{w.frames} frames {w.height}x{w.width}, {w.steps} steps"

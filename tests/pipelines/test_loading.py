@@ -118,6 +118,29 @@ def test_downloaded_weights_load_offline(name: str, nowhere: Path, saved: Saved)
     assert torch.isfinite(runner.generate("a cat", 0).latents).all()
 
 
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_hub_is_asked_for_the_pinned_commits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry, asked = REGISTRY[name], {}
+
+    def from_pretrained(repo: str, **options: object) -> object:
+        asked[repo] = options
+        return build(name) if len(asked) > len(entry.components) else f"loaded from {repo}"
+
+    monkeypatch.setattr(loading_module, "_reachable", lambda _: True)
+    for cls in (entry.pipeline, *(cls for cls, _ in entry.components.values())):
+        monkeypatch.setattr(cls, "from_pretrained", from_pretrained)
+    load_pipeline(name)
+    repositories = [*(weights for _, weights in entry.components.values()), entry.weights]
+    assert list(asked) == [weights.repo for weights in repositories]  # type: ignore[union-attr]
+    for weights in repositories:
+        assert isinstance(weights, HubWeights)
+        options = asked[weights.repo]
+        assert (options["revision"], options["variant"]) == (weights.revision, weights.variant)
+        assert not options["local_files_only"]
+    for component, (_, weights) in entry.components.items():
+        assert asked[repositories[-1].repo][component] == f"loaded from {weights.repo}"  # type: ignore[union-attr]
+
+
 def test_a_partly_downloaded_model_is_one_sentence(nowhere: Path) -> None:
     entry = REGISTRY["ltx-video"]
     build("ltx-video").save_pretrained(entry.source)
