@@ -79,3 +79,21 @@ def test_every_pipeline_can_be_profiled(runner: Runner, name: str) -> None:
     curves = profile.q_error[strides[0], 2]
     assert curves.shape[1] == STEPS
     assert np.isfinite(curves).all()
+
+
+def test_two_denoisers_are_one_trajectory() -> None:
+    """Wan 2.2 begins with one transformer and ends with another."""
+    first, second = build("wan-1.3b"), build("wan-1.3b", seed=1)
+    pipe = type(first)(**{**first.components, "transformer_2": second.transformer}, boundary_ratio=0.9)
+    pipe.set_progress_bar_config(disable=True)
+    runner = Runner(pipe, tiny_entry("wan-1.3b"))
+    late: list[int] = []
+    with second.transformer.register_forward_hook(lambda *_: late.append(1)):
+        plain = runner.generate("a cat", 0, record=True)
+    assert 0 < len(late) < 2 * STEPS
+    assert plain.trajectory is not None
+    assert len(plain.trajectory.outputs) == 2 * STEPS
+    reduced = runner.generate("a cat", 0, schedule(pipe, 0.6, 0.3), forced=plain.trajectory)
+    assert reduced.forced_error is not None
+    assert reduced.forced_error.shape == (2 * STEPS,)
+    assert np.all(reduced.forced_error > 0)
