@@ -118,7 +118,8 @@ def main() -> None:
     accuracy, seconds, videos = evaluate()
     write_contact_sheet(videos[:16], folder / "contact_sheet.png")
     megabytes = sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6
-    noise = statistics.median(noise_level(video) for prompt, video in videos if "checkered" not in prompt)
+    plain = [video for prompt, video in videos if "checkered" not in prompt]
+    noise = statistics.median(noise_level(video) for video in plain)
     (folder / "README.md").write_text(card(accuracy, noise, seconds, megabytes))
     print(json.dumps({"accuracy": accuracy, "noise": noise, "seconds": seconds, "megabytes": megabytes}))
     missed = [name for name in CHECKED if accuracy[name] < BAR[name]]
