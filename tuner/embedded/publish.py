@@ -100,8 +100,8 @@ by `tuner/embedded/checker.py`; one generation took {seconds:.1f} s (median, 2 C
 |---|---|---|
 {rows}
 
-Pixel noise (Immerkaer's estimate, median over the videos without checkered background): {noise:.2f} grey levels of 255, at most
-{MAX_NOISE:g} allowed.
+Pixel noise (Immerkaer's estimate, median over the videos without checkered background): {noise:.2f} grey
+levels of 255, at most {MAX_NOISE:g} allowed.
 
 ![first, middle and last frames of held-out captions](contact_sheet.png)
 """
