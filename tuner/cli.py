@@ -167,6 +167,41 @@ def flops(
 
 
 @app.command()
+def solve(
+    target_speedup: Annotated[
+        list[float] | None, typer.Option(help="One or more: --target-speedup 1.1 1.2 1.3.", metavar="X...")
+    ] = None,
+    more_targets: Annotated[list[float] | None, typer.Argument(metavar="[X...]", hidden=True)] = None,
+    profile: Annotated[Path | None, typer.Option(help="Profile that `profile` or a run wrote.")] = None,
+    similarity: Annotated[
+        Path | None, typer.Option(help="Published similarity table instead; speed is then counted in operations.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Model of the published table.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the schedules.")] = None,
+) -> None:
+    """Find schedules for several targets from a saved profile, in seconds and without a device.
+
+    Nothing is measured: the schedules are not certified. Exit code 3 when no target can be met.
+    """
+    targets = [*(target_speedup or []), *(more_targets or [])]
+    console = Console()
+    if profile is not None and similarity is None and model is None:
+        from tuner.job.solve import solve_profile, targets_table
+
+        solved = solve_profile(profile, targets, output)
+        console.print(targets_table(solved))
+        console.print(f"uncertified schedules and frontier.json in {solved.folder}", highlight=False)
+    elif similarity is not None and model is not None and profile is None:
+        from tuner.job import published
+
+        answer = published.solve_published(similarity, model, targets, output)
+        console.print(published.targets_table(answer), published.comparison_table(answer), sep="\n")
+        console.print(published.PROXY, highlight=False)
+    else:
+        raise UsageError("Give --profile, or --similarity with --model.")
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
     """Write the report of a finished run again from its measurements; nothing is measured."""
     from tuner.job.replay import report_of

@@ -8,6 +8,7 @@ from pathlib import Path
 import imageio.v2 as imageio
 import pytest
 
+from asymrnr.artifact_io import load_artifact
 from tests.job.conftest import Finished
 from tuner import cli
 from tuner.profile.profile import Profile
@@ -116,3 +117,7 @@ def test_profile_writes_tables_and_heat_maps(run, quick_model: str, tmp_path: Pa
     assert "heat-maps" in out
     assert Profile.load(tmp_path / "p.safetensors").similarity["V"].shape == (8, 6)
     assert (tmp_path / "p-figures" / "similarity.png").is_file()
+    code, out, error = run("solve", "--profile", tmp_path / "p.safetensors", "--target-speedup", "1.01", "90")
+    assert (code, error) == (0, "")
+    assert load_artifact(tmp_path / "p-schedules" / "x1.01.json").workload.steps == 6
+    assert not (tmp_path / "p-schedules" / "x90.00.json").exists()

@@ -26,9 +26,10 @@ from tuner.job.certify import Certification
 from tuner.job.context import Context
 from tuner.job.profiling import Profiled
 from tuner.job.verify import Verified
+from tuner.job.workload import describe_workload
+from tuner.profile.profile import Profile
+from tuner.profile.similarity import PERCENTILES
 from tuner.surrogate.latency import LatencyModel
-
-CLIPPED_PERCENTILES = (5.0, 95.0)
 
 
 def now() -> str:
@@ -60,8 +61,6 @@ def build_artifact(
         started: when the run began, ISO 8601.
     """
     profile, candidate = profiled.profile, chosen.candidate
-    pipe = ctx.runner.pipe
-    similarity = b"".join(np.ascontiguousarray(profile.similarity[f]).tobytes() for f in sorted(profile.similarity))
     return Artifact(
         model=ModelSection(
             repo=ctx.entry.name,
@@ -69,16 +68,9 @@ def build_artifact(
             blocks=candidate.schedule.blocks,
             heads=profile.heads,
         ),
-        workload=WorkloadSection(
-            **ctx.entry.workload.as_dict(),
-            scheduler=type(pipe.scheduler).__name__,
-            dtype=str(ctx.runner.denoiser.dtype).removeprefix("torch."),
-            attention_backend="native",
-        ),
+        workload=WorkloadSection(**describe_workload(ctx.runner)),
         schedule=ScheduleSection.from_schedule(candidate.schedule),
-        similarity=SimilaritySection(
-            sha256=hashlib.sha256(similarity).hexdigest(), percentiles=CLIPPED_PERCENTILES, source="this run's profile"
-        ),
+        similarity=similarity_section(profile),
         prediction=PredictionSection(
             seconds=model.predict(candidate.schedule),
             speedup=model.speedup(candidate.schedule),
@@ -104,6 +96,14 @@ def build_artifact(
         provenance=ProvenanceSection(
             environment=environment(), command=ctx.options.command or None, started=started, finished=now()
         ),
+    )
+
+
+def similarity_section(profile: Profile) -> SimilaritySection:
+    """Names the profile's similarity tables by their content."""
+    tables = b"".join(np.ascontiguousarray(profile.similarity[f]).tobytes() for f in sorted(profile.similarity))
+    return SimilaritySection(
+        sha256=hashlib.sha256(tables).hexdigest(), percentiles=PERCENTILES, source="this run's profile"
     )
 
 

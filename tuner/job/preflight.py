@@ -6,18 +6,15 @@ import json
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 
-import asymrnr
 from tuner.errors import InfeasibleError
 from tuner.job.context import Context
+from tuner.job.timing import BURSTS, TIMED, Site, latency_model, look_at_site, measure_surface
 from tuner.profile.latency import LatencySurface
 from tuner.search.feasibility import best_attainable_by_stride
 from tuner.surrogate.latency import LatencyModel
 
 STAGE = "preflight"
-WARM_UP, TIMED = 2, 4
-SURFACE_SECONDS = 2.0
 FRONTIER_FILE = "frontier.json"
 
 
@@ -36,44 +33,13 @@ class Preflight:
     model: LatencyModel
 
 
-@dataclass(frozen=True)
-class _Site:
-    """The attention of one site as the model really calls it; dtype is torch's name for it."""
-
-    sites: int
-    batch: int
-    heads: int
-    head_dim: int
-    grid: tuple[int, int, int]
-    text_tokens: int
-    dtype: str
-
-
-def _look(ctx: Context) -> _Site:
-    """Warm up, and see the attention calls of the first step."""
+def _site(ctx: Context) -> Site:
+    """The attention site, seen now or by an earlier run."""
     key = ctx.meter.key("attention-site")
     record = ctx.store.get(key)
     if record is None:
-        calls: list[asymrnr.AttentionCall] = []
-
-        def keep_first(call: asymrnr.AttentionCall) -> None:
-            if call.step == 0:
-                calls.append(call)
-
-        with asymrnr.observe(ctx.runner.pipe, keep_first):
-            ctx.runner.time_steps(WARM_UP, ctx.tuning_prompt)
-        batch, heads, tokens, head_dim = calls[0].query.shape
-        site = _Site(
-            sites=max(call.block for call in calls) + 1,
-            batch=batch,
-            heads=heads,
-            head_dim=head_dim,
-            grid=calls[0].grid,
-            text_tokens=tokens - int(np.prod(calls[0].grid)),
-            dtype=str(calls[0].query.dtype).removeprefix("torch."),
-        )
-        record = ctx.store.put(key, asdict(site), None)
-    return _Site(**{**record.values, "grid": tuple(record.values["grid"])})
+        record = ctx.store.put(key, asdict(look_at_site(ctx.runner, ctx.tuning_prompt)), None)
+    return Site(**{**record.values, "grid": tuple(record.values["grid"])})
 
 
 def preflight(ctx: Context) -> Preflight:
@@ -84,9 +50,9 @@ def preflight(ctx: Context) -> Preflight:
             written to `frontier.json`.
     """
     ctx.progress.stage(STAGE, "timing a few steps")
-    site = _look(ctx)
+    site = _site(ctx)
     ctx.progress.advance(1, 3, f"{site.sites} attention sites on a grid of {'x'.join(map(str, site.grid))} tokens")
-    steps = np.concatenate([ctx.meter.steps(STAGE, TIMED + 1, ctx.tuning_prompt, repeat=r)[1:] for r in range(2)])
+    steps = np.concatenate([ctx.meter.steps(STAGE, TIMED + 1, ctx.tuning_prompt, repeat=r)[1:] for r in range(BURSTS)])
     step_seconds = float(np.median(steps))
     total_steps = ctx.entry.workload.steps
     ctx.ledger.unit_seconds = step_seconds * total_steps
@@ -97,27 +63,16 @@ def preflight(ctx: Context) -> Preflight:
     record = ctx.store.get(key)
     if record is None:
         with ctx.ledger.timed(STAGE):
-            surface = LatencySurface.measure(
-                heads=site.heads,
-                head_dim=site.head_dim,
-                grid=site.grid,
-                text_tokens=site.text_tokens,
-                batch=site.batch,
-                strides=ctx.space.strides,
-                budget_seconds=SURFACE_SECONDS,
-                dtype=getattr(torch, site.dtype),
-                device=ctx.runner.pipe.device,
-            )
+            surface = measure_surface(site, ctx.space.strides, ctx.runner.pipe.device)
         record = ctx.store.put(key, {"surface": surface.to_dict()}, None)
     surface = LatencySurface.from_dict(record.values["surface"])
-    full = float(surface.attention_seconds(0.0, 0.0)) * site.sites
-    model = LatencyModel(surface, site.sites, total_steps, rest_seconds=max(0.0, step_seconds - full) * total_steps)
+    model = latency_model(surface, site.sites, step_seconds, total_steps)
     ctx.report_budget()
 
     target = ctx.options.target_speedup
     attainable = best_attainable_by_stride(model, ctx.space)
     best = max(attainable.values())
-    share = min(1.0, full / step_seconds)
+    share = min(1.0, model.blocks * model.full_site_seconds / step_seconds)
     ctx.progress.advance(3, 3, f"attention is {share:.0%} of a step, at most {best:.2f}x can be reached")
     if target > best:
         frontier = {"target_speedup": target, "best_attainable": best, "best_attainable_by_stride": attainable}

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from tuner.job.context import Context
-from tuner.profile.latency import LatencySurface
+from tuner.job.workload import describe_workload
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler, ProfilerSettings
 from tuner.search.space import SearchSpace
+from tuner.surrogate.latency import LatencyModel
 
 STAGE = "profile"
 EXPECTED_IE = 1.5
@@ -36,8 +37,8 @@ def settings_for(space: SearchSpace, total_steps: int, seed: int) -> ProfilerSet
     )
 
 
-def profile_model(ctx: Context, latency: LatencySurface) -> Profiled:
-    """Profile on the tuning prompt, or read back what an earlier run profiled; the latency surface is kept with it.
+def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
+    """Profile on the tuning prompt, or read back what an earlier run profiled; what predicts latency is kept with it.
 
     Raises:
         BudgetExhaustedError: the budget does not hold one observed generation.
@@ -53,10 +54,12 @@ def profile_model(ctx: Context, latency: LatencySurface) -> Profiled:
         generation = ctx.runner.generate(ctx.tuning_prompt, ctx.tuning_seed, observer=profiler)
         profile = profiler.finish(
             model=ctx.entry.name,
-            workload=ctx.entry.workload.as_dict(),
+            workload=describe_workload(ctx.runner),
             prompt=ctx.tuning_prompt,
             generation_seed=ctx.tuning_seed,
-            latency=latency,
+            latency=latency.surface,
+            rest_seconds=latency.rest_seconds,
+            transformer=type(ctx.runner.denoiser).__name__,
         )
         profile.save(path)
         video = (generation.video * 255).round().byte().numpy()

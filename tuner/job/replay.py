@@ -64,6 +64,6 @@ def report_of(folder: Path, progress: Progress) -> Path:
     space = load_space(search_spaces_folder() / entry.search_space)
     ctx = Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)
     early = preflight(ctx)
-    profiled = profile_model(ctx, early.model.surface)
+    profiled = profile_model(ctx, early.model)
     verification = verify(ctx, early, profiled)
     return write_report(ctx, profiled, verification, certify(ctx, verification.chosen.candidate.schedule))

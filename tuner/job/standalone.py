@@ -10,6 +10,8 @@ from asymrnr.shipped import load
 from tuner.errors import UsageError
 from tuner.job.context import Progress, describe
 from tuner.job.profiling import settings_for
+from tuner.job.timing import time_model
+from tuner.job.workload import describe_workload
 from tuner.models import LoadOptions, find_model, load_pipeline
 from tuner.profile.profiler import Profiler
 from tuner.report.plots import profile_figures, save_figures
@@ -73,10 +75,20 @@ def profile_to(model: str, output: Path, seed: int, device: str, options: LoadOp
     progress.stage("load", model)
     runner = Runner(load_pipeline(model, device, options), entry)
     prompt = entry.tuning_prompts(1)[0]
+    progress.stage("time", "steps, attention, matching and gathering")
+    timed = time_model(runner, prompt, space.strides)
     progress.stage("profile", "one observed generation")
     profiler = Profiler(settings_for(space, entry.workload.steps, seed), progress=progress.advance)
     runner.generate(prompt, seed, observer=profiler)
-    profile = profiler.finish(model=entry.name, workload=entry.workload.as_dict(), prompt=prompt, generation_seed=seed)
+    profile = profiler.finish(
+        model=entry.name,
+        workload=describe_workload(runner),
+        prompt=prompt,
+        generation_seed=seed,
+        latency=timed.surface,
+        rest_seconds=timed.rest_seconds,
+        transformer=type(runner.denoiser).__name__,
+    )
     profile.save(output)
     folder = output.with_name(output.stem + "-figures")
     save_figures(profile_figures(profile), folder)

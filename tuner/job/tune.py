@@ -98,7 +98,7 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
     ctx = open_run(options, progress)
     early = preflight(ctx)
     ctx.ledger.reserve(CERTIFY, cost_ie(options.target_speedup))
-    profiled = profile_model(ctx, early.model.surface)
+    profiled = profile_model(ctx, early.model)
     verification = verify(ctx, early, profiled)
     path = options.output / file_name(options.target_speedup)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from tuner.profile.latency import LatencySurface
 
 VERSION = "1"
 SCALARS = ("model", "workload", "prompt", "seed", "schedule_seed", "grid", "heads", "head_dim", "text_tokens")
+LATER_SCALARS = ("rest_seconds", "transformer")  # None where a file lacks them
 TABLES = ("raw_similarity", "similarity", "kl", "persistence")
 CURVES = ("q_error", "v_error")
 Curves = dict[tuple[str, int], np.ndarray]
@@ -46,6 +48,9 @@ class Profile:
         v_error: the same for keys and values, from sampled query rows.
         diagnostics: numbers that tell whether the rest can be trusted.
         latency: the latency surface of the machine, if it was measured.
+        rest_seconds: everything but self-attention, over all steps, if it was measured; with `latency` it predicts the
+            time of every schedule.
+        transformer: class name of the denoiser; None in files of earlier releases.
     """
 
     model: str
@@ -67,6 +72,8 @@ class Profile:
     v_error: Curves
     diagnostics: dict[str, float] = field(default_factory=dict)
     latency: LatencySurface | None = None
+    rest_seconds: float | None = None
+    transformer: str | None = None
 
     @property
     def blocks(self) -> int:
@@ -90,6 +97,7 @@ class Profile:
         content = {name: getattr(self, name) for name in SCALARS}
         content["diagnostics"] = self.diagnostics
         content["latency"] = None if self.latency is None else self.latency.to_dict()
+        content |= {name: getattr(self, name) for name in LATER_SCALARS}
         path = Path(path)
         part = path.with_name(path.name + ".part")
         try:
@@ -135,9 +143,10 @@ class Profile:
             else:
                 fields[name][key] = array
         content["grid"] = tuple(content["grid"])
+        fields |= {name: content[name] for name in SCALARS} | {name: content.get(name) for name in LATER_SCALARS}
         latency = content["latency"]
         profile = cls(
-            **(fields | {name: content[name] for name in SCALARS}),
+            **fields,
             timesteps=timesteps,
             rates=rates,
             diagnostics=content["diagnostics"],
@@ -161,3 +170,5 @@ class Profile:
                     raise ValueError("a similarity table has a wrong shape or values")
         if self.rates[0] != 0 or (np.diff(self.rates) <= 0).any():
             raise ValueError("the rates are not ascending from 0")
+        if self.rest_seconds is not None and not 0 <= self.rest_seconds < math.inf:
+            raise ValueError("the seconds of the rest are no duration")

@@ -148,12 +148,15 @@ class Profiler:
         prompt: str,
         generation_seed: int,
         latency: LatencySurface | None = None,
+        rest_seconds: float | None = None,
+        transformer: str | None = None,
     ) -> Profile:
         """The profile of the generation observed.
 
         Args:
             model, workload, prompt, generation_seed: what was generated, for the record.
-            latency: the latency surface of the machine, kept with the profile.
+            latency, rest_seconds: the machine's latency surface and the rest, kept with the profile.
+            transformer: class name of the denoiser, for the record.
 
         Raises:
             UsageError: the generation ended early.
@@ -188,6 +191,8 @@ class Profiler:
                 "kl_zero_distances": float(self._zeros),
             },
             latency=latency,
+            rest_seconds=rest_seconds,
+            transformer=transformer,
         )
 
     def _due(self, call: AttentionCall, every: int) -> bool:
