@@ -1,0 +1,160 @@
+"""Which number known before any generation predicts the quality loss of a schedule?
+
+    python benchmarks/proxies.py --profile runs/tiny-cogvideox-x1.30/profile.safetensors
+
+Generates one held-out prompt with random schedules of several kinds and correlates every proxy's ranking with the mean
+squared error to the unaccelerated video. Writes `docs/proxies.md` with a plot, raw numbers to `benchmarks/results/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.progress import track
+from scipy.stats import spearmanr
+
+from asymrnr.schedule import Schedule
+from tuner.fingerprint import environment
+from tuner.models import REGISTRY, load_pipeline
+from tuner.profile.profile import Profile
+from tuner.profile.strides import parse_stride
+from tuner.quality.metrics import mse
+from tuner.report.plots import save_figures
+from tuner.runner import Runner
+from tuner.search.threshold import constant_in_windows
+from tuner.surrogate.error import ErrorModel
+
+MODEL = "tiny-cogvideox"
+SEED = 5_000_000
+RESAMPLES = 2000
+KINDS = ("sites", "blocks", "phases", "threshold", "uniform")
+Proxy = Callable[[Schedule], float]
+
+
+def random_schedule(profile: Profile, kind: str, rng: np.random.Generator) -> Schedule:
+    """A schedule whose rates vary by site, by block, by phase of denoising, by similarity, or not at all."""
+    stride, cache_step = list(profile.q_error)[rng.integers(len(profile.q_error))]
+    reachable = np.isfinite(profile.q_error[stride, cache_step]).all((0, 1))
+    rates = profile.rates[reachable]
+    shape = (profile.blocks, profile.steps)
+    settings: dict[str, Any] = {
+        "stride": parse_stride(stride),
+        "cache_step": cache_step,
+        "timesteps": tuple(profile.timesteps.tolist()),
+        "seed": profile.schedule_seed,
+    }
+    if kind == "threshold":
+        rules = {f: {rng.choice([0.2, 0.4, 0.6, 0.8]): rng.choice(rates[1:])} for f in ("Q", "V")}
+        tables = {f: constant_in_windows(profile.similarity[f], cache_step) for f in rules}
+        return Schedule.from_thresholds(rules, tables, **settings)
+    share = rng.uniform(0.2, 1.0)  # how much of the model is touched at all
+    chosen = {}
+    for feature in ("Q", "V"):
+        size = {"sites": shape, "blocks": (shape[0], 1), "phases": (1, shape[1]), "uniform": (1, 1)}[kind]
+        table = rng.choice(rates, size) * (rng.random(size) < share)
+        chosen[feature] = constant_in_windows(np.broadcast_to(table, shape), cache_step)
+    return Schedule(rates=chosen, form="table", **settings)
+
+
+def proxies(profile: Profile, noise: np.ndarray) -> dict[str, Proxy]:
+    """Name to what it says of a schedule; more means a worse video.
+
+    Args:
+        profile: of the model.
+        noise: (steps,) standard deviation of the noise in the latents of every step.
+    """
+    found: dict[str, Proxy] = {}
+    for p in (1.0, 2.0, 4.0):
+        for name, weights in {"": None, ", noise-weighted": noise, ", signal-weighted": 1.01 - noise}.items():
+            found[f"error sum, p = {p:g}{name}"] = ErrorModel(profile, weights, p).predict
+
+    def rate_weighted(table_of: Callable[[str], np.ndarray]) -> Proxy:
+        return lambda s: float(sum((s.rates[f] * table_of(f)).sum() for f in s.rates))
+
+    for direction in ("kept||all", "all||kept"):
+        tables = {f: _filled(profile.kl[f"{f}/{direction}"]) for f in ("Q", "V")}
+        found[f"KL({direction}) of the reduced sites, times rate"] = rate_weighted(tables.__getitem__)
+    found["dissimilarity 1 - S of the reduced sites, times rate"] = rate_weighted(lambda f: 1 - profile.similarity[f])
+    found["attention left out (FLOPs alone)"] = lambda s: 1 - s.attention_cost()
+    return found
+
+
+def _filled(table: np.ndarray) -> np.ndarray:
+    """(blocks, steps) with steps that were not sampled taken from the nearest one that was."""
+    sampled = np.flatnonzero(~np.isnan(table).all(0))
+    nearest = sampled[np.abs(np.arange(table.shape[1])[:, None] - sampled).argmin(1)]
+    return table[:, nearest]
+
+
+def correlation(values: np.ndarray, losses: np.ndarray) -> tuple[float, float, float]:
+    """Spearman's rank correlation with its 95 % bootstrap interval."""
+    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    samples = [spearmanr(values[p], losses[p]).statistic for p in picks]
+    return (float(spearmanr(values, losses).statistic), *np.nanquantile(samples, [0.025, 0.975]).tolist())
+
+
+def draw(values: dict[str, np.ndarray], losses: np.ndarray, kinds: list[str], best: str) -> Figure:
+    """Measured loss against the best proxy and against FLOPs alone."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for i, name in enumerate((best, "attention left out (FLOPs alone)"), start=1):
+        axes = figure.add_subplot(1, 2, i)
+        for kind in KINDS:
+            mask = np.array([k == kind for k in kinds])
+            axes.scatter(values[name][mask], losses[mask], s=14, label=kind)
+        axes.set(xlabel=name, ylabel="mean squared error of the video", yscale="log")
+        axes.set_xscale("log" if name == best else "linear")
+    axes.legend(fontsize="x-small")
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", type=Path, required=True, help="profile of a tuning run")
+    parser.add_argument("--schedules", type=int, default=60)
+    arguments = parser.parse_args()
+    profile = Profile.load(arguments.profile)
+    runner = Runner(load_pipeline(MODEL), REGISTRY[MODEL])
+    alphas = runner.pipe.scheduler.alphas_cumprod[profile.timesteps.astype(int)].numpy()
+    tried = proxies(profile, np.sqrt(1 - alphas))
+    prompt = runner.entry.held_out_prompts(12)[-1]
+    plain = runner.generate(prompt, SEED).video
+    rng = np.random.default_rng(0)
+    kinds = [KINDS[i % len(KINDS)] for i in range(arguments.schedules)]
+    schedules = [random_schedule(profile, kind, rng) for kind in kinds]
+    losses = np.array([mse(runner.generate(prompt, SEED, s).video, plain) for s in track(schedules, "generating")])
+    values = {name: np.array([proxy(s) for s in schedules]) for name, proxy in tried.items()}
+    rows = sorted(((name, *correlation(values[name], losses)) for name in values), key=lambda row: -row[1])
+
+    machine, root = environment(), Path(__file__).parents[1]
+    lines = [
+        "# Which proxy predicts quality?",
+        "",
+        f"Measured by `python benchmarks/proxies.py --profile {arguments.profile}`: {len(schedules)} random schedules",
+        f"of {MODEL} (by site, block, phase or threshold, and uniform), one real generation each, rank correlation with",
+        "the mean squared error to the unaccelerated video; intervals bootstrap the schedules",
+        f"({machine['cpu']}, torch {machine['torch']}).",
+        "",
+        "| proxy | Spearman | 95 % |",
+        "|---|---|---|",
+        *(f"| {name} | {value:.3f} | {low:.3f} to {high:.3f} |" for name, value, low, high in rows),
+        "",
+        "![loss against the best proxy and against FLOPs alone](proxies.png)",
+    ]
+    (root / "docs" / "proxies.md").write_text("\n".join(lines) + "\n")
+    save_figures({"proxies": draw(values, losses, kinds, rows[0][0])}, root / "docs")
+    content = {"environment": machine, "kinds": kinds, "losses": losses.tolist(), "rows": rows}
+    content["proxies"] = {name: value.tolist() for name, value in values.items()}
+    results = root / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    (results / f"proxies-{MODEL}.json").write_text(json.dumps(content, indent=1) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
