@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import get_args
 
 import torch
 
-from asymrnr.errors import ScheduleError
+from asymrnr.errors import AsymRnRError, ScheduleError
 from asymrnr.partition import Partition
 from asymrnr.schedule import Metric
 
 CPU_BUDGET = 4 << 20  # stays in the cache
 DEVICE_BUDGET = 256 << 20
+SWITCH = "ASYMRNR_MATCHING"
 
 
 def match_tokens(
@@ -19,21 +22,17 @@ def match_tokens(
     partition: Partition,
     metric: Metric = "euclidean",
     generator: torch.Generator | None = None,
-    budget_bytes: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Nearest destination of every source, per batch item and head.
 
-    Everything accumulates in float32: squared distances in bfloat16 pick other destinations for a large share of the
-    tokens. For the Euclidean metric the token mean of each head is subtracted first, which changes no distance but
-    removes the common component that makes |s|^2 - 2 s d + |d|^2 cancel. The distance matrix is computed in chunks of
-    sources and never exists as a whole.
+    On CUDA devices `match_fused` does it where Triton is installed and can run, elsewhere `match_chunked`. The
+    environment variable ASYMRNR_MATCHING overrides the choice: "reference" means the latter, "triton" the former.
 
     Args:
         features: (batch, heads, video tokens, head dim), any floating type.
         partition: destinations and sources among the video tokens.
         metric: "euclidean", "cosine", "dot", or "random" destinations in random order.
         generator: CPU generator of the random metric.
-        budget_bytes: largest piece of the distance matrix; by default a size that suits the device.
 
     Returns:
         distance: (batch, heads, n_src) float32: Euclidean distance, negative similarity, or a uniform number.
@@ -41,6 +40,7 @@ def match_tokens(
 
     Raises:
         ScheduleError: the features do not cover the partition's grid, or the metric is unknown.
+        AsymRnRError: ASYMRNR_MATCHING has another value, or asks for the kernel where it cannot run.
     """
     if features.dim() != 4 or features.shape[2] != partition.tokens:
         raise ScheduleError(
@@ -56,6 +56,30 @@ def match_tokens(
         slot = torch.randint(0, n_dst, shape, generator=generator, dtype=torch.int32)
         return distance.to(device), slot.to(device)
 
+    fused = _fused_kernel(device)
+    return match_chunked(features, partition, metric) if fused is None else fused(features, partition, metric)
+
+
+def match_chunked(
+    features: torch.Tensor, partition: Partition, metric: Metric = "euclidean", budget_bytes: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`match_tokens` in plain PyTorch, on any device.
+
+    Everything accumulates in float32: squared distances in bfloat16 pick other destinations for a large share of the
+    tokens. For the Euclidean metric the token mean of each head is subtracted first, which changes no distance but
+    removes the common component that makes |s|^2 - 2 s d + |d|^2 cancel. The distance matrix is computed in chunks of
+    sources and never exists as a whole.
+
+    Args:
+        features, partition: see `match_tokens`.
+        metric: "euclidean", "cosine" or "dot".
+        budget_bytes: largest piece of the distance matrix; by default a size that suits the device.
+
+    Returns:
+        distance, slot: see `match_tokens`; among equally near destinations the first.
+    """
+    device = features.device
+    n_src, n_dst = partition.src.numel(), partition.dst.numel()
     batch, heads = features.shape[:2]
     x = features.detach().float().flatten(0, 1)
     if metric == "euclidean":
@@ -81,3 +105,25 @@ def match_tokens(
             best = best.add_(sources.square().sum(-1)).clamp_(min=0).sqrt_()
         distance[:, start:stop] = best
     return distance.view(batch, heads, n_src), slot.view(batch, heads, n_src)
+
+
+def _fused_kernel(
+    device: torch.device,
+) -> Callable[[torch.Tensor, Partition, Metric], tuple[torch.Tensor, torch.Tensor]] | None:
+    """The kernel, where it is to be used."""
+    choice = os.environ.get(SWITCH, "")
+    if choice not in ("", "reference", "triton"):
+        raise AsymRnRError(f"{SWITCH} is '{choice}'; set it to 'reference' or 'triton', or leave it unset.")
+    if choice == "reference" or (choice == "" and device.type != "cuda"):
+        return None
+    try:
+        from asymrnr import matching_triton
+    except ImportError:
+        why_not: str | None = "needs the package triton, which cannot be imported"
+    else:
+        why_not = matching_triton.obstacle(device)
+        if why_not is None:
+            return matching_triton.match_fused
+    if choice == "triton":
+        raise AsymRnRError(f"{SWITCH} is 'triton', but the kernel {why_not}.")
+    return None

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from asymrnr.errors import ScheduleError
-from asymrnr.matching import match_tokens
+from asymrnr.matching import match_chunked, match_tokens
 from asymrnr.partition import make_partition
 from asymrnr.reduction import Match, Plan, gather_tokens
 
@@ -18,9 +18,9 @@ def features(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "dot"])
 def test_chunk_size_does_not_matter(metric: str) -> None:
     x = features(2, 3, 144, 8)
-    whole = match_tokens(x, PARTITION, metric)  # type: ignore[arg-type]
+    whole = match_chunked(x, PARTITION, metric)  # type: ignore[arg-type]
     for budget in (1, 3000, 9999):
-        pieces = match_tokens(x, PARTITION, metric, budget_bytes=budget)  # type: ignore[arg-type]
+        pieces = match_chunked(x, PARTITION, metric, budget_bytes=budget)  # type: ignore[arg-type]
         assert torch.equal(whole[1], pieces[1])
         torch.testing.assert_close(whole[0], pieces[0])
 
