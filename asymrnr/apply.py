@@ -10,7 +10,7 @@ from torch import nn
 from asymrnr.adapters import find_adapter
 from asymrnr.engine import Engine
 from asymrnr.errors import InterceptionError, ScheduleError
-from asymrnr.install import Undo, base_model, find_sites, has_caches, install, is_compiled, watch_scheduler
+from asymrnr.install import Undo, base_model, find_sites, install, is_compiled, watch_scheduler
 from asymrnr.observation import Observer
 from asymrnr.schedule import Schedule
 from asymrnr.summary import Summary
@@ -19,8 +19,7 @@ from asymrnr.summary import Summary
 class Handle:
     """An applied schedule or observer; as a context manager it verifies and removes itself."""
 
-    def __init__(self, models: list[nn.Module], engine: Engine, undo: list[Undo]) -> None:
-        self._models = models
+    def __init__(self, engine: Engine, undo: list[Undo]) -> None:
         self._engine = engine
         self._undo = undo
 
@@ -46,7 +45,7 @@ class Handle:
                 step or block cache skipped do not count as missed.
             InterceptionError: an observer did not see all attention calls.
         """
-        self._engine.counter.verify(caches=any(map(has_caches, self._models)))
+        self._engine.counter.verify()
 
     def __enter__(self) -> Self:
         return self
@@ -115,9 +114,9 @@ def _install(target: Any, schedule: Schedule | None, observer: Observer | None) 
             undo += install(model, index, engine, modules[index])
         undo += watch_scheduler(getattr(target, "scheduler", None), engine)
     except BaseException:
-        Handle(models, engine, undo).remove()
+        Handle(engine, undo).remove()
         raise
-    return Handle(models, engine, undo)
+    return Handle(engine, undo)
 
 
 def _denoisers(target: Any) -> list[nn.Module]:

@@ -32,6 +32,7 @@ class Site:
         model: which of the pipeline's denoisers it belongs to.
         row: its row in the rate tables.
         call: how often its attention was called in this forward pass (Mochi: once per batch item).
+        batch: batch size of the running processor call; 0 in compiled code.
         hidden: hidden states of the running processor call, where somebody needs them.
         symmetric: the running processor call already works on a sequence reduced as a whole (H).
         number: names the site in compiled code.
@@ -41,6 +42,7 @@ class Site:
     model: int
     row: int
     call: int = 0
+    batch: int = 0
     hidden: torch.Tensor | None = None
     symmetric: bool = False
 
@@ -206,7 +208,8 @@ class Engine:
         if self._window != (self.tracker.generation, window):
             self.forget()
             self._window = (self.tracker.generation, window)
-        key = (site.model, site.row, feature, self.tracker.branch, call, grid, features.shape[:2])
+        # FasterCache leaves out half of the batch in some steps, so that the i-th call is another item's.
+        key = (site.model, site.row, feature, self.tracker.branch, site.batch, call, grid, features.shape[:2])
         entry = self._cache.get(key)
         if entry is None:
             generator = torch.Generator().manual_seed(window_seed(self.schedule.seed, feature, site.row, window))

@@ -48,9 +48,12 @@ def find_sites(model: nn.Module, adapter: ModelAdapter) -> list[nn.Module]:
 
 
 def has_caches(model: nn.Module) -> bool:
-    """Whether diffusers hooks (PAB, FirstBlockCache, ...) may skip blocks of the model."""
+    """Whether diffusers' caches (PAB, FirstBlockCache, ...) may skip blocks of the model.
+
+    Caches are diffusers' only hooks with state from step to step; offloading and casting keep none.
+    """
     registries = (getattr(module, "_diffusers_hook", None) for module in base_model(model).modules())
-    return any(registry is not None and registry.hooks for registry in registries)
+    return any(hook._is_stateful for registry in registries if registry for hook in registry.hooks.values())
 
 
 def is_compiled(model: nn.Module) -> bool:
@@ -136,7 +139,9 @@ def _watch_forward(
 
     def after(*_: Any) -> None:
         missing = engine.finish()
-        if missing and engine.counter.forwards == 1 and not has_caches(model):
+        if missing and has_caches(model):
+            engine.counter.excuse(missing)
+        elif missing and engine.counter.forwards == 1:
             raise InterceptionError(
                 f"The attention of {len(missing)} of {len(pairs)} blocks of {name} was not seen in its first forward "
                 f"pass, first that of block {missing[0]}; it is computed in a way that cannot be intercepted."

@@ -158,10 +158,12 @@ def _rebound_call(cls: type) -> Callable[..., Any]:
 
 
 def _call_eagerly(site: Site, inner: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+    hidden = bound.arguments["hidden_states"]
+    site.batch = hidden.shape[0]
     rate = site.engine.rate("H", site.row)
     if rate > 0:
         return attend_reduced(site, rate, inner, bound)
-    site.hidden = bound.arguments["hidden_states"] if site.engine.observer else None
+    site.hidden = hidden if site.engine.observer else None
     try:
         return inner(*bound.args, **bound.kwargs)
     finally:

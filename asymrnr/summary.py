@@ -57,7 +57,8 @@ class Counter:
         shape = (self.blocks, self.schedule.steps if self.schedule else 1)
         self._planned = {feature: np.zeros(shape, dtype=np.int64) for feature in features}
         self._reduced = {feature: np.zeros(shape, dtype=np.int64) for feature in features}
-        self._skipped = np.zeros(shape, dtype=np.int64)
+        self._unseen = np.zeros(shape, dtype=np.int64)
+        self._excused = np.zeros(shape, dtype=np.int64)
         self.start_forward(0)
 
     def start_forward(self, column: int) -> None:
@@ -90,8 +91,12 @@ class Counter:
             for row in range(self.blocks):
                 self._planned[feature][row, self._column] += self.planned_rate(feature, row, self._column) > 0
         missing = [row for row in range(self.blocks) if row not in self._called]
-        self._skipped[missing, self._column] += 1
+        self._unseen[missing, self._column] += 1
         return missing
+
+    def excuse(self, rows: list[int]) -> None:
+        """A step or block cache skipped the attention of these rows in the pass just finished."""
+        self._excused[rows, self._column] += 1
 
     def planned_rate(self, feature: str, row: int, column: int) -> float:
         """Rate the schedule asks for; H applies only where neither Q nor V does (paper appendix D)."""
@@ -105,11 +110,8 @@ class Counter:
         copies = [{feature: table.copy() for feature, table in d.items()} for d in (self._reduced, self._planned)]
         return Summary(self.calls, len(self._steps), self.matches, *copies)
 
-    def verify(self, caches: bool) -> None:
-        """Check that the last generation reduced what the schedule says.
-
-        Args:
-            caches: a step or block cache is installed, so that sites may be skipped, though not run unreduced.
+    def verify(self) -> None:
+        """Check that the last generation reduced what the schedule says; excused sites may be skipped.
 
         Raises:
             ScheduleError: something planned was not reduced.
@@ -118,8 +120,9 @@ class Counter:
         if self.forwards == 0:
             raise ScheduleError("The model was not called while this was applied, so nothing was reduced or observed.")
         if self.schedule is None:
-            if not caches and self._skipped.any():
-                raise InterceptionError(f"Attention was never seen in {int(self._skipped.sum())} block calls.")
+            unseen = int((self._unseen - self._excused).sum())
+            if unseen:
+                raise InterceptionError(f"Attention was never seen in {unseen} block calls.")
             return
         asks = any((table > 0).any() for table in self.schedule.rates.values())
         if asks and not any(table.any() for table in self._planned.values()):
@@ -127,7 +130,7 @@ class Counter:
                 "The schedule reduces nothing at the timesteps of this generation; it was made for another sampler."
             )
         for feature, planned in self._planned.items():
-            missing = planned - self._reduced[feature] - (self._skipped if caches else 0)
+            missing = planned - self._reduced[feature] - self._excused
             if (missing > 0).any():
                 block, column = np.argwhere(missing > 0)[0]
                 raise ScheduleError(
