@@ -44,6 +44,10 @@ Offload = Annotated[OffloadChoice, typer.Option(help="Keep the parts of a model 
 Backend = Annotated[
     str | None, typer.Option("--attention-backend", help="What computes attention, as diffusers calls it: flash, sage.")
 ]
+LpipsWeights = Annotated[
+    Path | None,
+    typer.Option(help="torchvision's AlexNet weights for LPIPS; without them it is reported with random features."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -60,6 +64,7 @@ def tune(
     weights: Weights = None,
     offload: Offload = OffloadChoice.NONE,
     attention_backend: Backend = None,
+    lpips_weights: LpipsWeights = None,
 ) -> None:
     """Profile a model, search a schedule for a target speed-up, verify it and certify it on held-out prompts.
 
@@ -85,6 +90,7 @@ def tune(
         device=device,
         command=shlex.join(["asymrnr-tune", *sys.argv[1:]]),
         load=_load_options(weights, offload, attention_backend),
+        lpips_weights=lpips_weights,
     )
     with LiveProgress() as progress:
         outcome = run(options, progress)
@@ -199,6 +205,49 @@ def solve(
         console.print(published.PROXY, highlight=False)
     else:
         raise UsageError("Give --profile, or --similarity with --model.")
+
+
+@app.command()
+def certify(
+    schedule: Annotated[str, typer.Argument(help="Artifact file, or a shipped target such as x1.30.")],
+    model: Annotated[str, typer.Option("--model")],
+    target_speedup: Annotated[float | None, typer.Option(help="Speed-up to check [the artifact's own].")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the check [runs/certify-MODEL-SCHEDULE].")] = None,
+    budget: Annotated[float, typer.Option(help="What may be spent, in unaccelerated generations.")] = 5.0,
+    resume: Annotated[bool, typer.Option(help="Go on from what the output folder already holds.")] = False,
+    device: Device = "cpu",
+    weights: Weights = None,
+    offload: Offload = OffloadChoice.NONE,
+    attention_backend: Backend = None,
+    lpips_weights: LpipsWeights = None,
+) -> None:
+    """Check an artifact again on this machine with held-out pairs; costs about 4 generations.
+
+    Exit codes: 0 certified here, 2 bad input, 3 slower than the target, 4 quality gate failed, 5 too noisy, 6 the
+    artifact does not fit the model or its workload, 7 budget too small.
+    """
+    from tuner.job.context import TuneOptions
+    from tuner.job.recheck import print_recheck, read_artifact, recheck, require_certified, target_of
+    from tuner.report.console import LiveProgress
+
+    artifact = read_artifact(schedule, model)
+    options = TuneOptions(
+        model=model,
+        target_speedup=target_of(artifact) if target_speedup is None else target_speedup,
+        output=output or Path("runs") / f"certify-{model}-{Path(schedule).name.removesuffix('.json')}",
+        budget=budget,
+        resume=resume,
+        device=device,
+        command=shlex.join(["asymrnr-tune", *sys.argv[1:]]),
+        load=_load_options(weights, offload, attention_backend),
+        lpips_weights=lpips_weights,
+    )
+    with LiveProgress() as progress:
+        checked = recheck(artifact, options, progress)
+    console = Console()
+    print_recheck(checked, console)
+    console.print(f"evidence in {checked.path}", highlight=False)
+    require_certified(checked)
 
 
 @app.command()

@@ -79,20 +79,9 @@ def build_artifact(
             gap=candidate.gap,
             p=2.0,
         ),
-        evidence=None if certification is None else _evidence(certification),
-        gates=()
-        if certification is None
-        else tuple(
-            GateSection(
-                name=gate.name,
-                verdict=gate.verdict,
-                threshold=gate.threshold,
-                value=gate.value,
-                message=gate.message,
-            )
-            for gate in certification.gates
-        ),
-        ledger=tuple(LedgerRow(**row) for row in ctx.ledger.rows()),
+        evidence=None if certification is None else evidence_section(certification),
+        gates=() if certification is None else gate_sections(certification),
+        ledger=ledger_rows(ctx),
         provenance=ProvenanceSection(
             environment=environment(), command=ctx.options.command or None, started=started, finished=now()
         ),
@@ -107,7 +96,27 @@ def similarity_section(profile: Profile) -> SimilaritySection:
     )
 
 
-def _evidence(certification: Certification) -> EvidenceSection:
+def gate_sections(certification: Certification) -> tuple[GateSection, ...]:
+    """The verdicts."""
+    return tuple(
+        GateSection(
+            name=gate.name,
+            verdict=gate.verdict,
+            threshold=gate.threshold,
+            value=gate.value,
+            message=gate.message,
+        )
+        for gate in certification.gates
+    )
+
+
+def ledger_rows(ctx: Context) -> tuple[LedgerRow, ...]:
+    """What every stage cost."""
+    return tuple(LedgerRow(**row) for row in ctx.ledger.rows())
+
+
+def evidence_section(certification: Certification) -> EvidenceSection:
+    """What was measured on held-out prompts."""
     pairs = certification.pairs
     prompts = "\n".join(pair.prompt for pair in pairs)
     return EvidenceSection(

@@ -13,6 +13,7 @@ from tuner.certify.gates import Gate
 from tuner.certify.stats import PairedRun, SpeedupEstimate, estimate_speedup
 from tuner.job.context import Context
 from tuner.measure import Measured
+from tuner.quality.lpips import Lpips
 from tuner.quality.metrics import flicker, mse, psnr, sharpness, ssim
 
 STAGE = "certify"
@@ -55,26 +56,35 @@ class Certification:
         return [gate for gate in self.gates if gate.verdict == "FAIL"]
 
 
-def held_out_plan(ctx: Context) -> list[tuple[str, int]]:
-    """Prompts and seeds: the first prompt twice with different seeds, which gives the noise floor for nothing."""
+def held_out_plan(ctx: Context, pairs: int = 3) -> list[tuple[str, int]]:
+    """Prompts and seeds of two or three pairs.
+
+    The first prompt comes twice with different seeds, which gives the noise floor for nothing.
+    """
     first, second = ctx.entry.held_out_prompts(2)
-    return [(first, FIRST_SEED), (first, FIRST_SEED + 1), (second, FIRST_SEED + 2)]
+    return [(first, FIRST_SEED), (first, FIRST_SEED + 1), (second, FIRST_SEED + 2)][:pairs]
 
 
-def cost_ie(target: float, pairs: int = 3) -> float:
-    """What certification will cost: the pairs, and one tuned run along a recorded trajectory."""
-    return pairs * (1 + 1 / target) + 1 / target
+def cost_ie(target: float, pairs: int = 3, teacher_forced: bool = True) -> float:
+    """What certification will cost: the pairs, and where wanted one tuned run along a recorded trajectory."""
+    return pairs * (1 + 1 / target) + teacher_forced / target
 
 
-def certify(ctx: Context, schedule: Schedule) -> Certification:
+def certify(ctx: Context, schedule: Schedule, pairs: int = 3, teacher_forced: bool = True) -> Certification:
     """Generate every held-out pair in the order A B, B A, A B, and judge.
+
+    Args:
+        ctx: the run.
+        schedule: what the tuned runs use.
+        pairs: two or three.
+        teacher_forced: also measure the denoiser's error along the first unaccelerated trajectory; no gate needs it.
 
     Raises:
         BudgetExhaustedError: the budget does not hold the runs.
         NonFiniteError: the schedule makes the model produce NaN.
     """
-    plan = held_out_plan(ctx)
-    total = 2 * len(plan) + 1
+    plan = held_out_plan(ctx, pairs)
+    total = 2 * len(plan) + teacher_forced
     done = 0
     share = 1 / max(1.0, ctx.options.target_speedup)
 
@@ -95,34 +105,36 @@ def certify(ctx: Context, schedule: Schedule) -> Certification:
         return measured
 
     ctx.progress.stage(STAGE, f"{len(plan)} held-out pairs, interleaved")
-    pairs: list[HeldOut] = []
+    found: list[HeldOut] = []
     for i, (prompt, seed) in enumerate(plan):
         if i % 2 == 0:
-            baseline = run(prompt, seed, tuned=False, record=i == 0)
+            baseline = run(prompt, seed, tuned=False, record=teacher_forced and i == 0)
             tuned = run(prompt, seed, tuned=True)
         else:
             tuned = run(prompt, seed, tuned=True)
             baseline = run(prompt, seed, tuned=False)
-        pairs.append(HeldOut(prompt, seed, baseline, tuned))
-    ctx.progress.advance(done, total, "teacher-forced error along the first baseline")
-    forced = ctx.meter.generation(
-        STAGE, plan[0][0], plan[0][1], schedule, expected_ie=share, forced=pairs[0].baseline.trajectory
-    )
+        found.append(HeldOut(prompt, seed, baseline, tuned))
+    forced = None
+    if teacher_forced:
+        ctx.progress.advance(done, total, "teacher-forced error along the first baseline")
+        forced = ctx.meter.generation(
+            STAGE, plan[0][0], plan[0][1], schedule, expected_ie=share, forced=found[0].baseline.trajectory
+        ).forced_error
     ctx.progress.advance(total, total)
     ctx.report_budget()
-    return judge(ctx, schedule, pairs, forced)
+    return judge(ctx, schedule, found, forced)
 
 
-def judge(ctx: Context, schedule: Schedule, pairs: list[HeldOut], forced: Measured) -> Certification:
-    """Statistics and gates over finished held-out pairs."""
+def judge(ctx: Context, schedule: Schedule, pairs: list[HeldOut], forced_error: np.ndarray | None) -> Certification:
+    """Statistics and gates over finished held-out pairs; see `Measured` for the teacher-forced error."""
     runs = [PairedRun(p.baseline.step_seconds, p.tuned.step_seconds) for p in pairs]
     denoise = estimate_speedup(runs, seed=ctx.options.seed)
     whole = estimate_speedup(
         [PairedRun(np.array([p.baseline.seconds]), np.array([p.tuned.seconds])) for p in pairs], seed=ctx.options.seed
     )
-    quality = measure_quality(pairs)
-    assert forced.forced_error is not None
-    quality["teacher_forced_error"] = [float(np.mean(forced.forced_error))]
+    quality = measure_quality(pairs, Lpips(weights=ctx.options.lpips_weights))
+    if forced_error is not None:
+        quality["teacher_forced_error"] = [float(np.mean(forced_error))]
     noise_floor = mse(pairs[0].baseline.video, pairs[1].baseline.video)
     planned = int(sum(np.count_nonzero(table) for table in schedule.rates.values()))
     verdicts = [
@@ -147,7 +159,7 @@ def judge(ctx: Context, schedule: Schedule, pairs: list[HeldOut], forced: Measur
     return Certification(denoise, whole, pairs, quality, verdicts)
 
 
-def measure_quality(pairs: list[HeldOut]) -> dict[str, list[float]]:
+def measure_quality(pairs: list[HeldOut], lpips: Lpips) -> dict[str, list[float]]:
     """Every metric of tuned against unaccelerated, one value a pair."""
 
     def latent_error(pair: HeldOut) -> float:
@@ -162,6 +174,7 @@ def measure_quality(pairs: list[HeldOut]) -> dict[str, list[float]]:
         "mse": [mse(a, b) for a, b in videos],
         "psnr": [psnr(a, b) for a, b in videos],
         "ssim": [ssim(a, b) for a, b in videos],
+        lpips.name: [lpips(a, b) for a, b in videos],
         "latent_error": [latent_error(p) for p in pairs],
         "flicker_drift": [drift(flicker, p) for p in pairs],
         "sharpness_drift": [drift(sharpness, p) for p in pairs],

@@ -32,6 +32,7 @@ class TuneOptions:
         device: torch device.
         command: the command line, for the record.
         load: other weights, offloading, attention backend.
+        lpips_weights: weights of the AlexNet backbone of LPIPS; random when None.
     """
 
     model: str
@@ -44,16 +45,20 @@ class TuneOptions:
     device: str = "cpu"
     command: str = ""
     load: LoadOptions = field(default_factory=LoadOptions)
+    lpips_weights: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, from which `from_dict` makes the same options again."""
-        return {**asdict(self), "output": str(self.output), "load": self.load.to_dict()}
+        lpips_weights = None if self.lpips_weights is None else str(self.lpips_weights)
+        changed = {"output": str(self.output), "load": self.load.to_dict(), "lpips_weights": lpips_weights}
+        return {**asdict(self), **changed}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TuneOptions:
         """Options as an earlier run stored them."""
-        load = LoadOptions.from_dict(values["load"])
-        return cls(**{**values, "output": Path(values["output"]), "load": load})
+        load, lpips_weights = LoadOptions.from_dict(values["load"]), values.get("lpips_weights")
+        changed = {"output": Path(values["output"]), "load": load}
+        return cls(**{**values, **changed, "lpips_weights": None if lpips_weights is None else Path(lpips_weights)})
 
 
 class Progress(Protocol):

@@ -33,13 +33,22 @@ class Preflight:
     model: LatencyModel
 
 
-def _site(ctx: Context) -> Site:
+def attention_site(ctx: Context) -> Site:
     """The attention site, seen now or by an earlier run."""
     key = ctx.meter.key("attention-site")
     record = ctx.store.get(key)
     if record is None:
         record = ctx.store.put(key, asdict(look_at_site(ctx.runner, ctx.tuning_prompt)), None)
     return Site(**{**record.values, "grid": tuple(record.values["grid"])})
+
+
+def time_unaccelerated(ctx: Context) -> float:
+    """Seconds of one unaccelerated denoising step (median); from here on the budget knows what a generation takes."""
+    steps = np.concatenate([ctx.meter.steps(STAGE, TIMED + 1, ctx.tuning_prompt, repeat=r)[1:] for r in range(BURSTS)])
+    step_seconds = float(np.median(steps))
+    ctx.ledger.unit_seconds = step_seconds * ctx.entry.workload.steps
+    ctx.report_budget()
+    return step_seconds
 
 
 def preflight(ctx: Context) -> Preflight:
@@ -50,13 +59,9 @@ def preflight(ctx: Context) -> Preflight:
             written to `frontier.json`.
     """
     ctx.progress.stage(STAGE, "timing a few steps")
-    site = _site(ctx)
+    site = attention_site(ctx)
     ctx.progress.advance(1, 3, f"{site.sites} attention sites on a grid of {'x'.join(map(str, site.grid))} tokens")
-    steps = np.concatenate([ctx.meter.steps(STAGE, TIMED + 1, ctx.tuning_prompt, repeat=r)[1:] for r in range(BURSTS)])
-    step_seconds = float(np.median(steps))
-    total_steps = ctx.entry.workload.steps
-    ctx.ledger.unit_seconds = step_seconds * total_steps
-    ctx.report_budget()
+    step_seconds = time_unaccelerated(ctx)
 
     ctx.progress.advance(2, 3, "timing attention, matching and gathering")
     key = ctx.meter.key("latency-surface", strides=ctx.space.strides, grid=site.grid)
@@ -66,7 +71,7 @@ def preflight(ctx: Context) -> Preflight:
             surface = measure_surface(site, ctx.space.strides, ctx.runner.pipe.device)
         record = ctx.store.put(key, {"surface": surface.to_dict()}, None)
     surface = LatencySurface.from_dict(record.values["surface"])
-    model = latency_model(surface, site.sites, step_seconds, total_steps)
+    model = latency_model(surface, site.sites, step_seconds, ctx.entry.workload.steps)
     ctx.report_budget()
 
     target = ctx.options.target_speedup

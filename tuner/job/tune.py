@@ -28,6 +28,7 @@ from tuner.job.verify import Verification, verify
 from tuner.ledger import Ledger
 from tuner.measure import Meter
 from tuner.models import find_model, load_pipeline
+from tuner.quality.lpips import Lpips
 from tuner.runner import Runner
 from tuner.search.space import load_space
 from tuner.store import MeasurementStore
@@ -66,6 +67,8 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
     entry = find_model(options.model)
     if not options.target_speedup > 1:
         raise UsageError(f"The target speed-up is {options.target_speedup:g}; ask for more than 1, for example 1.3.")
+    if options.lpips_weights is not None:
+        Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
     ledger = Ledger(options.budget)
     store = MeasurementStore(options.output)
     here = environment()
