@@ -136,7 +136,7 @@ def main() -> None:
         "# Which proxy predicts quality?",
         "",
         f"Measured by `python benchmarks/proxies.py --profile {arguments.profile}`: {len(schedules)} random schedules",
-        f"of {MODEL} (by site, block, phase or threshold, and uniform), one real generation each, rank correlation with",
+        f"of {MODEL} (by site, block, phase, threshold; uniform), one real generation each, rank correlation with",
         "the mean squared error to the unaccelerated video; intervals bootstrap the schedules",
         f"({machine['cpu']}, torch {machine['torch']}).",
         "",

@@ -68,7 +68,7 @@ def preflight(ctx: Context) -> Preflight:
     record = ctx.store.get(key)
     if record is None:
         with ctx.ledger.timed(STAGE):
-            surface = measure_surface(site, ctx.space.strides, ctx.runner.pipe.device)
+            surface = measure_surface(site, ctx.space.strides, ctx.runner.device)
         record = ctx.store.put(key, {"surface": surface.to_dict()}, None)
     surface = LatencySurface.from_dict(record.values["surface"])
     model = latency_model(surface, site.sites, step_seconds, ctx.entry.workload.steps)

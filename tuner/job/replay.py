@@ -59,7 +59,7 @@ def report_of(folder: Path, progress: Progress) -> Path:
     options = replace(TuneOptions.from_dict(store.get(OPTIONS_KEY).values), output=folder)
     entry = find_model(options.model)
     progress.stage("load", entry.name)
-    runner = Runner(load_pipeline(entry.name, options.device), entry)
+    runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
     ledger = Ledger(options.budget)
     space = load_space(search_spaces_folder() / entry.search_space)
     ctx = Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)

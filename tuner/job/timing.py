@@ -91,5 +91,5 @@ def time_model(runner: Runner, prompt: str, strides: Sequence[str]) -> LatencyMo
     """
     site = look_at_site(runner, prompt)
     steps = np.concatenate([runner.time_steps(TIMED + 1, prompt)[1:] for _ in range(BURSTS)])
-    surface = measure_surface(site, strides, runner.pipe.device)
+    surface = measure_surface(site, strides, runner.device)
     return latency_model(surface, site.sites, float(np.median(steps)), runner.entry.workload.steps)
