@@ -11,7 +11,14 @@ import json
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from asymrnr.errors import ScheduleError
 from asymrnr.schedule import FEATURES, Coverage, Feature, Form, Metric, Reduction, Schedule
@@ -65,6 +72,7 @@ class ScheduleSection(_Section):
     stride: tuple[Count, Count, Count]
     cache_step: Count
     metric: Metric
+    match_radius: Annotated[int, Field(ge=0)] | None = None
     reduction: Reduction
     coverage: Coverage
     seed: int
@@ -87,6 +95,7 @@ class ScheduleSection(_Section):
                 "stride": schedule.stride,
                 "cache_step": schedule.cache_step,
                 "metric": schedule.metric,
+                "match_radius": schedule.match_radius,
                 "reduction": schedule.reduction,
                 "coverage": schedule.coverage,
                 "seed": int(schedule.seed),
@@ -115,12 +124,21 @@ class ScheduleSection(_Section):
             cache_step=self.cache_step,
             timesteps=self.timesteps,
             metric=self.metric,
+            match_radius=self.match_radius,
             reduction=self.reduction,
             coverage=self.coverage,
             seed=self.seed,
             form=self.form,
             thresholds={str(feature): rule for feature, rule in self.thresholds.items()},
         )
+
+    @model_serializer(mode="wrap")
+    def _without_defaults_of_later_releases(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Artifacts saved before there was a `match_radius` keep their hash."""
+        document: dict[str, Any] = handler(self)
+        if document and document["match_radius"] is None:
+            del document["match_radius"]
+        return document
 
     @model_validator(mode="after")
     def _is_a_schedule(self) -> ScheduleSection:

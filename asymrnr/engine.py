@@ -214,7 +214,8 @@ class Engine:
         if entry is None:
             generator = torch.Generator().manual_seed(window_seed(self.schedule.seed, feature, site.row, window))
             partition = make_partition(grid, self.schedule.stride, generator, self.schedule.coverage)
-            match = Match.of(features[:, :, video], partition, self.schedule.metric, generator)
+            settings = self.schedule.metric, generator, self.schedule.match_radius
+            match = Match.of(features[:, :, video], partition, *settings)
             entry = self._cache[key] = _Entry(match)
             self.counter.mark_match()
         cut = (rate, video.start, features.shape[2] - video.stop)

@@ -65,10 +65,7 @@ def match_chunked(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`match_tokens` in plain PyTorch, on any device.
 
-    Everything accumulates in float32: squared distances in bfloat16 pick other destinations for a large share of the
-    tokens. For the Euclidean metric the token mean of each head is subtracted first, which changes no distance but
-    removes the common component that makes |s|^2 - 2 s d + |d|^2 cancel. The distance matrix is computed in chunks of
-    sources and never exists as a whole.
+    The distance matrix is computed in chunks of sources and never exists as a whole.
 
     Args:
         features, partition: see `match_tokens`.
@@ -81,11 +78,7 @@ def match_chunked(
     device = features.device
     n_src, n_dst = partition.src.numel(), partition.dst.numel()
     batch, heads = features.shape[:2]
-    x = features.detach().float().flatten(0, 1)
-    if metric == "euclidean":
-        x = x - x.mean(dim=1, keepdim=True)
-    elif metric == "cosine":
-        x = torch.nn.functional.normalize(x, dim=-1)
+    x = comparable(features, metric)
     src, destinations = partition.src.to(device), x.index_select(1, partition.dst.to(device))
     # |d|^2 - 2 s d has the same argmin as the squared distance; a similarity is its own negative.
     offset = destinations.square().sum(-1) if metric == "euclidean" else x.new_zeros(x.shape[0], n_dst)
@@ -105,6 +98,25 @@ def match_chunked(
             best = best.add_(sources.square().sum(-1)).clamp_(min=0).sqrt_()
         distance[:, start:stop] = best
     return distance.view(batch, heads, n_src), slot.view(batch, heads, n_src)
+
+
+def comparable(features: torch.Tensor, metric: Metric) -> torch.Tensor:
+    """Features whose products tell similarities, in float32.
+
+    Squared distances in bfloat16 pick other destinations for a large share of the tokens. For the Euclidean metric the
+    token mean of each head is subtracted, which changes no distance but removes the common component that makes
+    |s|^2 - 2 s d + |d|^2 cancel; for the cosine, tokens are normalised.
+
+    Args:
+        features: (batch, heads, tokens, head dim), any floating type.
+
+    Returns:
+        (batch * heads, tokens, head dim)
+    """
+    x = features.detach().float().flatten(0, 1)
+    if metric == "euclidean":
+        return x - x.mean(dim=1, keepdim=True)
+    return torch.nn.functional.normalize(x, dim=-1) if metric == "cosine" else x
 
 
 def _fused_kernel(

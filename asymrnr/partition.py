@@ -23,6 +23,7 @@ class Partition:
         grid: (frames, height, width) in tokens.
         stride: (t, h, w) chunk size, never larger than the grid.
         chunks: number of chunks per axis.
+        start: (frame, row, column) at which the first chunk begins.
         dst: (n_dst,) int64, one token per chunk, in chunk order.
         src: (n_src,) int64, all other tokens, ascending.
     """
@@ -30,6 +31,7 @@ class Partition:
     grid: Grid
     stride: Grid
     chunks: Grid
+    start: Grid
     dst: torch.Tensor
     src: torch.Tensor
 
@@ -94,14 +96,15 @@ def make_partition(
     stride = tuple(min(s, g) for s, g in zip(stride, grid, strict=True))  # type: ignore[assignment]
     draws = torch.rand(math.prod(chunks), 3, generator=generator, dtype=torch.float64)
     cells = torch.cartesian_prod(*[torch.arange(c) for c in chunks]).view(-1, 3)
-    position = []
+    position, starts = [], []
     for axis in range(3):
         remainder = grid[axis] - chunks[axis] * stride[axis]  # negative where the last chunk is ragged
         offset = int(torch.randint(0, remainder + 1, (1,), generator=generator)) if remainder > 0 else 0
+        starts.append(offset)
         start = offset + cells[:, axis] * stride[axis]
         size = (grid[axis] - start).clamp(max=stride[axis])
         position.append(start + (draws[:, axis] * size).long())
     dst = (position[0] * grid[1] + position[1]) * grid[2] + position[2]
     is_source = torch.ones(math.prod(grid), dtype=torch.bool)
     is_source[dst] = False
-    return Partition(grid, stride, chunks, dst, is_source.nonzero().flatten())
+    return Partition(grid, stride, chunks, (starts[0], starts[1], starts[2]), dst, is_source.nonzero().flatten())

@@ -8,6 +8,7 @@ import torch
 
 from asymrnr.errors import ScheduleError
 from asymrnr.matching import match_tokens
+from asymrnr.matching_local import match_local
 from asymrnr.partition import Partition
 from asymrnr.schedule import Metric
 
@@ -108,9 +109,13 @@ class Match:
         partition: Partition,
         metric: Metric = "euclidean",
         generator: torch.Generator | None = None,
+        radius: int | None = None,
     ) -> Match:
-        """Match the features (batch, heads, video tokens, head dim); see `match_tokens`."""
-        distance, slot = match_tokens(features, partition, metric, generator)
+        """Match features (batch, heads, video tokens, head dim); see `match_tokens`, or with a radius `match_local`."""
+        if radius is None:
+            distance, slot = match_tokens(features, partition, metric, generator)
+        else:
+            distance, slot = match_local(features, partition, radius, metric)
         order = distance.argsort(dim=-1, descending=True, stable=True).to(torch.int32)
         return cls(partition, order, slot, distance)
 

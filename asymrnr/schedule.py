@@ -38,6 +38,8 @@ class Schedule:
         cache_step: matches are reused within windows of this many denoising steps (paper section 3.5).
         timesteps: the sampler's timestep of every step; when given, other step counts look up the nearest one.
         metric: similarity used for matching.
+        match_radius: sources are matched only with destinations at most this many chunks away along each axis, which
+            makes the matching's cost linear in the tokens (beyond the paper); None: with all of them.
         reduction: what happens to dropped keys and values: "discard", or "mean" into their destination.
         coverage: "full" gives every token a chunk (ragged last ones); "paper" leaves remainders without destination.
         seed: seed of the random destinations.
@@ -50,6 +52,7 @@ class Schedule:
     cache_step: int = 1
     timesteps: tuple[float, ...] | None = None
     metric: Metric = "euclidean"
+    match_radius: int | None = None
     reduction: Reduction = "discard"
     coverage: Coverage = "full"
     seed: int = 0
@@ -65,6 +68,11 @@ class Schedule:
             raise ScheduleError(f"Schedule stride is {self.stride}; give three positive integers (t, h, w).")
         if not isinstance(self.cache_step, int) or self.cache_step < 1:
             raise ScheduleError(f"Schedule cache_step is {self.cache_step}; give a positive integer.")
+        if self.match_radius is not None:
+            if not isinstance(self.match_radius, int) or self.match_radius < 0:
+                raise ScheduleError(f"Schedule match_radius is {self.match_radius}; give an integer from 0, or None.")
+            if self.metric == "random":
+                raise ScheduleError("Schedule metric 'random' compares nothing; leave match_radius out.")
         if not self.rates:
             raise ScheduleError("The schedule names no feature; give rates for at least one of H, Q, V.")
         tables: dict[str, np.ndarray] = {}
@@ -134,7 +142,7 @@ class Schedule:
 
     def content_hash(self) -> str:
         """SHA-256 over everything that decides what the schedule does."""
-        content = {
+        content: dict[str, Any] = {
             "rates": {feature: table.round(6).tolist() for feature, table in sorted(self.rates.items())},
             "stride": self.stride,
             "cache_step": self.cache_step,
@@ -144,4 +152,6 @@ class Schedule:
             "coverage": self.coverage,
             "seed": self.seed,
         }
+        if self.match_radius is not None:  # leaves the hashes of schedules without it as they were
+            content["match_radius"] = self.match_radius
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

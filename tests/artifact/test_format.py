@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ def test_a_schedule_comes_back_unchanged(schedule: Schedule) -> None:
         np.testing.assert_array_equal(back.rates[feature], table)
     for name in ("stride", "cache_step", "timesteps", "metric", "reduction", "coverage", "seed"):
         assert getattr(back, name) == getattr(schedule, name)
+
+
+def test_a_match_radius_is_kept_and_its_absence_leaves_no_trace(schedule: Schedule) -> None:
+    near = replace(schedule, match_radius=1)
+    assert near.content_hash() != schedule.content_hash()
+    section = ScheduleSection.from_schedule(near)
+    assert section.model_dump()["match_radius"] == 1
+    assert section.schedule().content_hash() == near.content_hash()
+    assert "match_radius" not in ScheduleSection.from_schedule(schedule).model_dump()  # nor in the artifact's hash
 
 
 def test_rates_are_rounded_without_changing_what_the_schedule_does() -> None:

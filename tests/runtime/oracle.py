@@ -102,3 +102,37 @@ def attention(
     for dropped, destination in back_q.items():
         output[video_tokens[dropped]] = output[video_tokens[destination]]
     return output
+
+
+def chunk_of(
+    token: int, grid: tuple[int, int, int], stride: tuple[int, int, int], offsets: list[int], counts: list[int]
+) -> list[int]:
+    """Chunk along each axis; tokens outside all chunks count to the nearest."""
+    place = [token // (grid[1] * grid[2]), token // grid[2] % grid[1], token % grid[2]]
+    return [min(max((p - o) // s, 0), c - 1) for p, o, s, c in zip(place, offsets, stride, counts, strict=True)]
+
+
+def nearest_within(
+    features: np.ndarray,
+    destinations: list[int],
+    sources: list[int],
+    chunks: list[list[int]],
+    radius: int,
+    metric: str,
+) -> tuple[list[float], list[int]]:
+    """Distance and destination index of every source among the destinations at most `radius` chunks away.
+
+    Args:
+        features: (tokens, head dim).
+        chunks: chunk of every token along each axis.
+    """
+    distances, slots = [], []
+    for s in sources:
+        options = {
+            slot: distance(features[s], features[d], metric)
+            for slot, d in enumerate(destinations)
+            if max(abs(a - b) for a, b in zip(chunks[s], chunks[d], strict=True)) <= radius
+        }
+        slots.append(min(options, key=lambda slot: options[slot]))
+        distances.append(options[slots[-1]])
+    return distances, slots
