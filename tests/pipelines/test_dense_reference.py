@@ -29,6 +29,7 @@ from tuner.models import denoisers
 STEPS, WINDOW = 4, 2
 CALLS_PER_STEP = {"wan-1.3b": 2}
 Q_AND_V = ("cogvideox-2b", "cogvideox-5b", "mochi", "hunyuanvideo", "wan-1.3b", "ltx-video")
+ASYMMETRIC = {"Q": np.array([[0.6] * STEPS, [0.0] * STEPS]), "V": np.array([[0.3] * STEPS, [0.5] * STEPS])}
 WITH_H = ("cogvideox-2b", "cogvideox-5b", "wan-1.3b")
 
 
@@ -74,11 +75,13 @@ class DenseReference:
 
     def match(self, feature: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(batch, heads, n) which video tokens stay, and the token that stands in for each."""
-        window = self.step // WINDOW
+        window = self.step // self.schedule.cache_step
         key = (feature, self.block, window, (self.calls - 1) % self.calls_per_step, self.item)
         if key not in self.matches:
             seed = window_seed(self.schedule.seed, feature, self.block, window)
-            dst, src = map(torch.tensor, oracle.partition(self.grid, self.schedule.stride, seed, "full"))
+            dst, src = map(
+                torch.tensor, oracle.partition(self.grid, self.schedule.stride, seed, self.schedule.coverage)
+            )
             nearest = torch.cdist(x[:, :, src].double(), x[:, :, dst].double()).min(-1)
             drop = self.tokens - int(self.tokens * (1 - self.rate(feature)))
             dropped = nearest.values.argsort(-1)[..., :drop]
@@ -146,10 +149,9 @@ class DenseReference:
         return output
 
 
-def check(name: str, **rates: np.ndarray) -> None:
+def check(name: str, schedule: Schedule) -> None:
     pipe = build(name)
     plain = latents(pipe, name, STEPS)
-    schedule = Schedule(rates=rates, cache_step=WINDOW)
     with asymrnr.apply(pipe, schedule):
         reduced = latents(pipe, name, STEPS)
     with DenseReference(pipe, name, schedule):
@@ -161,16 +163,30 @@ def check(name: str, **rates: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", Q_AND_V)
 def test_q_and_v(name: str) -> None:
-    check(name, Q=np.array([[0.6] * STEPS, [0.0] * STEPS]), V=np.array([[0.3] * STEPS, [0.5] * STEPS]))
+    check(name, Schedule(rates=ASYMMETRIC, cache_step=WINDOW))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cache_step": 1, "stride": (1, 2, 2)},
+        {"cache_step": 3, "stride": (2, 4, 4)},
+        {"cache_step": 4, "stride": (6, 2, 2)},
+        {"cache_step": 9, "stride": (2, 2, 2), "coverage": "paper", "seed": 5},
+    ],
+    ids=str,
+)
+def test_settings(settings: Any) -> None:
+    check("wan-1.3b", Schedule(rates=ASYMMETRIC, **settings))
 
 
 @pytest.mark.parametrize("name", WITH_H)
 def test_h_alone(name: str) -> None:
-    check(name, H=np.full((2, STEPS), 0.4))
+    check(name, Schedule(rates={"H": np.full((2, STEPS), 0.4)}, cache_step=WINDOW))
 
 
 @pytest.mark.parametrize("name", WITH_H)
 def test_h_where_neither_q_nor_v_is_reduced(name: str) -> None:
     q, v = np.zeros((2, STEPS)), np.zeros((2, STEPS))
     q[0], v[1, :WINDOW] = 0.5, 0.4
-    check(name, H=np.full((2, STEPS), 0.3), Q=q, V=v)
+    check(name, Schedule(rates={"H": np.full((2, STEPS), 0.3), "Q": q, "V": v}, cache_step=WINDOW))

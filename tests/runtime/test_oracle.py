@@ -62,6 +62,9 @@ def expected(
         ((0.7, 0.2), {"metric": "dot"}),
         ((0.5, 0.5), {"coverage": "paper", "reduction": "mean"}),
         ((0.5, 0.5), {"stride": (9, 3, 1)}),
+        ((0.5, 0.6), {"stride": (1, 2, 2), "metric": "cosine", "reduction": "mean"}),
+        ((0.8, 0.5), {"stride": (2, 4, 4), "metric": "dot", "coverage": "paper"}),
+        ((0.6, 0.7), {"stride": (6, 2, 2), "coverage": "paper", "reduction": "mean"}),
     ],
 )
 def test_attention(video: Literal["first", "last"], rates: tuple[float, float], settings: dict[str, Any]) -> None:
@@ -115,3 +118,49 @@ def test_tokens_kept_and_destinations(rate: float) -> None:
     assert sorted(take) == kept
     back = [take[position] for position in plan.back[0, 0].tolist()]
     assert back == [replaced.get(token, token) for token in range(60)]
+
+
+@pytest.mark.parametrize("reduction", ["discard", "mean"])
+def test_random_matching(reduction: Any) -> None:
+    """The seed draws the partition, then how similar each source is to which destination."""
+    generator = torch.Generator().manual_seed(6)
+    qkv = tuple(torch.randn(SHAPE, generator=generator) for _ in range(3))
+    engine = engine_for("last", 0.0, 0.6, metric="random", reduction=reduction)
+    output = engine.attend(Site(engine, 0, 0), *qkv, None, "bhsd", sdpa)
+    draws = torch.Generator().manual_seed(window_seed(0, "V", 0, 0))
+    part = make_partition(GRID, (2, 2, 2), draws)
+    similar = torch.rand(2, 2, part.src.numel(), generator=draws)
+    slot = torch.randint(0, part.dst.numel(), similar.shape, generator=draws, dtype=torch.int32).long()
+    dropped = similar.argsort(-1)[..., : 60 - int(60 * 0.4)]
+    k, v = qkv[1].clone(), qkv[2].clone()
+    visible = torch.ones(2, 2, 1, SHAPE[2], dtype=torch.bool)
+    for item in range(2):
+        for head in range(2):
+            gone = dropped[item, head]
+            visible[item, head, 0, TEXT + part.src[gone]] = False
+            for d in range(part.dst.numel()) if reduction == "mean" else ():
+                group = torch.cat([part.dst[d : d + 1], part.src[gone[slot[item, head, gone] == d]]]) + TEXT
+                k[item, head, TEXT + part.dst[d]] = qkv[1][item, head, group].mean(0)
+                v[item, head, TEXT + part.dst[d]] = qkv[2][item, head, group].mean(0)
+    np.testing.assert_allclose(output.numpy(), sdpa(qkv[0], k, v, visible).numpy(), atol=2e-6)
+
+
+def test_the_forms_of_a_schedule_act_alike() -> None:
+    generator = torch.Generator().manual_seed(8)
+    qkv = tuple(torch.randn(SHAPE, generator=generator) for _ in range(3))
+    similarity = {"Q": np.array([[0.75]]), "V": np.array([[0.4]])}
+    rule = {"Q": {0.6: 0.3, 0.7: 0.6, 0.9: 0.8}, "V": {0.3: 0.5}}
+    rates = {"Q": np.array([[0.6]]), "V": np.array([[0.5]])}
+    schedules = [
+        Schedule.from_thresholds(rule, similarity),
+        Schedule.from_thresholds(rule, similarity, form="tier"),
+        Schedule(rates=rates),
+    ]
+    assert [s.form for s in schedules] == ["threshold", "tier", "table"]
+    assert len({s.content_hash() for s in schedules}) == 1
+    want = expected(qkv, slice(0, 60), engine_for("first", 0.6, 0.5), (0.6, 0.5))
+    for schedule in schedules:
+        engine = Engine(ModelAdapter("", lambda _, __: [GRID], "first"), 1, schedule)
+        engine.begin(999.0, None, None, [GRID])
+        output = engine.attend(Site(engine, 0, 0), *qkv, None, "bhsd", sdpa)
+        np.testing.assert_allclose(output.numpy(), want, atol=2e-6)
