@@ -14,8 +14,8 @@ MIN_PIXELS = 30
 MIN_SPEED = 0.5  # pixels per frame
 
 # area = factor * radius^2, and how far below the shape's origin its centroid lies, in radii
-_AREA = {"circle": math.pi, "square": 1.76**2, "triangle": 1.805}
-_CENTROID = {"circle": 0.0, "square": 0.0, "triangle": 1 / 6}
+_AREA = {"circle": math.pi, "bar": 4 * 1.1 * 0.4, "triangle": 1.805}
+_CENTROID = {"circle": 0.0, "bar": 0.0, "triangle": 1 / 6}
 
 
 def _object_masks(video: torch.Tensor) -> tuple[str | None, torch.Tensor]:

@@ -36,7 +36,13 @@ class Stage:
 
 
 # Where the object comes to lie is decided under strong noise and nowhere else: single frames there are cheap lessons.
-STAGES = (Stage(2400, 1, 14), Stage(2400, 4, 3), Stage(3600, 12, 1, noisy=0.4))
+STAGES = (
+    Stage(2400, 1, 14),
+    Stage(2400, 4, 3),
+    Stage(3600, 12, 1, noisy=0.4),
+    Stage(1200, 1, 14),
+    Stage(900, 12, 1, noisy=0.4),
+)
 STRONG_NOISE = 800  # of 1000 timesteps
 PEAK_LR, FLOOR_LR, WARMUP, DECAY_FROM = 1.5e-3, 2e-5, 100, 0.65
 MAX_WEIGHT = 10.0

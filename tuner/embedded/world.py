@@ -30,7 +30,7 @@ BACKGROUNDS: dict[str, tuple[float, float, float]] = {
     "brown": (0.42, 0.26, 0.12),
     "teal": (0.05, 0.40, 0.40),
 }
-SHAPES = ("circle", "square", "triangle")
+SHAPES = ("circle", "bar", "triangle")  # little alike: a square is hard to tell from a circle at this size
 DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 SPEEDS: dict[str, float] = {"slowly": 1.3, "quickly": 2.0}  # pixels per frame
 TEXTURES = ("plain", "striped", "checkered")
@@ -119,8 +119,8 @@ def signed_distance(shape: str, dx: torch.Tensor, dy: torch.Tensor, radius: floa
     """Distance to the outline in pixels, negative inside."""
     if shape == "circle":
         return (dx.square() + dy.square()).sqrt() - radius
-    if shape == "square":
-        return torch.maximum(dx.abs(), dy.abs()) - 0.88 * radius
+    if shape == "bar":
+        return torch.maximum(dx.abs() - 1.1 * radius, dy.abs() - 0.4 * radius)
     return torch.maximum(dy - 0.8 * radius, 0.894 * dx.abs() - 0.447 * (dy + 1.1 * radius))
 
 

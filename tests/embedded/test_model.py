@@ -1,0 +1,59 @@
+"""The packaged model is real: it shows what the caption says, and the shipped schedule accelerates it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import asymrnr
+from asymrnr.shipped import load_shipped
+from tuner.embedded.world import is_held_out, parse_caption
+from tuner.models import REGISTRY, load_pipeline
+from tuner.quality.metrics import psnr
+from tuner.runner import Runner
+
+ENTRY = REGISTRY["tiny-cogvideox"]
+MAX_BYTES = 10_000_000
+
+
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    return Runner(load_pipeline("tiny-cogvideox"), ENTRY)
+
+
+def test_it_is_small_and_of_the_real_classes(runner: Runner) -> None:
+    folder = ENTRY.weights.folder
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < MAX_BYTES
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["transformer"] == ["diffusers", "CogVideoXTransformer3DModel"]
+    assert index["text_encoder"] == ["transformers", "T5EncoderModel"]
+    config = runner.denoiser.config
+    assert config.use_rotary_positional_embeddings
+    tokens = ENTRY.workload.frames * (config.sample_height // 2) * (config.sample_width // 2)
+    assert tokens >= 3000
+
+
+def test_held_out_prompts_were_never_trained_on() -> None:
+    assert all(is_held_out(parse_caption(prompt)) for prompt in ENTRY.held_out_prompts(48))
+    assert not any(is_held_out(parse_caption(prompt)) for prompt in ENTRY.tuning_prompts(8))
+
+
+def test_the_shipped_schedule_is_certified_and_accelerates_a_held_out_prompt(runner: Runner) -> None:
+    artifact = load_shipped("tiny-cogvideox", "x1.30")
+    assert artifact.certified
+    assert artifact.evidence is not None
+    assert artifact.evidence.speedup.lower_bound_95 >= 1.3
+    schedule = asymrnr.load("tiny-cogvideox")
+    prompt = ENTRY.held_out_prompts(4)[-1]
+    plain, tuned = runner.generate(prompt, 77), runner.generate(prompt, 77, schedule)
+    assert ENTRY.attributes is not None
+    assert tuned.summary is not None
+    reduced = sum(np.count_nonzero(table) for table in tuned.summary.reduced.values())
+    assert reduced == sum(np.count_nonzero(table) for table in schedule.rates.values()) > 0
+    assert psnr(tuned.video, plain.video) > 25
+    shown = ENTRY.attributes(plain.video, prompt)
+    assert shown["color"]
+    assert shown["direction"]
+    assert ENTRY.attributes(tuned.video, prompt) == shown
