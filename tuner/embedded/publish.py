@@ -81,7 +81,7 @@ def noise_level(video: torch.Tensor) -> float:
 def card(accuracy: dict[str, float], noise: float, seconds: float, megabytes: float) -> str:
     """The model card, in Markdown."""
     rows = "\n".join(f"| {name} | {accuracy[name]:.1%} | {BAR[name]:.0%} |" for name in CHECKED)
-    stages = ", ".join(f"{s.steps} steps on {s.batch} clip{'s' * (s.batch > 1)} of {s.frames} frames" for s in STAGES)
+    stages = ", ".join(f"{s.steps} steps on {s.batch} clip{'s' * (s.batch > 1)} of {s.frames} frame{'s' * (s.frames > 1)}" for s in STAGES)
     return f"""# tiny-cogvideox
 
 A small trained text-to-video diffusion transformer: the real `CogVideoXTransformer3DModel` (RoPE, patch 2,
@@ -92,6 +92,8 @@ space-to-depth codec. It makes 12 frames of 64x64 of the procedural world in `tu
 Captions read `a <color> <shape> moving <slowly|quickly> <direction> on a <texture> <background> background`.
 
 Trained by `python -m tuner.embedded.train` ({stages}); {megabytes:.1f} MB on disk in half precision.
+The packaged weights are not one uninterrupted run of it: for their first 8,400 steps, at the end of which the learning
+rate had fallen to its floor once already, the world had squares where it now has bars.
 
 Measured by `python -m tuner.embedded.publish` on {CAPTIONS} held-out captions with unseen seeds, judged from pixels
 by `tuner/embedded/checker.py`; one generation took {seconds:.1f} s (median, 2 CPU cores, float32):
