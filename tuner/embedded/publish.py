@@ -81,7 +81,7 @@ def noise_level(video: torch.Tensor) -> float:
 def card(accuracy: dict[str, float], noise: float, seconds: float, megabytes: float) -> str:
     """The model card, in Markdown."""
     rows = "\n".join(f"| {name} | {accuracy[name]:.1%} | {BAR[name]:.0%} |" for name in CHECKED)
-    stages = ", ".join(f"{s.steps} steps on {s.batch} clip{'s' * (s.batch > 1)} of {s.frames} frame{'s' * (s.frames > 1)}" for s in STAGES)
+    stages = ", ".join(f"{s.steps} steps (batch {s.batch}, frames {s.frames})" for s in STAGES)
     return f"""# tiny-cogvideox
 
 A small trained text-to-video diffusion transformer: the real `CogVideoXTransformer3DModel` (RoPE, patch 2,
