@@ -17,6 +17,7 @@ from tuner.quality.lpips import Lpips
 from tuner.quality.metrics import flicker, mse, psnr, sharpness, ssim
 
 STAGE = "certify"
+SEEDS_PER_ATTEMPT = 10
 FIRST_SEED = 9_000_000  # never used for tuning or training
 
 
@@ -70,7 +71,9 @@ def cost_ie(target: float, pairs: int = 3, teacher_forced: bool = True) -> float
     return pairs * (1 + 1 / target) + teacher_forced / target
 
 
-def certify(ctx: Context, schedule: Schedule, pairs: int = 3, teacher_forced: bool = True) -> Certification:
+def certify(
+    ctx: Context, schedule: Schedule, pairs: int = 3, teacher_forced: bool = True, attempt: int = 0
+) -> Certification:
     """Generate every held-out pair in the order A B, B A, A B, and judge.
 
     Args:
@@ -78,12 +81,13 @@ def certify(ctx: Context, schedule: Schedule, pairs: int = 3, teacher_forced: bo
         schedule: what the tuned runs use.
         pairs: two or three.
         teacher_forced: also measure the denoiser's error along the first unaccelerated trajectory; no gate needs it.
+        attempt: every attempt has seeds of its own, so that no schedule is judged by runs that led to it.
 
     Raises:
         BudgetExhaustedError: the budget does not hold the runs.
         NonFiniteError: the schedule makes the model produce NaN.
     """
-    plan = held_out_plan(ctx, pairs)
+    plan = [(prompt, seed + SEEDS_PER_ATTEMPT * attempt) for prompt, seed in held_out_plan(ctx, pairs)]
     total = 2 * len(plan) + teacher_forced
     done = 0
     share = 1 / max(1.0, ctx.options.target_speedup)

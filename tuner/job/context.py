@@ -38,7 +38,7 @@ class TuneOptions:
     model: str
     target_speedup: float
     output: Path
-    budget: float = 12.0
+    budget: float = 16.0
     seed: int = 0
     trials: int = 300
     resume: bool = False

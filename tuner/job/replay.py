@@ -9,10 +9,10 @@ from typing import Any
 
 from asymrnr.resources import search_spaces_folder
 from tuner.errors import UsageError
-from tuner.job.certify import certify
 from tuner.job.context import OPTIONS_KEY, Context, Progress, TuneOptions
 from tuner.job.preflight import preflight
 from tuner.job.profiling import profile_model
+from tuner.job.proof import prove
 from tuner.job.report import write_report
 from tuner.job.verify import verify
 from tuner.ledger import Ledger
@@ -65,5 +65,4 @@ def report_of(folder: Path, progress: Progress) -> Path:
     ctx = Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)
     early = preflight(ctx)
     profiled = profile_model(ctx, early.model)
-    verification = verify(ctx, early, profiled)
-    return write_report(ctx, profiled, verification, certify(ctx, verification.chosen.candidate.schedule))
+    return write_report(ctx, profiled, *prove(ctx, profiled, verify(ctx, early, profiled)))

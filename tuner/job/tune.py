@@ -19,10 +19,11 @@ from tuner.errors import (
 from tuner.fingerprint import differences, environment
 from tuner.job.artifact import build_artifact, file_name, now
 from tuner.job.certify import STAGE as CERTIFY
-from tuner.job.certify import Certification, certify, cost_ie
+from tuner.job.certify import Certification, cost_ie
 from tuner.job.context import OPTIONS_KEY, Context, Progress, TuneOptions
 from tuner.job.preflight import preflight
 from tuner.job.profiling import profile_model
+from tuner.job.proof import prove
 from tuner.job.report import write_report
 from tuner.job.verify import Verification, verify
 from tuner.ledger import Ledger
@@ -110,7 +111,7 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
         return save_artifact(artifact, path)
 
     try:
-        certification = certify(ctx, verification.chosen.candidate.schedule)
+        verification, certification = prove(ctx, profiled, verification)
     except BudgetExhaustedError:
         save(None)
         raise
@@ -130,4 +131,4 @@ def verdict_error(certification: Certification, path: Path) -> TunerError:
         return QualityGateError(f"{quality[0].message}; {saved}.")
     if "noise" in failed:
         return NoisyMeasurementError(f"{failed['noise'].message}; measure again on a quieter machine; {saved}.")
-    return BudgetExhaustedError(f"{failed['speedup'].message}, and the budget holds no second attempt; {saved}.")
+    return BudgetExhaustedError(f"{failed['speedup'].message}, and the budget holds no further attempt; {saved}.")

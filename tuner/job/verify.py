@@ -123,6 +123,29 @@ def verify(ctx: Context, preflight: Preflight, profiled: Profiled) -> Verificati
     return Verification(chosen, verified, replace(result), model)
 
 
+def correct(ctx: Context, profiled: Profiled, verification: Verification, measured_speedup: float) -> Verification:
+    """Search again with the latency model corrected by what certification measured, and generate the new finalist.
+
+    Args:
+        ctx: the run.
+        profiled: the profile.
+        verification: what was chosen before.
+        measured_speedup: denoising speed-up of that choice on held-out prompts.
+
+    Raises:
+        InfeasibleError: with the corrected model the target is out of reach.
+        BudgetExhaustedError: the budget does not hold one more generation.
+    """
+    before = verification.model
+    model = before.refit(before.baseline_seconds / measured_speedup, verification.chosen.candidate.schedule)
+    ctx.progress.stage("search", f"again, because held-out prompts gave {measured_speedup:.2f}x")
+    result = run_search(ctx, profiled, model)
+    candidate = result.candidates[0]
+    ctx.progress.stage(STAGE, f"finalist {len(verification.verified) + 1}: {describe(candidate.schedule)}")
+    chosen, _ = _measure(ctx, profiled, candidate, model, len(verification.verified))
+    return Verification(chosen, [*verification.verified, chosen], result, model)
+
+
 def _choose(verified: list[Verified], target: float) -> Verified | None:
     """The closest to the unaccelerated video among those fast enough to be certified, or else among the fast enough."""
     for needed in (target * (1 + ACCEPTED_MARGIN), target):
