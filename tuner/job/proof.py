@@ -10,7 +10,7 @@ from tuner.job.verify import Verification, correct
 
 
 def prove(ctx: Context, profiled: Profiled, verification: Verification) -> tuple[Verification, Certification]:
-    """Certify; when nothing but the speed-up fails and the budget holds it, correct the latency model and try once more.
+    """Certify; when only the speed-up fails and the budget holds it, correct the latency model and try once more.
 
     Returns:
         The verification and the certification of the last schedule that was certified or refused.
