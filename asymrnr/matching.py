@@ -42,10 +42,7 @@ def match_tokens(
         ScheduleError: the features do not cover the partition's grid, or the metric is unknown.
         AsymRnRError: ASYMRNR_MATCHING has another value, or asks for the kernel where it cannot run.
     """
-    if features.dim() != 4 or features.shape[2] != partition.tokens:
-        raise ScheduleError(
-            f"Features of shape {tuple(features.shape)} do not hold the {partition.tokens} tokens of the grid."
-        )
+    check_features(features, partition)
     if metric not in get_args(Metric):
         raise ScheduleError(f"Metric is '{metric}'; choose one of {', '.join(get_args(Metric))}.")
     device = features.device
@@ -83,8 +80,7 @@ def match_chunked(
     # |d|^2 - 2 s d has the same argmin as the squared distance; a similarity is its own negative.
     offset = destinations.square().sum(-1) if metric == "euclidean" else x.new_zeros(x.shape[0], n_dst)
     scale = -2.0 if metric == "euclidean" else -1.0
-    budget = budget_bytes or (CPU_BUDGET if device.type == "cpu" else DEVICE_BUDGET)
-    rows = max(1, budget // (4 * batch * heads * n_dst))
+    rows = max(1, (budget_bytes or default_budget(device)) // (4 * batch * heads * n_dst))
     scores = x.new_empty(x.shape[0], min(rows, n_src), n_dst)
     distance = x.new_empty(x.shape[0], n_src)
     slot = torch.empty(x.shape[0], n_src, dtype=torch.int32, device=device)
@@ -98,6 +94,23 @@ def match_chunked(
             best = best.add_(sources.square().sum(-1)).clamp_(min=0).sqrt_()
         distance[:, start:stop] = best
     return distance.view(batch, heads, n_src), slot.view(batch, heads, n_src)
+
+
+def check_features(features: torch.Tensor, partition: Partition) -> None:
+    """Features must be (batch, heads, video tokens of the grid, head dim).
+
+    Raises:
+        ScheduleError: they are not.
+    """
+    if features.dim() != 4 or features.shape[2] != partition.tokens:
+        raise ScheduleError(
+            f"Features of shape {tuple(features.shape)} do not hold the {partition.tokens} tokens of the grid."
+        )
+
+
+def default_budget(device: torch.device) -> int:
+    """Bytes that a piece of the distance matrix may take."""
+    return CPU_BUDGET if device.type == "cpu" else DEVICE_BUDGET
 
 
 def comparable(features: torch.Tensor, metric: Metric) -> torch.Tensor:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from asymrnr.errors import ScheduleError
-from asymrnr.matching import CPU_BUDGET, DEVICE_BUDGET, comparable
+from asymrnr.matching import check_features, comparable, default_budget
 from asymrnr.partition import Partition
 from asymrnr.schedule import Metric
 
@@ -39,10 +38,7 @@ def match_local(
     Raises:
         ScheduleError: the features do not cover the partition's grid.
     """
-    if features.dim() != 4 or features.shape[2] != partition.tokens:
-        raise ScheduleError(
-            f"Features of shape {tuple(features.shape)} do not hold the {partition.tokens} tokens of the grid."
-        )
+    check_features(features, partition)
     device, n_src = features.device, partition.src.numel()
     x = comparable(features, metric)
     destinations = x.index_select(1, partition.dst.to(device))
@@ -51,7 +47,7 @@ def match_local(
     scale = -2.0 if metric == "euclidean" else -1.0
     width = sources.shape[1] + neighbours.shape[1]
     row_bytes = 4 * x.shape[0] * (width * x.shape[2] + sources.shape[1] * neighbours.shape[1])
-    rows = max(1, (budget_bytes or (CPU_BUDGET if device.type == "cpu" else DEVICE_BUDGET)) // row_bytes)
+    rows = max(1, (budget_bytes or default_budget(device)) // row_bytes)
     distance = x.new_empty(x.shape[0], n_src)
     slot = torch.empty(x.shape[0], n_src, dtype=torch.int32, device=device)
     tokens = partition.src.to(device)

@@ -24,15 +24,17 @@ from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact
 from asymrnr.schedule import Schedule
 from tuner.baselines.heuristic import START_THRESHOLD, Attempt, threshold_schedule, tune_by_hand
-from tuner.baselines.uniform import smallest_scale, uniform_schedule
+from tuner.baselines.uniform import uniform_schedule
 from tuner.certify.gates import attribute_gate, video_gate
 from tuner.fingerprint import environment
 from tuner.job.certify import STAGE as CERTIFY
 from tuner.job.profiling import PROFILE_FILE
+from tuner.job.timing import latency_model
 from tuner.models import REGISTRY, load_pipeline
 from tuner.profile.profile import Profile
 from tuner.quality.metrics import mse, psnr, ssim
 from tuner.runner import Generation, Runner
+from tuner.search.scale import smallest_scale
 from tuner.search.threshold import constant_in_windows
 from tuner.surrogate.latency import LatencyModel
 
@@ -244,8 +246,7 @@ def main() -> None:
     prompts = runner.entry.held_out_prompts(2 + arguments.prompts)[2:]  # the first two belong to the certificate
     blocks, steps = artifact.model.blocks, artifact.workload.steps
     step = float(np.median(runner.time_steps(6, prompts[0])[1:]))
-    attention = float(profile.latency.attention_seconds(0.0, 0.0)) * blocks
-    model = LatencyModel(profile.latency, blocks, steps, rest_seconds=max(0.0, step - attention) * steps)
+    model = latency_model(profile.latency, blocks, step, steps)
 
     methods, attempts = contenders(artifact, profile, runner)
     baseline = compare(methods, model, runner, prompts)

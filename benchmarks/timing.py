@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from tuner.certify.stats import relative_mad
 from tuner.fingerprint import environment
 
 Row = dict[str, Any]
@@ -33,12 +34,6 @@ class Timing:
 
     def __str__(self) -> str:
         return f"{self.median * 1e3:.4g} ms ± {relative_mad(self.seconds):.1%}"
-
-
-def relative_mad(values: np.ndarray) -> float:
-    """Median absolute deviation over the median."""
-    centre = np.median(values)
-    return float(np.median(np.abs(values - centre)) / centre)
 
 
 def time_interleaved(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:

@@ -226,8 +226,9 @@ def certify(
     Exit codes: 0 certified here, 2 bad input, 3 slower than the target, 4 quality gate failed, 5 too noisy, 6 the
     artifact does not fit the model or its workload, 7 budget too small.
     """
+    from tuner.job.artifact import read_artifact
     from tuner.job.context import TuneOptions
-    from tuner.job.recheck import print_recheck, read_artifact, recheck, require_certified, target_of
+    from tuner.job.recheck import print_recheck, recheck, require_certified, target_of
     from tuner.report.console import LiveProgress
 
     artifact = read_artifact(schedule, model)

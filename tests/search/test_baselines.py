@@ -7,7 +7,8 @@ import pytest
 
 from asymrnr.schedule import Schedule
 from tuner.baselines.heuristic import MAX_GENERATIONS, tune_by_hand
-from tuner.baselines.uniform import smallest_scale, uniform_schedule
+from tuner.baselines.uniform import uniform_schedule
+from tuner.search.scale import smallest_scale
 from tuner.surrogate.latency import LatencyModel
 
 SHAPE = (3, 12)

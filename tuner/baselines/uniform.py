@@ -2,37 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from asymrnr.schedule import Schedule
+from tuner.search.scale import smallest_scale
 from tuner.surrogate.latency import LatencyModel
-
-BISECTIONS = 40
-
-
-def smallest_scale(build: Callable[[float], Schedule], model: LatencyModel, target_speedup: float) -> Schedule | None:
-    """The gentlest schedule of a one-parameter family that reaches a predicted speed-up.
-
-    Args:
-        build: maps a scale in [0, 1] to a schedule; more scale means less work.
-        model: predicts the speed-up.
-        target_speedup: denoising speed-up to reach.
-
-    Returns:
-        The schedule, or None when even scale 1 falls short.
-    """
-    if model.speedup(build(1.0)) < target_speedup:
-        return None
-    low, high = 0.0, 1.0
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if model.speedup(build(middle)) < target_speedup:
-            low = middle
-        else:
-            high = middle
-    return build(high)
 
 
 def uniform_schedule(

@@ -21,6 +21,8 @@ from asymrnr.artifact import (
     Speedup,
     WorkloadSection,
 )
+from asymrnr.artifact_io import load_artifact
+from asymrnr.shipped import load_shipped
 from tuner.fingerprint import environment
 from tuner.job.certify import Certification
 from tuner.job.context import Context
@@ -40,6 +42,15 @@ def now() -> str:
 def file_name(target: float) -> str:
     """Name of the artifact for one target, for example `x1.30.json`."""
     return f"x{target:.2f}.json"
+
+
+def read_artifact(schedule: str, model: str) -> Artifact:
+    """An artifact file, or a shipped target of the model.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged.
+    """
+    return load_artifact(schedule) if schedule.endswith(".json") else load_shipped(model, schedule)
 
 
 def build_artifact(

@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from asymrnr.resources import search_spaces_folder
 from asymrnr.schedule import Schedule
 from tuner.ledger import Ledger
 from tuner.measure import Meter
-from tuner.models import LoadOptions, ModelEntry
+from tuner.models import LoadOptions, ModelEntry, find_model, load_pipeline
+from tuner.profile.strides import stride_name
 from tuner.runner import Runner
-from tuner.search.space import SearchSpace
+from tuner.search.space import SearchSpace, load_space
 from tuner.store import MeasurementStore
 
 OPTIONS_KEY = {"kind": "options"}
@@ -96,7 +98,22 @@ class Context:
         self.progress.budget(self.ledger.spent_ie, self.options.budget)
 
 
+def load_context(options: TuneOptions, store: MeasurementStore, progress: Progress) -> Context:
+    """Load the model and lay out the run's tools.
+
+    Raises:
+        UsageError: the model is unknown or cannot be loaded, or the budget is impossible.
+    """
+    entry, ledger = find_model(options.model), Ledger(options.budget)
+    progress.stage("load", entry.name)
+    runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
+    space = load_space(search_spaces_folder() / entry.search_space)
+    return Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)
+
+
 def describe(schedule: Schedule) -> str:
     """A schedule in a few words."""
-    stride = "x".join(map(str, schedule.stride))
-    return f"{schedule.form}, stride {stride}, cache {schedule.cache_step}, attention {schedule.attention_cost():.2f}"
+    return (
+        f"{schedule.form}, stride {stride_name(schedule.stride)}, cache {schedule.cache_step}, "
+        f"attention {schedule.attention_cost():.2f}"
+    )

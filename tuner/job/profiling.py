@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from tuner.job.context import Context
 from tuner.job.workload import describe_workload
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler, ProfilerSettings
+from tuner.runner import Generation, Runner
 from tuner.search.space import SearchSpace
 from tuner.surrogate.latency import LatencyModel
 
@@ -37,6 +39,37 @@ def settings_for(space: SearchSpace, total_steps: int, seed: int) -> ProfilerSet
     )
 
 
+def observe_generation(
+    runner: Runner,
+    settings: ProfilerSettings,
+    prompt: str,
+    seed: int,
+    latency: LatencyModel,
+    progress: Callable[[int, int], None],
+) -> tuple[Profile, Generation]:
+    """Generate once with the profiler looking on.
+
+    Args:
+        runner: the model.
+        settings: what to measure.
+        prompt, seed: what to generate.
+        latency: what predicts latency, kept with the profile.
+        progress: told (steps begun, steps in all).
+    """
+    profiler = Profiler(settings, progress=progress)
+    generation = runner.generate(prompt, seed, observer=profiler)
+    profile = profiler.finish(
+        model=runner.entry.name,
+        workload=describe_workload(runner),
+        prompt=prompt,
+        generation_seed=seed,
+        latency=latency.surface,
+        rest_seconds=latency.rest_seconds,
+        transformer=type(runner.denoiser).__name__,
+    )
+    return profile, generation
+
+
 def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
     """Profile on the tuning prompt, or read back what an earlier run profiled; what predicts latency is kept with it.
 
@@ -50,16 +83,8 @@ def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
     record = ctx.store.get(key)
     if record is None or not path.is_file():
         ctx.ledger.check(EXPECTED_IE, STAGE)
-        profiler = Profiler(settings, progress=lambda done, total: ctx.progress.advance(done, total))
-        generation = ctx.runner.generate(ctx.tuning_prompt, ctx.tuning_seed, observer=profiler)
-        profile = profiler.finish(
-            model=ctx.entry.name,
-            workload=describe_workload(ctx.runner),
-            prompt=ctx.tuning_prompt,
-            generation_seed=ctx.tuning_seed,
-            latency=latency.surface,
-            rest_seconds=latency.rest_seconds,
-            transformer=type(ctx.runner.denoiser).__name__,
+        profile, generation = observe_generation(
+            ctx.runner, settings, ctx.tuning_prompt, ctx.tuning_seed, latency, ctx.progress.advance
         )
         profile.save(path)
         video = (generation.video * 255).round().byte().numpy()

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asymrnr.artifact import Artifact, ProvenanceSection
-from asymrnr.artifact_io import artifact_differences, load_artifact, save_artifact
-from asymrnr.shipped import load_shipped
+from asymrnr.artifact_io import artifact_differences, save_artifact
 from tuner.errors import EnvironmentMismatchError, InfeasibleError, TunerError, UsageError
 from tuner.fingerprint import environment
 from tuner.job.artifact import evidence_section, file_name, gate_sections, ledger_rows, now
@@ -53,15 +52,6 @@ class Rechecked:
             message = next(gate.message for gate in self.certification.failed())
             return InfeasibleError(f"{message}; the evidence is saved in {self.path}.")
         return verdict_error(self.certification, self.path) if failed else None
-
-
-def read_artifact(schedule: str, model: str) -> Artifact:
-    """An artifact file, or a shipped target of the model.
-
-    Raises:
-        ArtifactError: there is none, or it is damaged.
-    """
-    return load_artifact(schedule) if schedule.endswith(".json") else load_shipped(model, schedule)
 
 
 def target_of(artifact: Artifact) -> float:

@@ -7,19 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from asymrnr.resources import search_spaces_folder
 from tuner.errors import UsageError
-from tuner.job.context import OPTIONS_KEY, Context, Progress, TuneOptions
+from tuner.job.context import OPTIONS_KEY, Progress, TuneOptions, load_context
 from tuner.job.preflight import preflight
 from tuner.job.profiling import profile_model
 from tuner.job.proof import prove
 from tuner.job.report import write_report
 from tuner.job.verify import verify
-from tuner.ledger import Ledger
-from tuner.measure import Meter
-from tuner.models import find_model, load_pipeline
-from tuner.runner import Runner
-from tuner.search.space import load_space
 from tuner.store import LOG_NAME, MeasurementStore, Record
 
 
@@ -57,12 +51,7 @@ def report_of(folder: Path, progress: Progress) -> Path:
         raise UsageError(f"{folder} holds no run; give the folder that a run was given as --output.")
     store = FinishedMeasurements(folder)
     options = replace(TuneOptions.from_dict(store.get(OPTIONS_KEY).values), output=folder)
-    entry = find_model(options.model)
-    progress.stage("load", entry.name)
-    runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
-    ledger = Ledger(options.budget)
-    space = load_space(search_spaces_folder() / entry.search_space)
-    ctx = Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)
+    ctx = load_context(options, store, progress)
     early = preflight(ctx)
     profiled = profile_model(ctx, early.model)
     return write_report(ctx, profiled, *prove(ctx, profiled, verify(ctx, early, profiled)))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import save_artifact
-from asymrnr.resources import search_spaces_folder
 from tuner.errors import (
     BudgetExhaustedError,
     EnvironmentMismatchError,
@@ -20,18 +19,15 @@ from tuner.fingerprint import differences, environment
 from tuner.job.artifact import build_artifact, file_name, now
 from tuner.job.certify import STAGE as CERTIFY
 from tuner.job.certify import Certification, cost_ie
-from tuner.job.context import OPTIONS_KEY, Context, Progress, TuneOptions
+from tuner.job.context import OPTIONS_KEY, Context, Progress, TuneOptions, load_context
 from tuner.job.preflight import preflight
 from tuner.job.profiling import profile_model
 from tuner.job.proof import prove
 from tuner.job.report import write_report
 from tuner.job.verify import Verification, verify
 from tuner.ledger import Ledger
-from tuner.measure import Meter
-from tuner.models import find_model, load_pipeline
+from tuner.models import find_model
 from tuner.quality.lpips import Lpips
-from tuner.runner import Runner
-from tuner.search.space import load_space
 from tuner.store import MeasurementStore
 
 ENVIRONMENT_KEY = {"kind": "environment"}
@@ -65,12 +61,12 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
         UsageError: unknown model, impossible target or budget, a folder that cannot be written or is taken.
         EnvironmentMismatchError: the folder's measurements were made on another machine or with other versions.
     """
-    entry = find_model(options.model)
+    find_model(options.model)
+    Ledger(options.budget)  # refuses an impossible budget
     if not options.target_speedup > 1:
         raise UsageError(f"The target speed-up is {options.target_speedup:g}; ask for more than 1, for example 1.3.")
     if options.lpips_weights is not None:
         Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
-    ledger = Ledger(options.budget)
     store = MeasurementStore(options.output)
     here = environment()
     if len(store) and not options.resume:
@@ -83,13 +79,11 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
         raise EnvironmentMismatchError(
             f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
         )
-    progress.stage("load", entry.name)
-    runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
+    ctx = load_context(options, store, progress)
     if known is None:
         store.put(ENVIRONMENT_KEY, here)
     store.put(OPTIONS_KEY, options.to_dict())
-    space = load_space(search_spaces_folder() / entry.search_space)
-    return Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)
+    return ctx
 
 
 def tune(options: TuneOptions, progress: Progress) -> Outcome:

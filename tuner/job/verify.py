@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -120,7 +120,7 @@ def verify(ctx: Context, preflight: Preflight, profiled: Profiled) -> Verificati
         raise InfeasibleError(
             f"No schedule reached {target:g}x when measured; the fastest finalist gave {fastest:.2f}x; ask for less."
         )
-    return Verification(chosen, verified, replace(result), model)
+    return Verification(chosen, verified, result, model)
 
 
 def correct(ctx: Context, profiled: Profiled, verification: Verification, measured_speedup: float) -> Verification:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from asymrnr.schedule import Schedule
+from tuner.search.scale import smallest_scale
 from tuner.surrogate.latency import LatencyModel
 
-BISECTIONS = 30
 Rules = Mapping[str, Mapping[float, float]]
 
 
@@ -88,13 +88,4 @@ def scale_to_target(
 
     rates = [rate for rule in rules.values() for rate in rule.values()]
     high = largest / min(rates) if rates else 1.0
-    if model.speedup(build(high)) < target_speedup:
-        return build(high)
-    low = 0.0
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if model.speedup(build(middle)) < target_speedup:
-            low = middle
-        else:
-            high = middle
-    return build(high)
+    return smallest_scale(build, model, target_speedup, high) or build(high)
