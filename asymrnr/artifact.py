@@ -162,6 +162,20 @@ class SimilaritySection(_Section):
     source: str | None = None
 
 
+class Interval(_Section):
+    """A measured value with its confidence interval, where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Interval:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"The interval [{self.low}, {self.high}] is the wrong way round.")
+        return self
+
+
 class PredictionSection(_Section):
     """What the surrogate promised before anything was generated with the schedule."""
 
@@ -175,6 +189,17 @@ class PredictionSection(_Section):
     """(error - bound) / bound."""
     p: Positive | None = None
     """Norm that aggregates the sites' errors."""
+    price_of_interpretability: Positive | None = None
+    """Predicted error of the best threshold rule over that of the best table."""
+    rank_correlation: Interval | None = None
+    """Spearman's, of predicted error and measured quality loss, where it was studied on the model."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults_of_later_releases(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Artifacts saved before there were these keep their hash."""
+        document: dict[str, Any] = handler(self)
+        later = ("price_of_interpretability", "rank_correlation")
+        return {name: value for name, value in document.items() if value is not None or name not in later}
 
 
 class Speedup(_Section):
@@ -183,20 +208,6 @@ class Speedup(_Section):
     point: Positive
     lower_bound_95: Positive
     scope: Literal["denoise", "end_to_end"]
-
-
-class Interval(_Section):
-    """A measured value with its confidence interval, where there is one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Interval:
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"The interval [{self.low}, {self.high}] is the wrong way round.")
-        return self
 
 
 class EvidenceSection(_Section):

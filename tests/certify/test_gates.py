@@ -6,6 +6,7 @@ import pytest
 
 from tuner.certify import gates
 from tuner.certify.stats import SpeedupEstimate
+from tuner.profile.agreement import Agreement
 
 
 @pytest.mark.parametrize(("bound", "verdict"), [(1.31, "PASS"), (1.30, "PASS"), (1.299, "FAIL")])
@@ -44,3 +45,20 @@ def test_drift_only_warns(ratio: float, verdict: str) -> None:
     gate = gates.drift_gate("flicker", [ratio])
     assert gate.verdict == verdict
     assert f"{ratio - 1:+.1%}" in gate.message
+
+
+@pytest.mark.parametrize(("worst", "verdict"), [(0.9, "PASS"), (0.5, "WARN")])
+def test_the_feature_that_two_prompts_agree_least_on_is_named(worst: float, verdict: str) -> None:
+    gate = gates.agreement_gate({"Q": Agreement(0.95, 0.9, 0.99), "V": Agreement(worst, 0.3, 0.97)})
+    assert (gate.verdict, gate.value) == (verdict, worst)
+    assert "similarity of V" in gate.message
+
+
+@pytest.mark.parametrize(("measured", "verdict"), [(1.30, "PASS"), (1.20, "WARN"), (1.50, "WARN")])
+def test_predictions_that_missed_warn(measured: float, verdict: str) -> None:
+    assert gates.prediction_gate(1.33, measured).verdict == verdict
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(1e-8, "PASS"), (0.02, "WARN")])
+def test_attention_that_cannot_be_recomputed_warns(off: float, verdict: str) -> None:
+    assert gates.observation_gate(off).verdict == verdict

@@ -119,7 +119,7 @@ def test_profile_writes_tables_and_heat_maps(run, quick_model: str, tmp_path: Pa
     assert code == 0
     assert "heat-maps" in out
     assert Profile.load(tmp_path / "p.safetensors").similarity["V"].shape == (8, 6)
-    assert (tmp_path / "p-figures" / "similarity.png").is_file()
+    assert (tmp_path / "p-figures" / "similarity-of-every-site-standardised.png").is_file()
     code, out, error = run("solve", "--profile", tmp_path / "p.safetensors", "--target-speedup", "1.01", "90")
     assert (code, error) == (0, "")
     assert load_artifact(tmp_path / "p-schedules" / "x1.01.json").workload.steps == 6

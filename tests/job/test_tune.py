@@ -84,7 +84,7 @@ def test_the_profile_and_the_pictures_are_there(finished: Finished) -> None:
     assert profile.similarity["Q"].shape == (8, 6)
     html = (folder / "report.html").read_text()
     assert html.count("data:video/mp4") == 9
-    assert html.count("<svg") == len(list((folder / "figures").glob("*.svg"))) == 7
+    assert html.count("<svg") == len(list((folder / "figures").glob("*.svg"))) == 10
 
 
 def test_resuming_a_finished_run_measures_nothing_and_ends_the_same(

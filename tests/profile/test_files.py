@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tuner.errors import UsageError
+from tuner.profile.agreement import Agreement
 from tuner.profile.latency import LatencySurface
 from tuner.profile.profile import Profile
 
@@ -45,11 +46,13 @@ def example() -> Profile:
         raw_similarity={"Q": -rng.random(sites)},
         similarity={"Q": rng.random(sites)},
         kl={"Q/kept||all": np.where(rng.random(sites) > 0.5, np.nan, 1.0)},
+        norm_tail={"Q": np.full(sites, 1.5)},
         persistence={"Q/1": np.full(sites, np.nan)},
         rates=np.array([0.0, 0.3, 0.8]),
         q_error={("2x2x2", 2): curve},
         v_error={("2x2x2", 2): curve * 2},
         diagnostics={"recomputed_rows": 1e-9},
+        agreement={"Q": Agreement(0.9, 0.8, 1.0)},
         latency=surface,
     )
 
@@ -59,7 +62,7 @@ def test_a_profile_survives_the_disk(tmp_path: Path) -> None:
     profile.save(tmp_path / "deep" / "p.safetensors")
     found = Profile.load(tmp_path / "deep" / "p.safetensors")
     for name, value in vars(profile).items():
-        if isinstance(value, dict) and name not in ("workload", "diagnostics"):
+        if isinstance(value, dict) and name not in ("workload", "diagnostics", "agreement"):
             assert value.keys() == getattr(found, name).keys()
             for key, array in value.items():
                 np.testing.assert_array_equal(array, getattr(found, name)[key])

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -17,14 +20,39 @@ def no_common(x: torch.Tensor) -> torch.Tensor:
     return torch.full(x.shape[:2], -1)
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (1.0, 1.0), (0.0, 2.0), (0.5, 1.5)])
-def test_estimate_comes_close_to_the_analytic_divergence_of_gaussians(mean: float, std: float) -> None:
-    dim = 2
-    x, y = gaussian(4000, dim, 0), gaussian(4000, dim, 1, mean, std)
-    analytic = dim * (np.log(std) + (1 + mean**2) / (2 * std**2) - 0.5)
-    estimate = knn_divergence(x, y, no_common(x), k=5)
+def analytic(dim: int, mean: float, std: float) -> float:
+    return dim * (np.log(std) + (1 + mean**2) / (2 * std**2) - 0.5)
+
+
+@pytest.mark.parametrize(
+    ("dim", "mean", "std"), [(2, 0.0, 2.0), (4, 0.0, 2.0), (8, 0.0, 2.0), (2, 1.0, 1.0), (2, 0.5, 1.5), (4, 0.5, 1.5)]
+)
+def test_ten_thousand_points_give_the_analytic_divergence_of_gaussians_within_a_tenth(
+    dim: int, mean: float, std: float
+) -> None:
+    x, y = gaussian(10_000, dim, 0), gaussian(10_000, dim, 1, mean, std)
+    estimate = knn_divergence(x, y, no_common(x), k=2)
     assert estimate.zeros == 0
-    assert estimate.value == pytest.approx(analytic, abs=0.1)
+    assert estimate.value == pytest.approx(analytic(dim, mean, std), rel=0.1)
+
+
+def test_equal_distributions_have_no_divergence() -> None:
+    x, y = gaussian(4000, 4, 0), gaussian(4000, 4, 1)
+    assert abs(knn_divergence(x, y, no_common(x), k=5).value) < 0.1
+
+
+def test_twenty_thousand_tokens_of_128_channels_fit_in_a_gibibyte() -> None:
+    program = """
+import resource, torch
+from tuner.profile.kl import kept_divergences
+torch.randn(1, 1, 300, 8); kept_divergences(torch.randn(1, 1, 300, 8), torch.arange(100).view(1, 1, -1))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+tokens = torch.randn(1, 1, 20_000, 128, generator=torch.Generator().manual_seed(0))
+kept_divergences(tokens, torch.arange(0, 20_000, 2).view(1, 1, -1))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 2**30  # Linux counts in kibibytes
 
 
 @pytest.mark.parametrize("k", [1, 4])

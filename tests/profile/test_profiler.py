@@ -91,10 +91,14 @@ def test_everything_a_profile_promises_is_there(transformer: CogVideoXTransforme
         assert (profile.raw_similarity[feature] < 0).all()
         assert profile.similarity[feature].min() == 0
         assert profile.similarity[feature].max() == 1
-        for kind in ("kept||all", "all||kept"):
-            sampled = np.isfinite(profile.kl[f"{feature}/{kind}"])
-            assert sampled[:, [0]].all()
-            assert not sampled[:, [1, 2, 4, 5]].any()
+        sampled = [profile.norm_tail[feature]]
+        for policy in ("matched", "random"):
+            for rate in (0.3, 0.5, 0.7):
+                sampled += [profile.kl[f"{feature}/{policy}/{rate:g}/{d}"] for d in ("kept||all", "all||kept")]
+        for table in sampled:
+            assert np.isfinite(table[:, [0]]).all()
+            assert not np.isfinite(table[:, [1, 2, 4, 5]]).any()
+        assert (profile.norm_tail[feature][:, 0] > 1).all()
     for gap in (1, 2, 3, 5):
         share = profile.persistence[f"Q/{gap}"][:, 0]
         assert ((share >= 0) & (share <= 1)).all()

@@ -17,9 +17,12 @@ from rich.console import Console
 
 from asymrnr.schedule import Schedule
 from tuner.certify.gates import drift_gate, noise_gate
+from tuner.profile.distribution import DIRECTIONS, POLICIES
+from tuner.profile.profile import Profile
 from tuner.report import plots
 from tuner.report.console import LiveProgress
 from tuner.report.html import Comparison, RunReport, render_report
+from tuner.report.profile_plots import profile_figures
 from tuner.report.video import write_contact_sheet, write_mp4
 from tuner.search.result import FrontierPoint, TrialRecord
 
@@ -86,6 +89,38 @@ def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.glob("*.png")} == {f"{n}.png" for n in figures()}
     for path in tmp_path.glob("*.svg"):
         assert ET.parse(path).getroot().tag.endswith("svg")
+
+
+def test_every_picture_of_a_profile_can_be_drawn(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sites, rates = (5, 8), np.array([0.0, 0.3, 0.8])
+    names = [
+        f"{f}/{policy}/{rate:g}/{direction}"
+        for f in "HV"
+        for policy in POLICIES
+        for rate in (0.3, 0.5)
+        for direction in DIRECTIONS
+    ]
+    curve = rng.random((*sites, 3)) * rates
+    profile = Profile(
+        **{"model": "m", "workload": {}, "prompt": "", "seed": 0, "schedule_seed": 0, "grid": (2, 2, 2), "heads": 1},
+        **{"head_dim": 4, "text_tokens": 0, "timesteps": np.linspace(999, 1, 8), "rates": rates},
+        raw_similarity={f: -rng.random(sites) for f in "HQKV"},
+        similarity={f: rng.random(sites) for f in "HQKV"},
+        kl={name: np.where(np.arange(8) % 4, np.nan, rng.random(sites)) for name in names},
+        norm_tail={f: 1 + rng.random(sites) for f in "HQKV"},
+        persistence={f"{f}/{gap}": rng.random(sites) for f in "QV" for gap in (1, 2)},
+        q_error={("2x2x2", 3): curve},
+        v_error={("2x2x2", 3): 2 * curve},
+    )
+    drawn = profile_figures(profile)
+    plots.save_figures(drawn, tmp_path)
+    assert len(list(tmp_path.glob("*.svg"))) == len(drawn) == 6
+    bars = drawn["Sensitivity by feature, blocks and phase"].axes[0].patches
+    expected = [np.sqrt(scale * curve[..., 1]).mean() for scale in (1, 2)]
+    np.testing.assert_allclose([bar.get_height() for bar in bars], expected)
+    q_line = drawn["Matches that stay the same over the next steps"].axes[0].lines[0].get_xydata()
+    np.testing.assert_allclose(q_line[2], [2, profile.persistence["Q/2"].mean()])
 
 
 def test_plain_progress_names_stage_share_budget_and_best() -> None:

@@ -77,6 +77,7 @@ def profile(surface: LatencySurface, space: SearchSpace) -> Profile:
         raw_similarity=similarity,
         similarity=similarity,
         kl={},
+        norm_tail={},
         persistence={},
         rates=rates,
         q_error=q_error,

@@ -7,7 +7,9 @@ import pytest
 
 from asymrnr.schedule import Schedule
 from tuner.baselines.heuristic import MAX_GENERATIONS, tune_by_hand
+from tuner.baselines.staircase import staircase
 from tuner.baselines.uniform import uniform_schedule
+from tuner.profile.profile import Profile
 from tuner.search.scale import smallest_scale
 from tuner.surrogate.latency import LatencyModel
 
@@ -56,3 +58,11 @@ def test_a_family_that_cannot_reach_the_target_gives_nothing(model: LatencyModel
         return Schedule(rates={"Q": np.full(SHAPE, 0.1 * scale), "V": np.zeros(SHAPE)}, **SETTINGS)
 
     assert smallest_scale(build, model, 3.0) is None
+
+
+def test_the_heuristic_drawn_on_the_surrogate_gets_faster_and_worse(profile: Profile, model: LatencyModel) -> None:
+    points = staircase(profile, model)
+    assert len(points) == 4  # rates 0.3, 0.5, 0.7 and the highest
+    assert [p.speedup for p in points] == sorted(p.speedup for p in points)
+    assert [p.error for p in points] == sorted(p.error for p in points)
+    assert points[0].speedup > 1

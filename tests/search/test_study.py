@@ -74,6 +74,17 @@ def test_the_same_seed_gives_the_same_result_and_optuna_keeps_its_log_level(run:
     assert optuna.logging.get_verbosity() == level
 
 
+def test_the_price_of_interpretability_compares_the_best_of_both_forms(run: Run) -> None:
+    result = run()
+    goal = TARGET * (1 + MARGIN) * (1 - 1e-5)
+    best = {
+        form: min(r.error for r in result.history if r.form == form and r.speedup >= goal)
+        for form in ("threshold", "table")
+    }
+    assert result.price_of_interpretability == pytest.approx(best["threshold"] / best["table"])
+    assert result.price_of_interpretability > 1
+
+
 def test_threshold_rates_do_not_change_inside_a_window(run: Run) -> None:
     schedule = next(c.schedule for c in run().candidates if c.schedule.form == "threshold")
     for table in schedule.rates.values():

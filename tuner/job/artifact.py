@@ -27,11 +27,10 @@ from tuner.fingerprint import environment
 from tuner.job.certify import Certification
 from tuner.job.context import Context
 from tuner.job.profiling import Profiled
-from tuner.job.verify import Verified
+from tuner.job.verify import Verification
 from tuner.job.workload import describe_workload
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import PERCENTILES
-from tuner.surrogate.latency import LatencyModel
 
 
 def now() -> str:
@@ -56,8 +55,7 @@ def read_artifact(schedule: str, model: str) -> Artifact:
 def build_artifact(
     ctx: Context,
     profiled: Profiled,
-    chosen: Verified,
-    model: LatencyModel,
+    verification: Verification,
     certification: Certification | None,
     started: str,
 ) -> Artifact:
@@ -66,12 +64,12 @@ def build_artifact(
     Args:
         ctx: the run.
         profiled: the profile the search used.
-        chosen: the finalist.
-        model: the latency model after the last correction.
+        verification: the finalist and the last search.
         certification: evidence and gates; without them the artifact is not certified.
         started: when the run began, ISO 8601.
     """
-    profile, candidate = profiled.profile, chosen.candidate
+    profile, model, result = profiled.profile, verification.model, verification.result
+    candidate = verification.chosen.candidate
     return Artifact(
         model=ModelSection(
             repo=ctx.entry.name,
@@ -89,6 +87,8 @@ def build_artifact(
             bound=candidate.bound,
             gap=candidate.gap,
             p=2.0,
+            price_of_interpretability=result.price_of_interpretability,
+            rank_correlation=None if ctx.space.rank_correlation is None else Interval(**ctx.space.rank_correlation),
         ),
         evidence=None if certification is None else evidence_section(certification),
         gates=() if certification is None else gate_sections(certification),

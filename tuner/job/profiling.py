@@ -1,14 +1,15 @@
-"""One observed generation: similarities, divergences and error curves of every site, and the unaccelerated video."""
+"""One observed generation and a glance at a second prompt: what every site shows, and the unaccelerated video."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from tuner.job.context import Context
 from tuner.job.workload import describe_workload
+from tuner.profile.agreement import agreement, at_timesteps
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler, ProfilerSettings
 from tuner.runner import Generation, Runner
@@ -17,6 +18,7 @@ from tuner.surrogate.latency import LatencyModel
 
 STAGE = "profile"
 EXPECTED_IE = 1.5
+SHORT_SHARE, SHORTEST = 6, 4  # steps of the second prompt's generation
 PROFILE_FILE = "profile.safetensors"
 
 
@@ -39,24 +41,35 @@ def settings_for(space: SearchSpace, total_steps: int, seed: int) -> ProfilerSet
     )
 
 
+@dataclass(frozen=True)
+class Observed:
+    """The profile, the generation it was made from, and how long that and a second prompt's short one took."""
+
+    profile: Profile
+    generation: Generation
+    seconds: float
+
+
 def observe_generation(
     runner: Runner,
     settings: ProfilerSettings,
-    prompt: str,
     seed: int,
     latency: LatencyModel,
     progress: Callable[[int, int], None],
-) -> tuple[Profile, Generation]:
-    """Generate once with the profiler looking on.
+) -> Observed:
+    """Generate the first tuning prompt with the profiler looking on, and the second one in a few steps to compare.
 
     Args:
         runner: the model.
         settings: what to measure.
-        prompt, seed: what to generate.
+        seed: of both generations.
         latency: what predicts latency, kept with the profile.
         progress: told (steps begun, steps in all).
     """
-    profiler = Profiler(settings, progress=progress)
+    prompt, second = runner.entry.tuning_prompts(2)
+    short = min(settings.total_steps, max(SHORTEST, settings.total_steps // SHORT_SHARE))
+    total = settings.total_steps + short
+    profiler = Profiler(settings, progress=lambda done, _: progress(done, total))
     generation = runner.generate(prompt, seed, observer=profiler)
     profile = profiler.finish(
         model=runner.entry.name,
@@ -67,7 +80,17 @@ def observe_generation(
         rest_seconds=latency.rest_seconds,
         transformer=type(runner.denoiser).__name__,
     )
-    return profile, generation
+    glance = Profiler(
+        settings.for_similarity(short), progress=lambda done, _: progress(settings.total_steps + done, total)
+    )
+    entry = replace(runner.entry, workload=replace(runner.entry.workload, steps=short))
+    other = Runner(runner.pipe, entry).generate(second, seed, observer=glance)
+    seen = glance.finish(runner.entry.name, {}, second, seed)
+    agreements = {
+        feature: agreement(at_timesteps(table, profile.timesteps, seen.timesteps), seen.raw_similarity[feature])
+        for feature, table in profile.raw_similarity.items()
+    }
+    return Observed(replace(profile, agreement=agreements), generation, generation.seconds + other.seconds)
 
 
 def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
@@ -83,12 +106,10 @@ def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
     record = ctx.store.get(key)
     if record is None or not path.is_file():
         ctx.ledger.check(EXPECTED_IE, STAGE)
-        profile, generation = observe_generation(
-            ctx.runner, settings, ctx.tuning_prompt, ctx.tuning_seed, latency, ctx.progress.advance
-        )
-        profile.save(path)
-        video = (generation.video * 255).round().byte().numpy()
-        record = ctx.store.put(key, {"seconds": generation.seconds}, {"video": video})
+        observed = observe_generation(ctx.runner, settings, ctx.tuning_seed, latency, ctx.progress.advance)
+        observed.profile.save(path)
+        video = (observed.generation.video * 255).round().byte().numpy()
+        record = ctx.store.put(key, {"seconds": observed.seconds}, {"video": video})
     ctx.ledger.charge(STAGE, record.values["seconds"])
     ctx.report_budget()
     return Profiled(Profile.load(path), torch.from_numpy(record.arrays["video"].copy()).float() / 255)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tuner.errors import UsageError
 from tuner.job.context import OPTIONS_KEY, Progress, TuneOptions, load_context
+from tuner.job.health import with_health
 from tuner.job.preflight import preflight
 from tuner.job.profiling import profile_model
 from tuner.job.proof import prove
@@ -54,4 +55,5 @@ def report_of(folder: Path, progress: Progress) -> Path:
     ctx = load_context(options, store, progress)
     early = preflight(ctx)
     profiled = profile_model(ctx, early.model)
-    return write_report(ctx, profiled, *prove(ctx, profiled, verify(ctx, early, profiled)))
+    verification, certification = prove(ctx, profiled, verify(ctx, early, profiled))
+    return write_report(ctx, profiled, verification, with_health(profiled, verification, certification))

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from tuner.baselines.staircase import staircase
 from tuner.fingerprint import environment
 from tuner.job.certify import STAGE as CERTIFY
 from tuner.job.certify import Certification
@@ -19,6 +20,7 @@ from tuner.job.verify import Verification
 from tuner.ledger import Ledger
 from tuner.report import plots
 from tuner.report.html import Comparison, RunReport, render_report
+from tuner.report.profile_plots import profile_figures
 
 if TYPE_CHECKING:
     from tuner.job.tune import Outcome
@@ -41,12 +43,20 @@ def facts(verification: Verification, certification: Certification, ledger: Ledg
         "SSIM to the unaccelerated video": f"{quality['ssim']:.4f}",
         "teacher-forced denoiser error": f"{quality['teacher_forced_error']:.4f} (relative L2)",
         "gap to the best possible, on the surrogate": f"{chosen.candidate.gap:.1%}",
+        "price of interpretability": price_text(verification.result.price_of_interpretability),
     }
     if "attributes_right" in quality:
         found["attributes as prompted"] = f"{quality['attributes_right']:.0%}"
     before = sum(row["ie"] or 0.0 for row in ledger.rows() if row["stage"] != CERTIFY)
     found["generations spent"] = f"{ledger.spent_ie:.1f} in all, {before:.1f} before certification"
     return found
+
+
+def price_text(price: float | None) -> str:
+    """What the paper's form of schedule costs, in a few words."""
+    if price is None:
+        return "no threshold rule tried reaches the speed"
+    return f"the best threshold rule has {price:.2f} times the predicted error of the best table"
 
 
 def figures(ctx: Context, profiled: Profiled, verification: Verification) -> dict[str, Figure]:
@@ -59,13 +69,15 @@ def figures(ctx: Context, profiled: Profiled, verification: Verification) -> dic
     reached = [
         (name, verification.model.speedup(v.candidate.schedule), v.candidate.predicted_error) for name, v in found
     ]
-    lines = {"table": result.frontier, "threshold": result.threshold_points}
     profile = profiled.profile
+    lines = {
+        "table": result.frontier,
+        "threshold": result.threshold_points,
+        "Appendix B": staircase(profile, verification.model),
+    }
     return {
         "Where the schedule reduces": plots.schedule_maps(chosen.schedule),
-        "Similarity of every site, standardised": plots.similarity_maps(profile),
-        "Similarity over denoising, by group of blocks": plots.similarity_curves(profile),
-        "KL divergence of the kept tokens": plots.divergence_maps(profile),
+        **profile_figures(profile),
         "What the search tried": plots.search_history(result.history),
         "Error against speed": plots.frontier(lines, reached, ctx.options.target_speedup),
         "Predicted against measured speed-up": plots.predicted_against_measured(measured),
@@ -75,7 +87,7 @@ def figures(ctx: Context, profiled: Profiled, verification: Verification) -> dic
 def write_report(ctx: Context, profiled: Profiled, verification: Verification, certification: Certification) -> Path:
     """Write the HTML report and every figure as SVG and PNG; returns the report's path."""
     drawn = figures(ctx, profiled, verification)
-    plots.save_figures({_file_name(h): figure for h, figure in drawn.items()}, ctx.options.output / FIGURES)
+    plots.save_figures(drawn, ctx.options.output / FIGURES)
     target, speed = ctx.options.target_speedup, certification.denoise
     failed = certification.failed()
     verdict = (
@@ -99,10 +111,6 @@ def write_report(ctx: Context, profiled: Profiled, verification: Verification, c
     path = ctx.options.output / REPORT_FILE
     path.write_text(render_report(report))
     return path
-
-
-def _file_name(heading: str) -> str:
-    return heading.lower().replace(",", "").replace(" ", "-")
 
 
 def print_summary(outcome: Outcome, console: Console) -> None:

@@ -11,7 +11,8 @@ from tuner.job.context import Progress, describe
 from tuner.job.profiling import observe_generation, settings_for
 from tuner.job.timing import time_model
 from tuner.models import LoadOptions, find_model, load_pipeline
-from tuner.report.plots import profile_figures, save_figures
+from tuner.report.plots import save_figures
+from tuner.report.profile_plots import profile_figures
 from tuner.report.video import write_mp4
 from tuner.runner import Runner
 from tuner.search.space import load_space
@@ -61,7 +62,7 @@ def profile_to(model: str, output: Path, seed: int, device: str, options: LoadOp
     timed = time_model(runner, prompt, space.strides)
     progress.stage("profile", "one observed generation")
     settings = settings_for(space, entry.workload.steps, seed)
-    profile, _ = observe_generation(runner, settings, prompt, seed, timed, progress.advance)
+    profile = observe_generation(runner, settings, seed, timed, progress.advance).profile
     profile.save(output)
     folder = output.with_name(output.stem + "-figures")
     save_figures(profile_figures(profile), folder)

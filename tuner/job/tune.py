@@ -20,6 +20,7 @@ from tuner.job.artifact import build_artifact, file_name, now
 from tuner.job.certify import STAGE as CERTIFY
 from tuner.job.certify import Certification, cost_ie
 from tuner.job.context import OPTIONS_KEY, Context, Progress, TuneOptions, load_context
+from tuner.job.health import with_health
 from tuner.job.preflight import preflight
 from tuner.job.profiling import profile_model
 from tuner.job.proof import prove
@@ -101,7 +102,7 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
     path = options.output / file_name(options.target_speedup)
 
     def save(certification: Certification | None) -> Artifact:
-        artifact = build_artifact(ctx, profiled, verification.chosen, verification.model, certification, started)
+        artifact = build_artifact(ctx, profiled, verification, certification, started)
         return save_artifact(artifact, path)
 
     try:
@@ -109,6 +110,7 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
     except BudgetExhaustedError:
         save(None)
         raise
+    certification = with_health(profiled, verification, certification)
     artifact = save(certification)
     report = write_report(ctx, profiled, verification, certification)
     if not certification.certified:

@@ -1,8 +1,10 @@
 """Nearest-neighbour estimate of the Kullback-Leibler divergence between kept tokens and all tokens (equation 2).
 
 The kept tokens are a subset of all tokens, so the estimate taken literally has zero distances everywhere and is minus
-infinity. Here a point is excluded from both of its nearest-neighbour searches. The bias grows with the dimension:
-compare rates and policies on one model, do not read the values as nats.
+infinity. Here a point is excluded from both of its nearest-neighbour searches. The bias grows with the dimension: with
+10,000 points and k = 2 a Gaussian against one twice as wide comes out within 10 % in up to 8 dimensions, but against
+one shifted by a standard deviation along each of 8 axes a quarter too low. Compare rates and policies on one model, do
+not read the values as nats.
 """
 
 from __future__ import annotations

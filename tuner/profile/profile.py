@@ -15,12 +15,13 @@ from safetensors.numpy import save_file
 
 from asymrnr.partition import Grid
 from tuner.errors import UsageError
+from tuner.profile.agreement import Agreement
 from tuner.profile.latency import LatencySurface
 
-VERSION = "1"
+VERSION = "2"
 SCALARS = ("model", "workload", "prompt", "seed", "schedule_seed", "grid", "heads", "head_dim", "text_tokens")
 LATER_SCALARS = ("rest_seconds", "transformer")  # None where a file lacks them
-TABLES = ("raw_similarity", "similarity", "kl", "persistence")
+TABLES = ("raw_similarity", "similarity", "kl", "norm_tail", "persistence")
 CURVES = ("q_error", "v_error")
 Curves = dict[tuple[str, int], np.ndarray]
 
@@ -39,7 +40,9 @@ class Profile:
         timesteps: (steps,) the sampler's timesteps.
         raw_similarity: "H", "Q", "K", "V" to (blocks, steps): mean negative matched distance at the reference stride.
         similarity: the same, standardised to [0, 1].
-        kl: "Q/kept||all" (the paper's direction), "Q/all||kept" and so on to (blocks, steps); NaN where not sampled.
+        kl: feature, policy, rate and direction to (blocks, steps), for example "Q/matched/0.5/kept||all" (the paper's
+            direction) or "V/random/0.3/all||kept"; NaN where not sampled.
+        norm_tail: "H", "Q", "K", "V" to (blocks, steps): see `norm_tail`; NaN where not sampled.
         persistence: "Q/3" to (blocks, steps): share of sources with the same destination three steps later; NaN where
             not sampled.
         rates: (R,) ascending, the first is 0.
@@ -47,6 +50,8 @@ class Profile:
             matching of the start of the cache window; inf where the rate is out of reach.
         v_error: the same for keys and values, from sampled query rows.
         diagnostics: numbers that tell whether the rest can be trusted.
+        agreement: "H", "Q", "K", "V" to the rank correlation of the raw similarities with those of a short generation
+            of another prompt; empty where it was not measured.
         latency: the latency surface of the machine, if it was measured.
         rest_seconds: everything but self-attention, over all steps, if it was measured; with `latency` it predicts the
             time of every schedule.
@@ -66,11 +71,13 @@ class Profile:
     raw_similarity: dict[str, np.ndarray]
     similarity: dict[str, np.ndarray]
     kl: dict[str, np.ndarray]
+    norm_tail: dict[str, np.ndarray]
     persistence: dict[str, np.ndarray]
     rates: np.ndarray
     q_error: Curves
     v_error: Curves
     diagnostics: dict[str, float] = field(default_factory=dict)
+    agreement: dict[str, Agreement] = field(default_factory=dict)
     latency: LatencySurface | None = None
     rest_seconds: float | None = None
     transformer: str | None = None
@@ -96,6 +103,7 @@ class Profile:
             arrays |= {f"{name}/{stride}/{step}": curve for (stride, step), curve in getattr(self, name).items()}
         content = {name: getattr(self, name) for name in SCALARS}
         content["diagnostics"] = self.diagnostics
+        content["agreement"] = self.agreement
         content["latency"] = None if self.latency is None else self.latency.to_dict()
         content |= {name: getattr(self, name) for name in LATER_SCALARS}
         path = Path(path)
@@ -150,6 +158,7 @@ class Profile:
             timesteps=timesteps,
             rates=rates,
             diagnostics=content["diagnostics"],
+            agreement={feature: Agreement(*found) for feature, found in content["agreement"].items()},
             latency=None if latency is None else LatencySurface.from_dict(latency),
         )
         profile._check()

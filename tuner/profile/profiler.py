@@ -13,11 +13,12 @@ import torch
 from asymrnr.matching import match_tokens
 from asymrnr.observation import AttentionCall
 from asymrnr.partition import Grid, Partition, make_partition, window_seed
-from asymrnr.reduction import Match, max_rate
+from asymrnr.reduction import Match
 from tuner.errors import UsageError
+from tuner.profile.distribution import divergence_name, divergences, norm_tail
 from tuner.profile.error_curves import SampledRows, query_error_curve
-from tuner.profile.kl import kept_divergences
 from tuner.profile.latency import LatencySurface
+from tuner.profile.means import Site, SiteMeans
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import fill_steps, matched_similarity, standardise
 from tuner.profile.strides import parse_stride
@@ -26,7 +27,6 @@ FEATURES = ("H", "Q", "K", "V")
 REDUCED = ("Q", "V")
 GAPS = (1, 2, 3, 5)
 PERSISTENCE_SHARE = 4  # every fourth source
-Site = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class ProfilerSettings:
         v_rows: sampled query rows for the errors of reduced keys and values.
         v_every: those errors are measured every so many steps, and interpolated between.
         similarity_every: S of H and K, which no schedule here reduces, is measured every so many steps.
-        kl_every, kl_samples, kl_rate, kl_neighbour: how often, on how many tokens, at which rate and with which nearest
-            neighbour the divergences are estimated.
+        kl_every, kl_samples, kl_rates, kl_neighbour: how often, on how many tokens, at which rates and with which
+            nearest neighbour the divergences are estimated; the tails of the norms are measured as often.
         persistence_every: how often it is measured how matchings change over the next steps, on a share of the sources.
     """
 
@@ -57,7 +57,7 @@ class ProfilerSettings:
     similarity_every: int = 5
     kl_every: int = 15
     kl_samples: int = 128
-    kl_rate: float = 0.5
+    kl_rates: Sequence[float] = (0.3, 0.5, 0.7)
     kl_neighbour: int = 1
     persistence_every: int = 15
 
@@ -71,25 +71,18 @@ class ProfilerSettings:
         for stride in self.strides:
             parse_stride(stride)
 
-
-class _Means:
-    """Sums and weights by (block, step), over batch items and guidance branches."""
-
-    def __init__(self) -> None:
-        self._sums: dict[Site, Any] = defaultdict(float)
-        self._weights: dict[Site, float] = defaultdict(float)
-
-    def add(self, site: Site, value: Any, weight: float = 1.0) -> None:
-        self._sums[site] = self._sums[site] + value
-        self._weights[site] += weight
-
-    def table(self, shape: Site) -> np.ndarray:
-        """(blocks, steps, ...) of sum / weight, NaN where nothing was added."""
-        inner = np.shape(next(iter(self._sums.values()))) if self._sums else ()
-        result = np.full((*shape, *inner), np.nan)
-        for site, total in self._sums.items():
-            result[site] = total / max(self._weights[site], 1e-30)
-        return result
+    def for_similarity(self, total_steps: int) -> ProfilerSettings:
+        """The same for a generation of which only the similarities matter, matched at every step."""
+        return replace(
+            self,
+            strides=self.strides[:1],
+            cache_steps=(1,),
+            total_steps=total_steps,
+            v_every=total_steps,
+            similarity_every=1,
+            kl_every=total_steps,
+            kl_rates=(),
+        )
 
 
 class Profiler:
@@ -110,7 +103,7 @@ class Profiler:
         self._progress = progress
         self._matches: dict[tuple[Any, ...], tuple[int, Match]] = {}
         self._bases: dict[tuple[Any, ...], tuple[int, Match]] = {}
-        self._means: dict[tuple[Any, ...], _Means] = defaultdict(_Means)
+        self._means: dict[tuple[Any, ...], SiteMeans] = defaultdict(SiteMeans)
         self._timesteps: dict[int, float] = {}
         self._blocks = 0
         self._facts: dict[str, Any] = {}  # of the largest grid seen
@@ -181,7 +174,8 @@ class Profiler:
             timesteps=np.array([self._timesteps[step] for step in range(steps)]),
             raw_similarity=raw,
             similarity={feature: standardise(table) for feature, table in raw.items()},
-            kl={f"{feature}/{kind}": table for (feature, kind), table in tables("kl").items()},
+            kl={name: table for (name,), table in tables("kl").items()},
+            norm_tail={feature: table for (feature,), table in tables("tail").items()},
             persistence={f"{feature}/{gap}": table for (feature, gap), table in tables("persistence").items()},
             rates=self.rates,
             q_error=tables("Q"),
@@ -255,18 +249,18 @@ class Profiler:
                 match = Match.of(_features(call, feature), partition)
             self._means["S", feature].add(site, matched_similarity(match))
             if wants_kl:
-                rate = min(self.settings.kl_rate, max_rate(match.partition))
-                generator = torch.Generator().manual_seed(window_seed(self.settings.seed, "kl", *site))
-                both = kept_divergences(
-                    _features(call, feature),
-                    match.plan(rate).take,
-                    self.settings.kl_neighbour,
-                    self.settings.kl_samples,
-                    generator,
-                )
-                for kind, divergence in zip(("kept||all", "all||kept"), both, strict=True):
-                    self._means["kl", feature, kind].add(site, divergence.value)
-                    self._zeros += divergence.zeros
+                self._distribution(site, feature, _features(call, feature), match)
+
+    def _distribution(self, site: Site, feature: str, features: torch.Tensor, match: Match) -> None:
+        self._means["tail", feature].add(site, norm_tail(features))
+        for rate in self.settings.kl_rates:
+            generator = torch.Generator().manual_seed(window_seed(self.settings.seed, "kl", *site))
+            found, zeros = divergences(
+                features, match, rate, generator, self.settings.kl_neighbour, self.settings.kl_samples
+            )
+            for (policy, direction), value in found.items():
+                self._means["kl", divergence_name(feature, policy, rate, direction)].add(site, value)
+            self._zeros += zeros
 
     def _persistence(self, call: AttentionCall, fresh: dict[str, Match]) -> None:
         for feature in REDUCED:

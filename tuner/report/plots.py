@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,22 +12,10 @@ from matplotlib.figure import Figure
 from asymrnr.schedule import Schedule
 from tuner.search.result import FrontierPoint, TrialRecord
 
-BLOCK_GROUPS = 4
 COLUMNS = 4
 
 
-class ProfileTables(Protocol):
-    """The tables of a profile that are drawn, each (blocks, steps) by name."""
-
-    @property
-    def similarity(self) -> Mapping[str, np.ndarray]: ...
-    @property
-    def raw_similarity(self) -> Mapping[str, np.ndarray]: ...
-    @property
-    def kl(self) -> Mapping[str, np.ndarray]: ...
-
-
-def _grid(count: int) -> tuple[Figure, list[Axes]]:
+def axes_grid(count: int) -> tuple[Figure, list[Axes]]:
     """A figure of `count` small axes, at most four in a row."""
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
@@ -36,10 +23,11 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
     return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
 
 
-def _heat_maps(
+def heat_maps(
     tables: Mapping[str, np.ndarray], label: str, low: float | None, high: float | None, x: str = "denoising step"
 ) -> Figure:
-    figure, all_axes = _grid(len(tables))
+    """A map (blocks, steps) each."""
+    figure, all_axes = axes_grid(len(tables))
     for axes, (name, table) in zip(all_axes, tables.items(), strict=True):
         image = axes.imshow(table, aspect="auto", origin="lower", cmap="viridis", vmin=low, vmax=high)
         axes.set_title(name, fontsize="medium")
@@ -48,36 +36,9 @@ def _heat_maps(
     return figure
 
 
-def similarity_maps(profile: ProfileTables) -> Figure:
-    """Standardised similarity S(A, t, b), a map a feature."""
-    return _heat_maps(profile.similarity, "S", 0, 1)
-
-
 def schedule_maps(schedule: Schedule) -> Figure:
     """Reduction rates, a map a feature."""
-    return _heat_maps(dict(schedule.rates), "rate", 0, 1)
-
-
-def divergence_maps(profile: ProfileTables) -> Figure:
-    """kNN KL divergences of the kept tokens, a map an estimate; steps that were not sampled are left out."""
-    sampled = {name: table[:, ~np.isnan(table).all(0)] for name, table in profile.kl.items()}
-    return _heat_maps(sampled, "nats", None, None, x="sampled step")
-
-
-def similarity_curves(profile: ProfileTables) -> Figure:
-    """Raw similarity over denoising by group of blocks (paper figure 4); bands span the blocks of a group."""
-    tables = profile.raw_similarity
-    figure, all_axes = _grid(len(tables))
-    for axes, (name, table) in zip(all_axes, tables.items(), strict=True):
-        for group in np.array_split(np.arange(len(table)), min(BLOCK_GROUPS, len(table))):
-            steps = np.arange(table.shape[1])
-            label = f"blocks {group[0]}-{group[-1]}"
-            (line,) = axes.plot(steps, table[group].mean(0), label=label)
-            axes.fill_between(steps, table[group].min(0), table[group].max(0), alpha=0.15, color=line.get_color())
-        axes.set_title(name, fontsize="medium")
-        axes.set(xlabel="denoising step", ylabel="similarity")
-        axes.legend(fontsize="xx-small")
-    return figure
+    return heat_maps(dict(schedule.rates), "rate", 0, 1)
 
 
 def search_history(history: Sequence[TrialRecord]) -> Figure:
@@ -128,18 +89,10 @@ def predicted_against_measured(points: Sequence[tuple[str, float, float]]) -> Fi
     return figure
 
 
-def profile_figures(profile: ProfileTables) -> dict[str, Figure]:
-    """Every picture of a profile, by name."""
-    return {
-        "similarity": similarity_maps(profile),
-        "similarity-curves": similarity_curves(profile),
-        "divergence": divergence_maps(profile),
-    }
-
-
 def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
-    """Write every figure as SVG and PNG."""
+    """Write every figure as SVG and PNG, named by its heading in small letters with dashes."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
+    for heading, figure in figures.items():
+        name = heading.lower().replace(",", "").replace(" ", "-")
         figure.savefig(folder / f"{name}.svg")
         figure.savefig(folder / f"{name}.png", dpi=130)

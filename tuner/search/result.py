@@ -70,6 +70,8 @@ class SearchResult:
         threshold_points: the same for the threshold rules that no other one tried beats.
         bound: least possible predicted error at the speed-up searched for.
         best_attainable: highest predicted speed-up in the space.
+        price_of_interpretability: least predicted error of a threshold rule that is fast enough, over that of a table;
+            None when no rule tried is.
     """
 
     candidates: list[Candidate]
@@ -78,3 +80,4 @@ class SearchResult:
     threshold_points: list[FrontierPoint]
     bound: float
     best_attainable: float
+    price_of_interpretability: float | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -38,6 +38,8 @@ class SearchSpace(BaseModel):
         exponents: p of the error norm that tables are optimised for.
         protected_steps: up to so many first and last steps may be left alone.
         warm_starts: threshold rules to begin with.
+        rank_correlation: Spearman's correlation of the predicted error with measured quality loss and its 95 %
+            interval, as {"value": ..., "low": ..., "high": ...}, where it was studied on the model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +51,7 @@ class SearchSpace(BaseModel):
     exponents: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 4.0)
     protected_steps: int = Field(default=2, ge=0)
     warm_starts: tuple[WarmStart, ...] = ()
+    rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None
 
     @field_validator("strides")
     @classmethod

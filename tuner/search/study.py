@@ -177,6 +177,14 @@ class _Search:
             for found in chosen
         ]
 
+    def price(self) -> float | None:
+        """See `SearchResult.price_of_interpretability`."""
+        rule, table = (
+            min((found.error for found in self.found if found.form == form), default=None)
+            for form in ("threshold", "table")
+        )
+        return rule / table if rule is not None and table else None
+
     def threshold_points(self) -> list[FrontierPoint]:
         rules = [record for record in self.history if record.form == "threshold"]
         return undominated([FrontierPoint(round(record.speedup, 3), record.error) for record in rules])
@@ -244,6 +252,7 @@ def search(
         threshold_points=state.threshold_points(),
         bound=bound,
         best_attainable=attainable,
+        price_of_interpretability=state.price(),
     )
 
 

@@ -1,0 +1,35 @@
+"""Where the paper's heuristic goes on the surrogate, to be drawn beside what the search found."""
+
+from __future__ import annotations
+
+from tuner.baselines.heuristic import RATE_STEP, START_RATE, START_THRESHOLD, threshold_schedule
+from tuner.profile.profile import Profile
+from tuner.profile.strides import parse_stride
+from tuner.search.result import FrontierPoint
+from tuner.search.threshold import constant_in_windows
+from tuner.surrogate.error import ErrorModel
+from tuner.surrogate.latency import LatencyModel
+
+
+def staircase(profile: Profile, model: LatencyModel) -> list[FrontierPoint]:
+    """Predicted speed-up and error of Appendix B's first threshold at rates 0.3, 0.5, ... up to the highest.
+
+    Args:
+        profile: similarities and error curves; its first stride and its longest cache step are used.
+        model: predicts the speed-up.
+    """
+    errors = ErrorModel(profile)
+    stride = next(iter(profile.q_error))[0]
+    cache_step = max(step for name, step in profile.q_error if name == stride)
+    highest = errors.largest_rate(stride)
+    tables = {feature: constant_in_windows(profile.similarity[feature], cache_step) for feature in ("Q", "V")}
+    points, rate = [], START_RATE
+    while True:
+        rate = min(rate, highest)
+        schedule = threshold_schedule(
+            tables, START_THRESHOLD, rate, highest, stride=parse_stride(stride), cache_step=cache_step
+        )
+        points.append(FrontierPoint(model.speedup(schedule), errors.predict(schedule)))
+        if rate >= highest:
+            return points
+        rate += RATE_STEP

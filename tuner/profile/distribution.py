@@ -1,0 +1,60 @@
+"""What dropping tokens does to the distribution of a feature, and how long the tail of its norms is."""
+
+from __future__ import annotations
+
+import torch
+
+from asymrnr.reduction import Match, max_rate
+from tuner.profile.kl import kept_divergences
+
+POLICIES = ("matched", "random")
+DIRECTIONS = ("kept||all", "all||kept")
+TAIL = 0.95
+
+
+def divergence_name(feature: str, policy: str, rate: float, direction: str) -> str:
+    """Key of `Profile.kl`, for example "Q/matched/0.5/kept||all"."""
+    return f"{feature}/{policy}/{rate:g}/{direction}"
+
+
+def norm_tail(features: torch.Tensor) -> float:
+    """95th percentile of the tokens' Euclidean norms over their median, mean over batch and heads (paper figure 10).
+
+    Args:
+        features: (batch, heads, tokens, head dim).
+    """
+    norms = features.detach().float().norm(dim=-1).flatten(0, 1)
+    return float((norms.quantile(TAIL, dim=-1) / norms.median(dim=-1).values.clamp(min=1e-12)).mean())
+
+
+def divergences(
+    features: torch.Tensor,
+    match: Match,
+    rate: float,
+    generator: torch.Generator,
+    k: int = 1,
+    samples: int | None = None,
+) -> tuple[dict[tuple[str, str], float], int]:
+    """kNN divergences of the tokens kept by matching and of as many random tokens, both directions.
+
+    Args:
+        features: (batch, heads, video tokens, head dim).
+        match: their matching.
+        rate: share of tokens dropped; the highest one in reach when it is out of reach.
+        generator: CPU generator of the random tokens and of the sampled ones.
+        k, samples: see `kept_divergences`.
+
+    Returns:
+        (policy, direction) to nats, and the number of distances that were zero.
+    """
+    matched = match.plan(min(rate, max_rate(match.partition))).take
+    random = torch.rand(matched.shape[0], matched.shape[1], match.partition.tokens, generator=generator)
+    kept = {"matched": matched, "random": random.argsort(-1)[..., : matched.shape[-1]].to(matched.device)}
+    found: dict[tuple[str, str], float] = {}
+    zeros = 0
+    for policy, tokens in kept.items():
+        both = kept_divergences(features, tokens, k, samples, generator)
+        for direction, divergence in zip(DIRECTIONS, both, strict=True):
+            found[policy, direction] = divergence.value
+            zeros += divergence.zeros
+    return found, zeros
