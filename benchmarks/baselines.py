@@ -1,145 +1,94 @@
-"""Tuned against the paper's heuristic, uniform rates and random matching, at equal measured latency, in one run.
+"""Tuned against the paper's heuristic, uniform rates and random matching, at equal measured latency.
 
-    python benchmarks/baselines.py --run runs/tiny-cogvideox-x1.30
+    python benchmarks/baselines.py
 
-Uses the profile and schedule of a finished tuning run. The tuned schedule is measured first; every other method is
-brought to the same measured speed-up with the latency model, corrected by what it really took. Then all of them
-generate the same held-out prompts, interleaved with the plain pipeline. Prints a table and writes it to
-`docs/baselines-MODEL-xTARGET.md`, raw numbers to `benchmarks/results/`.
+Runs the whole tuning job on the embedded model for every target and for ever higher ones until none is certified. Then,
+at each target and at the highest one certified, every other method is brought to the tuned schedule's measured speed-up
+(with the latency model, corrected by what it really took), and all of them generate the same held-out prompts,
+interleaved with the plain pipeline. Last, the heuristic's own fastest good schedule is certified like a tuned one.
+Writes `docs/baselines.md` with a picture, raw numbers to `benchmarks/results/baselines.json`; about 40 minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from baselines_report import write
+from methods import SEED, ByHand, Method, align, contenders, measure, tune_heuristic
 from rich.progress import track
 
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact
-from asymrnr.schedule import Schedule
-from tuner.baselines.heuristic import START_THRESHOLD, Attempt, threshold_schedule, tune_by_hand
-from tuner.baselines.uniform import uniform_schedule
-from tuner.certify.gates import attribute_gate, video_gate
+from tuner.errors import TunerError
 from tuner.fingerprint import environment
+from tuner.job.artifact import file_name
 from tuner.job.certify import STAGE as CERTIFY
+from tuner.job.certify import Certification, certify
+from tuner.job.context import TuneOptions, load_context
+from tuner.job.preflight import time_unaccelerated
 from tuner.job.profiling import PROFILE_FILE
 from tuner.job.timing import latency_model
+from tuner.job.tune import tune
 from tuner.models import REGISTRY, load_pipeline
 from tuner.profile.profile import Profile
 from tuner.quality.metrics import mse, psnr, ssim
+from tuner.report.console import LiveProgress
 from tuner.runner import Generation, Runner
-from tuner.search.scale import smallest_scale
-from tuner.search.threshold import constant_in_windows
+from tuner.store import MeasurementStore
 from tuner.surrogate.latency import LatencyModel
 
 Row = dict[str, Any]
 
 MODEL = "tiny-cogvideox"
-PAPER: Row = {"stride": (2, 2, 2), "cache_step": 5}  # the paper's setting for CogVideoX
-MAX_RATE = 0.875  # of that stride
-FIRST_SEED = 7_000_000
-ALIGNMENTS = 2
-FORCED_PROMPTS = 2
 RESAMPLES = 4000
+CERTIFICATE_PROMPTS = 2
 
 
-@dataclass
-class Method:
-    """One way to get a schedule for a speed-up (None: out of reach), and what its generations showed."""
+@dataclass(frozen=True)
+class Tuned:
+    """A finished tuning run."""
 
-    name: str
-    build: Callable[[LatencyModel, float], Schedule | None]
-    tuning_ie: float
-    schedule: Schedule | None = None
-    runs: list[Generation] = field(default_factory=list)
-    forced: float = float("nan")
+    target: float
+    artifact: Artifact
+    profile: Profile
 
-
-def measure(schedule: Schedule, runner: Runner, prompt: str) -> float:
-    """Speed-up of one generation over unaccelerated steps timed right before and after it."""
-    before = runner.time_steps(4, prompt)[1:]
-    generation = runner.generate(prompt, FIRST_SEED, schedule)
-    after = runner.time_steps(4, prompt)[1:]
-    baseline = float(np.median(np.concatenate([before, after]))) * len(generation.step_seconds)
-    return baseline / float(generation.step_seconds.sum())
+    @property
+    def tuning_ie(self) -> float:
+        """Generations spent before certification."""
+        return sum(row.ie or 0.0 for row in self.artifact.ledger if row.stage != CERTIFY)
 
 
-def align(method: Method, runner: Runner, model: LatencyModel, prompt: str, speedup: float) -> None:
-    """Settle the method's schedule so that its measured speed-up is the one wanted."""
-    for _ in range(ALIGNMENTS):
-        method.schedule = method.build(model, speedup)
-        if method.schedule is None:
-            return
-        model = model.refit(model.baseline_seconds / measure(method.schedule, runner, prompt), method.schedule)
-    method.schedule = method.build(model, speedup)
+def tune_to(target: float, folder: Path) -> Tuned | None:
+    """Run the job; None where it ends without a certificate."""
+    output = folder / file_name(target).removesuffix(".json")
+    with LiveProgress() as progress:
+        try:
+            tune(TuneOptions(MODEL, target, output, resume=True, command="benchmarks/baselines.py"), progress)
+        except TunerError as error:
+            print(f"{target:g}x: {error}")
+            return None
+    return Tuned(target, load_artifact(output / file_name(target)), Profile.load(output / PROFILE_FILE))
 
 
-def run_heuristic(
-    runner: Runner, similarity: dict[str, np.ndarray], settings: Row
-) -> tuple[Attempt | None, list[Attempt], float]:
-    """Appendix B on one tuning prompt; "looks good" is the certificate's video and attribute gates.
-
-    Returns:
-        The best rule, every attempt, and what all of it cost in unaccelerated generations.
-    """
-    entry = runner.entry
-    prompt = entry.tuning_prompts(1)[0]
-    plain, other_seed = runner.generate(prompt, 1), runner.generate(prompt, 2)
-    floor = mse(plain.video, other_seed.video)
-    seconds = [plain.seconds, other_seed.seconds]
-    assert entry.attributes is not None
-    right = list(entry.attributes(plain.video, prompt).values())
-
-    def looks_good(schedule: Schedule) -> bool:
-        assert entry.attributes is not None
-        generation = runner.generate(prompt, 1, schedule)
-        seconds.append(generation.seconds)
-        verdicts = [
-            video_gate([mse(generation.video, plain.video)], floor),
-            attribute_gate(right, list(entry.attributes(generation.video, prompt).values())),
-        ]
-        print(f"  heuristic: attention {schedule.attention_cost():.2f}  {verdicts[0].message}")
-        return all(gate.verdict != "FAIL" for gate in verdicts)
-
-    best, attempts = tune_by_hand(similarity, looks_good, MAX_RATE, **settings)
-    return best, attempts, sum(seconds) / float(np.mean(seconds[:2]))
+def tune_all(targets: list[float], ladder: list[float], folder: Path) -> list[Tuned]:
+    """Every target that is certified, and the last of the ladder that is."""
+    found = [run for target in targets if (run := tune_to(target, folder)) is not None]
+    highest = None
+    for target in ladder:
+        run = tune_to(target, folder)
+        if run is None:
+            break
+        highest = run
+    return found if highest is None else [*found, highest]
 
 
-def contenders(artifact: Artifact, profile: Profile, runner: Runner) -> tuple[list[Method], list[Attempt]]:
-    """The tuned schedule first, then everything it has to beat."""
-    tuned = artifact.schedule_object()
-    settings = {**PAPER, "timesteps": tuple(float(t) for t in profile.timesteps)}
-    similarity = {f: constant_in_windows(profile.similarity[f], PAPER["cache_step"]) for f in ("Q", "V")}
-    best, attempts, heuristic_ie = run_heuristic(runner, similarity, settings)
-    threshold = START_THRESHOLD if best is None else best.threshold
-    tuning_ie = sum(row.ie or 0.0 for row in artifact.ledger if row.stage != CERTIFY)
-    shape = (tuned.blocks, tuned.steps)
-
-    def heuristic(model: LatencyModel, speedup: float) -> Schedule | None:
-        def build(scale: float) -> Schedule:
-            return threshold_schedule(similarity, threshold, scale * MAX_RATE, MAX_RATE, **settings)
-
-        return smallest_scale(build, model, speedup)
-
-    def uniform(features: tuple[str, ...]) -> Callable[[LatencyModel, float], Schedule | None]:
-        return lambda model, speedup: uniform_schedule(model, speedup, shape, features, MAX_RATE, **settings)
-
-    return [
-        Method("tuned", lambda model, speedup: tuned, tuning_ie),
-        Method("heuristic (Appendix B)", heuristic, heuristic_ie),
-        Method("uniform Q and V", uniform(("Q", "V")), 0.0),
-        Method("uniform Q", uniform(("Q",)), 0.0),
-        Method("tuned rates, random matching", lambda model, speedup: replace(tuned, metric="random"), tuning_ie),
-    ], attempts
-
-
-def compare(methods: list[Method], model: LatencyModel, runner: Runner, prompts: list[str]) -> list[Generation]:
+def compare(
+    methods: list[Method], model: LatencyModel, runner: Runner, prompts: list[str], forced: int
+) -> list[Generation]:
     """Bring all methods to the tuned one's speed and generate every prompt with each; returns the plain generations."""
     tuning_prompt = runner.entry.tuning_prompts(2)[1]
     tuned = methods[0].build(model, 1.0)
@@ -150,32 +99,34 @@ def compare(methods: list[Method], model: LatencyModel, runner: Runner, prompts:
     there = [method for method in methods if method.schedule is not None]
     baseline: list[Generation] = []
     for i, prompt in enumerate(track(prompts, description="generating")):
-        baseline.append(runner.generate(prompt, FIRST_SEED + i, record=i < FORCED_PROMPTS))
+        baseline.append(runner.generate(prompt, SEED + i, record=i < forced))
         for method in there if i % 2 == 0 else there[::-1]:
-            method.runs.append(runner.generate(prompt, FIRST_SEED + i, method.schedule))
+            method.runs.append(runner.generate(prompt, SEED + i, method.schedule))
     for method in track(there, description="teacher-forced"):
-        errors = [
-            runner.generate(prompts[i], FIRST_SEED + i, method.schedule, forced=baseline[i].trajectory).forced_error
-            for i in range(FORCED_PROMPTS)
-        ]
-        method.forced = float(np.mean([error for error in errors if error is not None]))
+        for i in range(forced):
+            run = runner.generate(prompts[i], SEED + i, method.schedule, forced=baseline[i].trajectory)
+            assert run.forced_error is not None
+            method.forced.append(float(run.forced_error.mean()))
     return baseline
 
 
-def ratio_interval(errors: np.ndarray, tuned: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval over prompts of the tuned schedule's mean error relative to another one's."""
+def ratio_interval(errors: np.ndarray, tuned: np.ndarray) -> tuple[float, float, float]:
+    """The tuned schedule's mean error relative to another one's, with its 95 % bootstrap interval over prompts."""
     picks = np.random.default_rng(0).integers(len(errors), size=(RESAMPLES, len(errors)))
     ratios = tuned[picks].mean(1) / errors[picks].mean(1)
-    return float(np.quantile(ratios, 0.025)), float(np.quantile(ratios, 0.975))
+    return float(tuned.mean() / errors.mean()), float(np.quantile(ratios, 0.025)), float(np.quantile(ratios, 0.975))
 
 
 def table(methods: list[Method], baseline: list[Generation], prompts: list[str], runner: Runner) -> list[Row]:
     """One row of measured figures a method; the first method is the tuned one."""
     attributes = runner.entry.attributes
     assert attributes is not None
+
+    def right(videos: list[Generation]) -> float:
+        return float(np.mean([list(attributes(g.video, p).values()) for g, p in zip(videos, prompts, strict=True)]))
+
     plain_seconds = sum(float(g.step_seconds.sum()) for g in baseline)
-    right = np.mean([list(attributes(g.video, p).values()) for g, p in zip(baseline, prompts, strict=True)])
-    rows: list[Row] = [{"method": "unaccelerated", "speedup": 1.0, "attributes": float(right)}]
+    rows: list[Row] = [{"method": "unaccelerated", "speedup": 1.0, "attributes": right(baseline)}]
     tuned = np.array([mse(t.video, b.video) for t, b in zip(methods[0].runs, baseline, strict=True)])
     for method in methods:
         if method.schedule is None:
@@ -183,7 +134,6 @@ def table(methods: list[Method], baseline: list[Generation], prompts: list[str],
             continue
         pairs = [(t.video, b.video) for t, b in zip(method.runs, baseline, strict=True)]
         errors = np.array([mse(a, b) for a, b in pairs])
-        right = np.mean([list(attributes(g.video, p).values()) for g, p in zip(method.runs, prompts, strict=True)])
         rows.append(
             {
                 "method": method.name,
@@ -191,78 +141,71 @@ def table(methods: list[Method], baseline: list[Generation], prompts: list[str],
                 "attention": method.schedule.attention_cost(),
                 "mse": float(errors.mean()),
                 "mse_all": errors.tolist(),
-                "tuned_mse_ratio": float(tuned.mean() / errors.mean()),
-                "tuned_mse_ratio_95": ratio_interval(errors, tuned),
+                "mse_ratio": ratio_interval(errors, tuned),
                 "psnr": float(np.mean([psnr(a, b) for a, b in pairs])),
                 "ssim": float(np.mean([ssim(a, b) for a, b in pairs])),
-                "forced": method.forced,
-                "attributes": float(right),
+                "forced": float(np.mean(method.forced)),
+                "forced_all": method.forced,
+                "forced_ratio": ratio_interval(np.array(method.forced), np.array(methods[0].forced)),
+                "attributes": right(method.runs),
                 "tuning_ie": method.tuning_ie,
             }
         )
     return rows
 
 
-def markdown(rows: list[Row], target: float, prompts: int, machine: dict[str, Any], run: Path) -> str:
-    """The table for the docs."""
-
-    def cell(row: Row, name: str, form: str) -> str:
-        return format(row[name], form) if row.get(name) is not None else "-"
-
-    lines = [
-        f"# tiny-cogvideox at {target:g}x: tuned against the baselines",
-        "",
-        f"Measured by `python benchmarks/baselines.py --run {run}` on {prompts} held-out prompts with unseen seeds,",
-        f"all methods interleaved in one run ({machine['cpu']}, {machine['threads']} threads, torch "
-        f"{machine['torch']}).",
-        "Errors are against the unaccelerated video of the same prompt and seed; the interval bootstraps prompts.",
-        "",
-        "| method | measured speed-up | MSE | tuned MSE / this MSE (95 %) | PSNR (dB) | SSIM "
-        "| teacher-forced error | attributes right | generations spent |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        interval = "-"
-        if "tuned_mse_ratio" in row:
-            low, high = row["tuned_mse_ratio_95"]
-            interval = f"{row['tuned_mse_ratio']:.2f} ({low:.2f} to {high:.2f})"
-        cells = [row["method"], cell(row, "speedup", ".2f"), cell(row, "mse", ".2e"), interval]
-        forms = {"psnr": ".1f", "ssim": ".4f", "forced": ".4f", "attributes": ".1%", "tuning_ie": ".1f"}
-        cells += [cell(row, name, form) for name, form in forms.items()]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def certify_heuristic(by_hand: ByHand, folder: Path) -> Row | None:
+    """The heuristic's fastest attempt that looked good and passes every gate but that of a target."""
+    good = sorted((a for a in by_hand.attempts if a.good), key=lambda a: a.attention)
+    with LiveProgress() as progress:
+        ctx = load_context(TuneOptions(MODEL, 1.01, folder, budget=100), MeasurementStore(folder), progress)
+        time_unaccelerated(ctx)
+        for attempt in good:
+            found: Certification = certify(ctx, by_hand.schedule(attempt.threshold, attempt.rate), teacher_forced=False)
+            print(f"heuristic, {attempt}: {found.denoise}, failed: {[gate.message for gate in found.failed()]}")
+            if all(gate.name == "speedup" for gate in found.failed()):
+                mean = float(np.mean(found.quality["mse"]))
+                return {"point": found.denoise.point, "bound": found.denoise.lower_bound_95, "mse": mean}
+    return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of a finished `asymrnr-tune` run")
-    parser.add_argument("--target", type=float, default=1.3)
-    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--targets", type=float, nargs="+", default=[1.2, 1.3])
+    parser.add_argument("--ladder", type=float, nargs="*", default=[1.4, 1.5, 1.6, 1.7], help="tried until one fails")
+    parser.add_argument("--prompts", type=int, default=6)
+    parser.add_argument("--forced", type=int, default=3, help="prompts of the teacher-forced error")
+    parser.add_argument("--output", type=Path, default=Path("runs/baselines"), help="folder of the tuning runs")
     arguments = parser.parse_args()
-    artifact = load_artifact(arguments.run / f"x{arguments.target:.2f}.json")
-    profile = Profile.load(arguments.run / PROFILE_FILE)
-    assert profile.latency is not None
+    tuned = tune_all(arguments.targets, arguments.ladder, arguments.output)
     runner = Runner(load_pipeline(MODEL), REGISTRY[MODEL])
-    prompts = runner.entry.held_out_prompts(2 + arguments.prompts)[2:]  # the first two belong to the certificate
-    blocks, steps = artifact.model.blocks, artifact.workload.steps
-    step = float(np.median(runner.time_steps(6, prompts[0])[1:]))
-    model = latency_model(profile.latency, blocks, step, steps)
-
-    methods, attempts = contenders(artifact, profile, runner)
-    baseline = compare(methods, model, runner, prompts)
-    rows = table(methods, baseline, prompts, runner)
-    machine = environment()
-    text = markdown(rows, arguments.target, len(prompts), machine, arguments.run)
-    print(text)
-    root = Path(__file__).parents[1]
-    content = {"environment": machine, "heuristic": [vars(a) for a in attempts], "rows": rows}
-    name = f"{MODEL}-x{arguments.target:.2f}"
-    for path, written in (
-        (root / "benchmarks" / "results" / f"baselines-{name}.json", json.dumps(content, indent=1)),
-        (root / "docs" / f"baselines-{name}.md", text.rstrip()),
-    ):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(written + "\n")
+    prompts = runner.entry.held_out_prompts(CERTIFICATE_PROMPTS + arguments.prompts)[CERTIFICATE_PROMPTS:]
+    by_hand = tune_heuristic(runner, tuned[0].profile)
+    targets = []
+    for run in tuned:
+        artifact, profile = run.artifact, run.profile
+        assert profile.latency is not None
+        assert artifact.evidence is not None
+        step = float(np.median(runner.time_steps(6, prompts[0])[1:]))
+        model = latency_model(profile.latency, profile.blocks, step, profile.steps)
+        methods = contenders(artifact.schedule_object(), run.tuning_ie, by_hand)
+        baseline = compare(methods, model, runner, prompts, arguments.forced)
+        speed = artifact.evidence.speedup
+        certified = {"point": speed.point, "bound": speed.lower_bound_95}
+        targets.append(
+            {"target": run.target, "certified": certified, "rows": table(methods, baseline, prompts, runner)}
+        )
+    write(
+        {
+            "environment": environment(),
+            "prompts": len(prompts),
+            "forced_prompts": arguments.forced,
+            "targets": targets,
+            "heuristic_attempts": [vars(attempt) for attempt in by_hand.attempts],
+            "heuristic_certified": certify_heuristic(by_hand, arguments.output / "heuristic"),
+        },
+        Path(__file__).parents[1],
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,114 @@
+"""Writes what `baselines.py` measured: a table a target, and a picture of loss against speed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tuner.report.plots import save_figures
+
+Row = dict[str, Any]
+GOAL = 0.5  # of the heuristic's loss
+HEADER = (
+    "| method | measured speed-up | MSE | tuned MSE / this (95 %) | teacher-forced error | tuned / this (95 %) "
+    "| PSNR (dB) | SSIM | attributes right | generations spent |"
+)
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The document."""
+    machine, highest = content["environment"], content["targets"][-1]
+    lines = [
+        "# Tuned against the baselines",
+        "",
+        f"Measured by `python benchmarks/baselines.py` on the embedded model: {content['prompts']} held-out prompts",
+        f"with unseen seeds (teacher-forced error: {content['forced_prompts']} of them), all methods interleaved and",
+        "brought to the tuned schedule's measured speed-up. Errors are against the unaccelerated video of the same",
+        f"prompt and seed; intervals bootstrap prompts ({machine['cpu']}, {machine['threads']} threads,",
+        f"torch {machine['torch']}).",
+        "",
+        f"Highest certified: tuned {highest['certified']['point']:.3f}x, at least {highest['certified']['bound']:.3f}x "
+        f"(target {highest['target']:g}x). {_heuristic(content['heuristic_certified'])}",
+        "",
+        "![loss against speed](baselines.png)",
+    ]
+    for target in content["targets"]:
+        certified = target["certified"]
+        lines += [
+            "",
+            f"## Target {target['target']:g}x, certified {certified['point']:.3f}x, at least {certified['bound']:.3f}x",
+            "",
+            HEADER,
+            "|" + "---|" * (HEADER.count("|") - 1),
+            *(_line(row) for row in target["rows"]),
+            "",
+            _verdict(target["rows"]),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _heuristic(certified: Row | None) -> str:
+    if certified is None:
+        return "None of the heuristic's schedules passes the gates on held-out prompts."
+    return (
+        f"The heuristic's fastest schedule that passes the same gates: {certified['point']:.3f}x, at least "
+        f"{certified['bound']:.3f}x."
+    )
+
+
+def _line(row: Row) -> str:
+    def cell(name: str, form: str) -> str:
+        return format(row[name], form) if row.get(name) is not None else "-"
+
+    def ratio(name: str) -> str:
+        return "{:.2f} ({:.2f} to {:.2f})".format(*row[name]) if name in row else "-"
+
+    cells = [row["method"], cell("speedup", ".2f"), cell("mse", ".2e"), ratio("mse_ratio"), cell("forced", ".4f")]
+    cells += [ratio("forced_ratio"), cell("psnr", ".1f"), cell("ssim", ".4f"), cell("attributes", ".0%")]
+    return f"| {' | '.join([*cells, cell('tuning_ie', '.1f')])} |"
+
+
+def _verdict(rows: list[Row]) -> str:
+    """Whether the tuned schedule loses at most half of what the heuristic loses."""
+    found = next((row for row in rows if row["method"].startswith("heuristic") and "mse_ratio" in row), None)
+    if found is None:
+        return "The heuristic cannot reach this speed."
+    parts = []
+    for name, key in (("MSE", "mse_ratio"), ("teacher-forced error", "forced_ratio")):
+        value, low, high = found[key]
+        verdict = "met" if value <= GOAL else "missed"
+        sure = "" if (high <= GOAL) == (value <= GOAL) else ", though the interval includes the opposite"
+        parts.append(
+            f"{name} at most {GOAL:g} of the heuristic's: {verdict} ({value:.2f}, {low:.2f} to {high:.2f}{sure})"
+        )
+    return ". ".join(parts) + "."
+
+
+def draw(content: dict[str, Any]) -> Figure:
+    """Mean squared error against measured speed-up, a line a method."""
+    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    points: dict[str, list[tuple[float, float]]] = {}
+    for target in content["targets"]:
+        for row in target["rows"]:
+            if "mse" in row:
+                points.setdefault(row["method"], []).append((row["speedup"], row["mse"]))
+    for method, found in points.items():
+        axes.plot(*zip(*sorted(found), strict=True), marker="o", label=method)
+    axes.set(xlabel="measured speed-up", ylabel="MSE to the unaccelerated video", yscale="log")
+    axes.legend(fontsize="x-small")
+    return figure
+
+
+def write(content: dict[str, Any], root: Path) -> None:
+    """Document, picture and raw numbers."""
+    text = markdown(content)
+    print(text)
+    (root / "docs" / "baselines.md").write_text(text)
+    save_figures({"baselines": draw(content)}, root / "docs")
+    results = root / "benchmarks" / "results" / "baselines.json"
+    results.parent.mkdir(exist_ok=True)
+    results.write_text(json.dumps(content, indent=1) + "\n")

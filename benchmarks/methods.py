@@ -1,0 +1,123 @@
+"""The tuned schedule and what it has to beat, each brought to the same measured speed-up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from asymrnr.schedule import Schedule
+from tuner.baselines.heuristic import THRESHOLD_STEP, Attempt, threshold_schedule, tune_by_hand
+from tuner.baselines.uniform import uniform_schedule
+from tuner.certify.gates import attribute_gate, video_gate
+from tuner.profile.profile import Profile
+from tuner.quality.metrics import mse
+from tuner.runner import Generation, Runner
+from tuner.search.scale import smallest_scale
+from tuner.search.threshold import constant_in_windows
+from tuner.surrogate.latency import LatencyModel
+
+PAPER: dict[str, Any] = {"stride": (2, 2, 2), "cache_step": 5}  # the paper's setting for CogVideoX
+MAX_RATE = 0.875  # of that stride
+SEED = 7_000_000
+ALIGNMENTS = 2
+Build = Callable[[LatencyModel, float], Schedule | None]
+
+
+@dataclass
+class Method:
+    """One way to get a schedule for a speed-up (None: out of reach), and what its generations showed."""
+
+    name: str
+    build: Build
+    tuning_ie: float
+    fixed: bool = False  # builds the same schedule whatever the speed-up
+    schedule: Schedule | None = None
+    runs: list[Generation] = field(default_factory=list)
+    forced: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What Appendix B came to: its best rule, every attempt, what it cost, and the tables it looked at."""
+
+    best: Attempt | None
+    attempts: list[Attempt]
+    tuning_ie: float
+    similarity: dict[str, np.ndarray]
+    settings: dict[str, Any]
+
+    def schedule(self, threshold: float, rate: float) -> Schedule:
+        """One threshold and rate for Q and V."""
+        return threshold_schedule(self.similarity, threshold, rate, MAX_RATE, **self.settings)
+
+    def build(self, model: LatencyModel, speedup: float) -> Schedule | None:
+        """The rule with its rate scaled to a speed-up; a lower threshold only where no rate reaches it."""
+        threshold = 0.5 if self.best is None else self.best.threshold
+        while threshold > -1e-9:
+            found = smallest_scale(lambda scale, t=threshold: self.schedule(t, scale * MAX_RATE), model, speedup)  # type: ignore[misc]
+            if found is not None:
+                return found
+            threshold -= THRESHOLD_STEP
+        return None
+
+
+def tune_heuristic(runner: Runner, profile: Profile) -> ByHand:
+    """Appendix B on one tuning prompt; "looks good" is the certificate's video and attribute gates."""
+    settings = {**PAPER, "timesteps": tuple(float(t) for t in profile.timesteps)}
+    similarity = {f: constant_in_windows(profile.similarity[f], PAPER["cache_step"]) for f in ("Q", "V")}
+    attributes = runner.entry.attributes
+    assert attributes is not None
+    prompt = runner.entry.tuning_prompts(1)[0]
+    plain, other_seed = runner.generate(prompt, 1), runner.generate(prompt, 2)
+    floor, right = mse(plain.video, other_seed.video), list(attributes(plain.video, prompt).values())
+    seconds = [plain.seconds, other_seed.seconds]
+
+    def looks_good(schedule: Schedule) -> bool:
+        generation = runner.generate(prompt, 1, schedule)
+        seconds.append(generation.seconds)
+        verdicts = [
+            video_gate([mse(generation.video, plain.video)], floor),
+            attribute_gate(right, list(attributes(generation.video, prompt).values())),
+        ]
+        print(f"  heuristic: attention {schedule.attention_cost():.2f}  {verdicts[0].message}")
+        return all(gate.verdict != "FAIL" for gate in verdicts)
+
+    best, attempts = tune_by_hand(similarity, looks_good, MAX_RATE, **settings)
+    return ByHand(best, attempts, sum(seconds) / float(np.mean(seconds[:2])), similarity, settings)
+
+
+def contenders(tuned: Schedule, tuning_ie: float, by_hand: ByHand) -> list[Method]:
+    """The tuned schedule first, then what it has to beat."""
+    shape, shuffled = (tuned.blocks, tuned.steps), replace(tuned, metric="random")
+
+    def uniform(model: LatencyModel, speedup: float) -> Schedule | None:
+        return uniform_schedule(model, speedup, shape, ("Q",), MAX_RATE, **by_hand.settings)
+
+    return [
+        Method("tuned", lambda model, speedup: tuned, tuning_ie, fixed=True),
+        Method("heuristic (Appendix B)", by_hand.build, by_hand.tuning_ie),
+        Method("uniform Q", uniform, 0.0),
+        Method("tuned rates, random matching", lambda model, speedup: shuffled, tuning_ie, fixed=True),
+    ]
+
+
+def measure(schedule: Schedule, runner: Runner, prompt: str) -> float:
+    """Speed-up of one generation over unaccelerated steps timed right before and after it."""
+    before = runner.time_steps(4, prompt)[1:]
+    generation = runner.generate(prompt, SEED, schedule)
+    after = runner.time_steps(4, prompt)[1:]
+    baseline = float(np.median(np.concatenate([before, after]))) * len(generation.step_seconds)
+    return baseline / float(generation.step_seconds.sum())
+
+
+def align(method: Method, runner: Runner, model: LatencyModel, prompt: str, speedup: float) -> None:
+    """Settle the method's schedule so that its measured speed-up is the one wanted, where it has a choice."""
+    method.schedule = method.build(model, speedup)
+    for _ in range(ALIGNMENTS):
+        if method.schedule is None or method.fixed:
+            return
+        model = model.refit(model.baseline_seconds / measure(method.schedule, runner, prompt), method.schedule)
+        method.schedule = method.build(model, speedup)
