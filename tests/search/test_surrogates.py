@@ -58,6 +58,8 @@ def test_a_schedule_that_saves_nothing_cannot_be_refitted_to(model: LatencyModel
 def test_latency_refuses_what_it_does_not_model(model: LatencyModel) -> None:
     with pytest.raises(UsageError, match="symmetric"):
         model.predict(Schedule({"H": np.full((BLOCKS, STEPS), 0.1)}, **SETTINGS))
+    with pytest.raises(UsageError, match="match_radius"):
+        model.predict(Schedule(tables(0.5), match_radius=1, **SETTINGS))
     with pytest.raises(UsageError, match="3 blocks and 12 steps"):
         model.predict(Schedule({"Q": np.zeros((BLOCKS, 5))}, **SETTINGS))
     with pytest.raises(UsageError, match="4x4x4"):

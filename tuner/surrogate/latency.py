@@ -99,8 +99,11 @@ class LatencyModel:
         """Denoising seconds of one generation with the schedule.
 
         Raises:
-            UsageError: see `sites_seconds` and `matching_seconds`.
+            UsageError: the matching is restricted by `match_radius`, which is not modelled, or see `sites_seconds`
+                and `matching_seconds`.
         """
+        if schedule.match_radius is not None:
+            raise UsageError("The latency of a matching restricted by match_radius is not modelled; leave it out.")
         return self.seconds(self.sites_seconds(schedule.rates, stride_name(schedule.stride), schedule.cache_step))
 
     def speedup(self, schedule: Schedule) -> float:
