@@ -244,9 +244,8 @@ def main() -> None:
     assert profile.latency is not None
     runner = Runner(load_pipeline(MODEL), REGISTRY[MODEL])
     prompts = runner.entry.held_out_prompts(2 + arguments.prompts)[2:]  # the first two belong to the certificate
-    blocks, steps = artifact.model.blocks, artifact.workload.steps
     step = float(np.median(runner.time_steps(6, prompts[0])[1:]))
-    model = latency_model(profile.latency, blocks, step, steps)
+    model = latency_model(profile.latency, step, artifact.workload.steps)
 
     methods, attempts = contenders(artifact, profile, runner)
     baseline = compare(methods, model, runner, prompts)

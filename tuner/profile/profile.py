@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from asymrnr.partition import Grid
 from tuner.errors import UsageError
-from tuner.profile.latency import LatencySurface
+from tuner.profile.site_latency import SiteLatency
 
 VERSION = "1"
 SCALARS = ("model", "workload", "prompt", "seed", "schedule_seed", "grid", "heads", "head_dim", "text_tokens")
@@ -47,7 +47,7 @@ class Profile:
             matching of the start of the cache window; inf where the rate is out of reach.
         v_error: the same for keys and values, from sampled query rows.
         diagnostics: numbers that tell whether the rest can be trusted.
-        latency: the latency surface of the machine, if it was measured.
+        latency: what attention, matching and gathering take on the machine, if it was measured.
         rest_seconds: everything but self-attention, over all steps, if it was measured; with `latency` it predicts the
             time of every schedule.
         transformer: class name of the denoiser; None in files of earlier releases.
@@ -71,7 +71,7 @@ class Profile:
     q_error: Curves
     v_error: Curves
     diagnostics: dict[str, float] = field(default_factory=dict)
-    latency: LatencySurface | None = None
+    latency: SiteLatency | None = None
     rest_seconds: float | None = None
     transformer: str | None = None
 
@@ -144,13 +144,13 @@ class Profile:
                 fields[name][key] = array
         content["grid"] = tuple(content["grid"])
         fields |= {name: content[name] for name in SCALARS} | {name: content.get(name) for name in LATER_SCALARS}
-        latency = content["latency"]
+        latency, blocks = content["latency"], next(iter(fields["q_error"].values())).shape[0]
         profile = cls(
             **fields,
             timesteps=timesteps,
             rates=rates,
             diagnostics=content["diagnostics"],
-            latency=None if latency is None else LatencySurface.from_dict(latency),
+            latency=None if latency is None else SiteLatency.from_dict(latency, blocks),
         )
         profile._check()
         return profile

@@ -17,9 +17,9 @@ from asymrnr.reduction import Match, max_rate
 from tuner.errors import UsageError
 from tuner.profile.error_curves import SampledRows, query_error_curve
 from tuner.profile.kl import kept_divergences
-from tuner.profile.latency import LatencySurface
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import fill_steps, matched_similarity, standardise
+from tuner.profile.site_latency import SiteLatency
 from tuner.profile.strides import parse_stride
 
 FEATURES = ("H", "Q", "K", "V")
@@ -147,7 +147,7 @@ class Profiler:
         workload: dict[str, Any],
         prompt: str,
         generation_seed: int,
-        latency: LatencySurface | None = None,
+        latency: SiteLatency | None = None,
         rest_seconds: float | None = None,
         transformer: str | None = None,
     ) -> Profile:
@@ -155,7 +155,7 @@ class Profiler:
 
         Args:
             model, workload, prompt, generation_seed: what was generated, for the record.
-            latency, rest_seconds: the machine's latency surface and the rest, kept with the profile.
+            latency, rest_seconds: what the sites and the rest take on the machine, kept with the profile.
             transformer: class name of the denoiser, for the record.
 
         Raises:
