@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ import pytest
 from tests.pipelines.test_runtime import CALLS_PER_STEP
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.job import timing
-from tuner.job.timing import Sites, latency_model, look_at_sites, measure_sites
+from tuner.job.profiling import observe_generation
+from tuner.job.solve import model_of
+from tuner.job.timing import Sites, latency_model, look_at_sites, measure_sites, time_model
+from tuner.profile.profile import Profile
+from tuner.profile.profiler import ProfilerSettings
 from tuner.runner import Runner
 
 GRIDS = {"mochi": [(4, 4, 4)], "ltx-video": [(3, 8, 8)], "animatediff": [(1, 16, 16), (1, 8, 8)]}
@@ -40,3 +45,16 @@ def test_a_step_is_all_its_calls_and_the_rest(name: str, monkeypatch: pytest.Mon
     model = latency_model(latency, step_seconds=10.0, steps=3)
     assert model.rest_seconds == pytest.approx(3 * (10 - attention))
     assert model.baseline_seconds == pytest.approx(30)
+
+
+@pytest.mark.parametrize("name", ["wan-1.3b", "animatediff"])
+def test_a_saved_profile_predicts_as_the_machine_was_timed(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(timing, "SURFACE_SECONDS", 0.0)
+    runner = Runner(build(name), tiny_entry(name))
+    model = time_model(runner, "a cat", ("1x2x2",))
+    settings = ProfilerSettings(strides=("1x2x2",), cache_steps=(2,), rates=(0.5,), total_steps=3)
+    profile, _ = observe_generation(runner, settings, "a cat", 0, model, lambda done, total: None)
+    profile.save(tmp_path / "p.safetensors")
+    assert model_of(Profile.load(tmp_path / "p.safetensors")) == model
