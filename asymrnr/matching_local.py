@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 
 from asymrnr.matching import check_features, comparable, default_budget
-from asymrnr.partition import Partition
-from asymrnr.schedule import Metric
+from asymrnr.partition import Grid, Partition, chunk_counts
+from asymrnr.schedule import Coverage, Metric
 
 
 def match_local(
@@ -65,6 +65,28 @@ def match_local(
         slot[:, sources[piece][there]] = chosen[:, there].to(torch.int32)
     shape = (*features.shape[:2], n_src)
     return distance.view(shape), slot.view(shape)
+
+
+def compared_pairs(grid: Grid, stride: Grid, coverage: Coverage = "full", radius: int | None = None) -> int:
+    """Pairs of a source and a destination that one matching compares, the same for every draw of the destinations.
+
+    Args:
+        grid: (frames, height, width) in tokens.
+        stride: (t, h, w) chunk size.
+        coverage: see `chunk_counts`.
+        radius: see `match_local`; None compares every source with every destination.
+
+    Raises:
+        ScheduleError: see `chunk_counts`.
+    """
+    radius = max(grid) if radius is None else radius
+    of_tokens = of_destinations = 1
+    for size, step, count in zip(grid, stride, chunk_counts(grid, stride, coverage), strict=True):
+        near = [min(own + radius, count - 1) - max(own - radius, 0) + 1 for own in range(count)]
+        beyond = size - count * min(step, size)  # what the outermost chunks, equal in neighbours, have more or less
+        of_tokens *= min(step, size) * sum(near) + beyond * near[-1]
+        of_destinations *= sum(near)
+    return of_tokens - of_destinations
 
 
 def _sources_by_chunk(partition: Partition) -> tuple[torch.Tensor, torch.Tensor]:

@@ -187,7 +187,7 @@ def main() -> None:
         assert profile.latency is not None
         assert artifact.evidence is not None
         step = float(np.median(runner.time_steps(6, prompts[0])[1:]))
-        model = latency_model(profile.latency, profile.blocks, step, profile.steps)
+        model = latency_model(profile.latency, step, profile.steps)
         methods = contenders(artifact.schedule_object(), run.tuning_ie, by_hand)
         baseline = compare(methods, model, runner, prompts, arguments.forced)
         speed = artifact.evidence.speedup

@@ -33,7 +33,7 @@ def make_problem(blocks: int, steps: int) -> Problem:
     loss_q, loss_v = (np.exp(rng.normal(size=(blocks, steps, 1))) * RATES**2 for _ in range(2))
     gathering = GATHERING * (RATES > 0)
     seconds = np.outer(1 - RATES, 1 - RATES) + gathering + gathering[:, None]
-    return Problem(loss_q, loss_v, seconds, MATCHING, CACHE_STEP)
+    return Problem(loss_q, loss_v, np.tile(seconds, (blocks, 1, 1)), np.full(blocks, MATCHING), CACHE_STEP)
 
 
 def measure(share: float, size: tuple[int, int], time_limit: float, rounds: int) -> list[Row]:

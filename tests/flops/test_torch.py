@@ -96,3 +96,12 @@ def test_matchings_are_counted_once_per_window() -> None:
     for cache_step, windows in [(1, 7), (2, 4), (3, 3), (4, 3), (6, 2)]:
         schedule = Schedule(rates={"Q": q}, stride=(2, 2, 2), cache_step=cache_step)
         assert count_flops(architecture, schedule).matching_flops == windows * one
+
+
+@pytest.mark.parametrize("radius", [0, 1])
+def test_a_matching_restricted_by_a_radius_is_counted_by_its_pairs(radius: int) -> None:
+    """Two features on a grid of 2 x 3 x 3 chunks with 8 tokens each: every one has 7 sources."""
+    schedule = scheduled(1, {"Q": [0.5], "V": [0.3]}, match_radius=radius)
+    near = {0: 2 * 3 * 3, 1: (2 * 2) * (2 + 3 + 2) ** 2}[radius]  # neighbouring chunks, each chunk itself included
+    architecture = tiny(cogvideox_blocks(WIDTH, 1), 8, 8)
+    assert count_flops(architecture, schedule).matching_flops == 2 * (2 * BATCH * 7 * near * WIDTH)

@@ -7,6 +7,7 @@ gives by shortening sequences. Destinations come from the oracle, distances are 
 from __future__ import annotations
 
 import inspect
+import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -28,9 +29,9 @@ from tuner.models import denoisers
 
 STEPS, WINDOW = 4, 2
 CALLS_PER_STEP = {"wan-1.3b": 2}
-Q_AND_V = ("cogvideox-2b", "cogvideox-5b", "mochi", "hunyuanvideo", "wan-1.3b", "ltx-video")
+NAMES = ("cogvideox-2b", "cogvideox-5b", "mochi", "hunyuanvideo", "wan-1.3b", "ltx-video", "animatediff")
 ASYMMETRIC = {"Q": np.array([[0.6] * STEPS, [0.0] * STEPS]), "V": np.array([[0.3] * STEPS, [0.5] * STEPS])}
-WITH_H = ("cogvideox-2b", "cogvideox-5b", "wan-1.3b")
+SYMMETRIC = {"H": np.full((2, STEPS), 0.4)}
 
 
 class DenseReference:
@@ -44,7 +45,7 @@ class DenseReference:
         seen: list[asymrnr.AttentionCall] = []
         with asymrnr.observe(pipe, seen.append):
             latents(pipe, name, STEPS)
-        self.grid, self.tokens = seen[0].grid, seen[0].video.stop - seen[0].video.start
+        self.grids = {call.block: call.grid for call in seen}
         self.calls, self.block, self.item = 0, -1, 0
         self.matches: dict[tuple[Any, ...], tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -65,6 +66,11 @@ class DenseReference:
     def step(self) -> int:
         return (self.calls - 1) // self.calls_per_step
 
+    @property
+    def tokens(self) -> int:
+        """Video tokens of the running block."""
+        return math.prod(self.grids[self.block])
+
     def count(self, *_: object) -> None:
         self.calls += 1
 
@@ -80,7 +86,8 @@ class DenseReference:
         if key not in self.matches:
             seed = window_seed(self.schedule.seed, feature, self.block, window)
             dst, src = map(
-                torch.tensor, oracle.partition(self.grid, self.schedule.stride, seed, self.schedule.coverage)
+                torch.tensor,
+                oracle.partition(self.grids[self.block], self.schedule.stride, seed, self.schedule.coverage),
             )
             nearest = torch.cdist(x[:, :, src].double(), x[:, :, dst].double()).min(-1)
             drop = self.tokens - int(self.tokens * (1 - self.rate(feature)))
@@ -134,6 +141,9 @@ class DenseReference:
                 axes = [x.shape.index(self.tokens) for x in kwargs[rotary]]
                 rows = stays[0].nonzero().flatten()
                 kwargs[rotary] = tuple(x.index_select(a, rows) for x, a in zip(kwargs[rotary], axes, strict=True))
+            if self.adapter.mask == "joint":  # video first
+                visible = F.pad(stays[:1], (0, kwargs["attention_mask"].shape[-1] - self.tokens), value=True)[0]
+                kwargs["attention_mask"] = kwargs["attention_mask"][..., visible]
             return (), kwargs
 
         return before
@@ -149,8 +159,12 @@ class DenseReference:
         return output
 
 
-def check(name: str, schedule: Schedule) -> None:
+def check(name: str, rates: dict[str, np.ndarray], **settings: Any) -> None:
+    """Rows of the rates are repeated for all sites."""
     pipe = build(name)
+    denoiser = denoisers(pipe)[0]
+    sites = len(find_sites(denoiser, find_adapter(denoiser)))
+    schedule = Schedule({feature: np.resize(table, (sites, STEPS)) for feature, table in rates.items()}, **settings)
     plain = latents(pipe, name, STEPS)
     with asymrnr.apply(pipe, schedule):
         reduced = latents(pipe, name, STEPS)
@@ -161,9 +175,9 @@ def check(name: str, schedule: Schedule) -> None:
     assert torch.equal(latents(pipe, name, STEPS), plain)
 
 
-@pytest.mark.parametrize("name", Q_AND_V)
+@pytest.mark.parametrize("name", NAMES)
 def test_q_and_v(name: str) -> None:
-    check(name, Schedule(rates=ASYMMETRIC, cache_step=WINDOW))
+    check(name, ASYMMETRIC, cache_step=WINDOW)
 
 
 @pytest.mark.parametrize(
@@ -177,16 +191,16 @@ def test_q_and_v(name: str) -> None:
     ids=str,
 )
 def test_settings(settings: Any) -> None:
-    check("wan-1.3b", Schedule(rates=ASYMMETRIC, **settings))
+    check("wan-1.3b", ASYMMETRIC, **settings)
 
 
-@pytest.mark.parametrize("name", WITH_H)
+@pytest.mark.parametrize("name", NAMES)
 def test_h_alone(name: str) -> None:
-    check(name, Schedule(rates={"H": np.full((2, STEPS), 0.4)}, cache_step=WINDOW))
+    check(name, SYMMETRIC, cache_step=WINDOW)
 
 
-@pytest.mark.parametrize("name", WITH_H)
+@pytest.mark.parametrize("name", NAMES)
 def test_h_where_neither_q_nor_v_is_reduced(name: str) -> None:
     q, v = np.zeros((2, STEPS)), np.zeros((2, STEPS))
     q[0], v[1, :WINDOW] = 0.5, 0.4
-    check(name, Schedule(rates={"H": np.full((2, STEPS), 0.3), "Q": q, "V": v}, cache_step=WINDOW))
+    check(name, {**SYMMETRIC, "Q": q, "V": v}, cache_step=WINDOW)

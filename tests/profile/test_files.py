@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tuner.errors import UsageError
 from tuner.profile.agreement import Agreement
 from tuner.profile.latency import LatencySurface
 from tuner.profile.profile import Profile
+from tuner.profile.site_latency import SiteLatency
 
 
 def example() -> Profile:
@@ -53,7 +55,7 @@ def example() -> Profile:
         v_error={("2x2x2", 2): curve * 2},
         diagnostics={"recomputed_rows": 1e-9},
         agreement={"Q": Agreement(0.9, 0.8, 1.0)},
-        latency=surface,
+        latency=SiteLatency((surface, replace(surface, heads=4)), (0, 1), calls=2),
     )
 
 
@@ -76,6 +78,26 @@ def test_a_profile_survives_the_disk(tmp_path: Path) -> None:
 def test_a_profile_without_a_latency_surface_is_fine(tmp_path: Path) -> None:
     replace(example(), latency=None).save(tmp_path / "p.safetensors")
     assert Profile.load(tmp_path / "p.safetensors").latency is None
+
+
+def rewrite(path: Path, latency: object) -> None:
+    """Keep another latency in a profile's file."""
+    with safe_open(path, framework="numpy") as file:
+        metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    content = {**json.loads(metadata["profile"]), "latency": latency}
+    save_file(arrays, path, metadata={**metadata, "profile": json.dumps(content)})
+
+
+@pytest.mark.parametrize(
+    "change", [{"surface_of": [0]}, {"surface_of": [0, 2]}, {"calls": 0}, {"surfaces": [{}]}, {"calls": None}]
+)
+def test_a_latency_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    profile, path = example(), tmp_path / "p.safetensors"
+    assert profile.latency is not None
+    profile.save(path)
+    rewrite(path, {**profile.latency.to_dict(), **change})
+    with pytest.raises(UsageError, match="measure it again"):
+        Profile.load(path)
 
 
 def test_damaged_files_end_in_one_sentence(tmp_path: Path) -> None:

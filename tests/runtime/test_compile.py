@@ -11,11 +11,16 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import asymrnr
 from asymrnr import Schedule
+from asymrnr.adapters import find_adapter
+from asymrnr.install import find_sites
 from tests.runtime.test_models import SITES
-from tests.runtime.tiny import build, cogvideox, hunyuan, mochi, run, wan
+from tests.runtime.tiny import allegro, animatediff, build, cogvideox, hunyuan, ltx, mochi, run, wan
 
 TIMES = (900.0, 800.0, 700.0)
-SLOW = [pytest.param(denoiser, marks=pytest.mark.slow, id=denoiser.__name__) for denoiser in (mochi, hunyuan)]
+SLOW = [
+    pytest.param(denoiser, marks=pytest.mark.slow, id=denoiser.__name__)
+    for denoiser in (mochi, hunyuan, ltx, allegro, animatediff)
+]
 
 
 @pytest.mark.parametrize("regional", [False, True], ids=["whole", "blocks"])
@@ -31,8 +36,9 @@ def test_equals_eager_without_graph_breaks_or_recompilation(denoiser: Any, regio
     def compile_all(backend: Any) -> Any:
         if not regional:
             return torch.compile(model, fullgraph=True, backend=backend)
-        for name in ("transformer_blocks", "single_transformer_blocks", "blocks"):
-            for block in getattr(model, name, []):
+        attentions = set(find_sites(model, find_adapter(model)))
+        for block in model.modules():
+            if not attentions.isdisjoint(block.children()):
                 block.compile(fullgraph=True, backend=backend)
         return model
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import asymrnr
 from asymrnr import Schedule, ScheduleError
 from asymrnr.matching import match_chunked
-from asymrnr.matching_local import match_local
+from asymrnr.matching_local import compared_pairs, match_local
 from asymrnr.partition import Grid, Partition, make_partition
 from asymrnr.reduction import Match
 from tests.runtime import oracle
@@ -66,6 +66,25 @@ def test_the_size_of_the_pieces_does_not_matter() -> None:
         pieces = match_local(x, part, 1, budget_bytes=budget)
         assert torch.equal(pieces[1], whole[1])
         torch.testing.assert_close(pieces[0], whole[0])
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, None])
+@pytest.mark.parametrize("coverage", ["full", "paper"])
+@pytest.mark.parametrize(
+    ("grid", "stride"),
+    [((4, 6, 6), (2, 2, 2)), ((5, 7, 9), (2, 3, 4)), ((1, 8, 11), (2, 2, 3)), ((7, 3, 5), (1, 4, 2))],
+)
+def test_pairs_are_counted_as_they_are_compared(grid: Grid, stride: Grid, coverage: Any, radius: int | None) -> None:
+    for seed in range(3):
+        part = partition_of(grid, stride, coverage, seed)
+        step, start, count = map(list, (part.stride, part.start, part.chunks))
+        chunk = [oracle.chunk_of(token, grid, tuple(step), start, count) for token in range(part.tokens)]
+        apart = [
+            max(abs(a - b) for a, b in zip(chunk[s], chunk[d], strict=True))
+            for s, d in itertools.product(part.src.tolist(), part.dst.tolist())
+        ]
+        near = sum(radius is None or distance <= radius for distance in apart)
+        assert compared_pairs(grid, stride, coverage, radius) == near
 
 
 class Work(TorchDispatchMode):

@@ -8,6 +8,7 @@ import pytest
 from tuner.profile.latency import LatencySurface
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import standardise
+from tuner.profile.site_latency import SiteLatency
 from tuner.search.space import SearchSpace
 from tuner.surrogate.latency import LatencyModel
 
@@ -48,7 +49,7 @@ def surface() -> LatencySurface:
 
 @pytest.fixture
 def model(surface: LatencySurface) -> LatencyModel:
-    return LatencyModel(surface, BLOCKS, STEPS, rest_seconds=1.5)
+    return LatencyModel(SiteLatency((surface,), (0,) * BLOCKS), STEPS, rest_seconds=1.5)
 
 
 @pytest.fixture
@@ -82,5 +83,5 @@ def profile(surface: LatencySurface, space: SearchSpace) -> Profile:
         rates=rates,
         q_error=q_error,
         v_error=v_error,
-        latency=surface,
+        latency=SiteLatency((surface,), (0,) * BLOCKS),
     )

@@ -11,22 +11,27 @@ from tuner.search.milp import solve_milp
 RATES = np.array([0.0, 0.3, 0.6, 0.8])
 
 
-def problem(seed: int, blocks: int = 2, steps: int = 5, cache_step: int = 2, matching: float = 0.1) -> Problem:
+def problem(
+    seed: int, blocks: int = 2, steps: int = 5, cache_step: int = 2, matching: float = 0.1, uneven: float = 0.0
+) -> Problem:
+    """Every block takes `uneven` more of the first one's seconds than the block before it."""
     rng = np.random.default_rng(seed)
     losses = [np.exp(rng.normal(size=(blocks, steps, 1))) * RATES**2 for _ in range(2)]
     losses[0][0, 0, 3] = np.inf
     seconds = np.outer(1 - RATES, 1 - RATES) + 0.02 * (RATES > 0) + 0.02 * (RATES > 0)[:, None]
-    return Problem(losses[0], losses[1], seconds, matching, cache_step)
+    scale = 1 + uneven * np.arange(blocks)
+    return Problem(losses[0], losses[1], scale[:, None, None] * seconds, scale * matching, cache_step)
 
 
 def test_seconds_and_losses_of_a_choice_count_matching_once_a_window() -> None:
-    p = problem(0)
+    p = problem(0, uneven=1.0)
     choice = np.zeros((2, 5, 2), dtype=int)
-    choice[0, 0, 0], choice[0, 1, 0], choice[0, 4, 1] = 1, 2, 3  # one match of Q, one of V
+    choice[0, 0, 0], choice[0, 1, 0], choice[1, 4, 1] = 1, 2, 3  # one match of Q, one of V
     found = evaluate(p, choice)
-    sites = p.seconds[1, 0] + p.seconds[2, 0] + p.seconds[0, 3] + 7 * p.seconds[0, 0]
-    assert found.seconds == pytest.approx(sites + 2 * p.matching)
-    assert found.loss == pytest.approx(p.loss_q[0, 0, 1] + p.loss_q[0, 1, 2] + p.loss_v[0, 4, 3])
+    first, second = p.seconds
+    sites = first[1, 0] + first[2, 0] + 3 * first[0, 0] + second[0, 3] + 4 * second[0, 0]
+    assert found.seconds == pytest.approx(sites + 0.1 + 0.2)
+    assert found.loss == pytest.approx(p.loss_q[0, 0, 1] + p.loss_q[0, 1, 2] + p.loss_v[1, 4, 3])
 
 
 @pytest.mark.parametrize("price", [0.0, 0.3, 2.0, 50.0])
@@ -43,9 +48,10 @@ def test_the_relaxation_is_exact_against_enumeration(price: float) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("share", [0.45, 0.7, 0.9])
-def test_bound_and_solution_enclose_the_optimum_of_the_integer_program(seed: int, share: float) -> None:
-    p = problem(seed, blocks=4, steps=6, cache_step=3)
-    budget = share * 24.0
+@pytest.mark.parametrize("uneven", [0.0, 0.5])
+def test_bound_and_solution_enclose_the_optimum_of_the_integer_program(seed: int, share: float, uneven: float) -> None:
+    p = problem(seed, blocks=4, steps=6, cache_step=3, uneven=uneven)
+    budget = share * 6 * p.seconds[:, 0, 0].sum()
     found, exact = solve(p, budget), solve_milp(p, budget)
     assert found is not None
     assert exact is not None

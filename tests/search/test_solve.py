@@ -53,7 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def test_a_saved_profile_says_as_much_as_the_one_in_memory(saved: Path, model: LatencyModel) -> None:
     back = Profile.load(saved)
     assert (back.rest_seconds, back.transformer) == (model.rest_seconds, "Some")
-    assert LatencyModel(back.latency, back.blocks, back.steps, back.rest_seconds) == model
+    assert LatencyModel(back.latency, back.steps, back.rest_seconds) == model
 
 
 def test_every_reachable_target_becomes_an_uncertified_artifact(

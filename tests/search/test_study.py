@@ -9,6 +9,7 @@ import pytest
 from asymrnr.schedule import Schedule
 from tuner.errors import InfeasibleError, UsageError
 from tuner.profile.profile import Profile
+from tuner.profile.site_latency import SiteLatency
 from tuner.search.feasibility import best_attainable, best_attainable_by_stride
 from tuner.search.result import SearchResult
 from tuner.search.space import SearchSpace
@@ -158,6 +159,6 @@ def test_a_space_that_was_not_profiled_and_other_shapes_are_refused(
     with pytest.raises(UsageError, match="profiled"):
         search(profile, model, space.model_copy(update={"cache_steps": (7,)}), TARGET)
     with pytest.raises(UsageError, match="blocks or steps"):
-        search(profile, LatencyModel(model.surface, 4, 12, 1.0), space, TARGET)
+        search(profile, LatencyModel(SiteLatency(model.sites.surfaces, (0,) * 4), 12, 1.0), space, TARGET)
     with pytest.raises(UsageError, match="3 trials"):
         search(profile, model, space, TARGET, trials=2)

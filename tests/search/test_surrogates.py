@@ -8,6 +8,7 @@ import pytest
 from asymrnr.schedule import Schedule
 from tuner.errors import UsageError
 from tuner.profile.profile import Profile
+from tuner.profile.site_latency import SiteLatency
 from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
 
@@ -21,7 +22,7 @@ def tables(q: float = 0.0, v: float = 0.0) -> dict[str, np.ndarray]:
 
 def test_latency_adds_up_attention_gathering_and_one_matching_a_window(model: LatencyModel) -> None:
     full = 0.001 + 0.1
-    assert model.full_site_seconds == pytest.approx(full)
+    assert model.sites.full_seconds == pytest.approx(3 * full)
     assert model.baseline_seconds == pytest.approx(1.5 + 36 * full)
     assert model.predict(Schedule(tables(), **SETTINGS)) == pytest.approx(model.baseline_seconds)
     rates = tables()
@@ -34,10 +35,31 @@ def test_latency_adds_up_attention_gathering_and_one_matching_a_window(model: La
 
 
 def test_two_calls_a_step_double_what_sites_take(model: LatencyModel) -> None:
-    twice = replace(model, calls=2)
+    twice = replace(model, sites=replace(model.sites, calls=2))
     schedule = Schedule(tables(0.6, 0.4), **SETTINGS)
     saved = model.baseline_seconds - model.predict(schedule)
     assert twice.baseline_seconds - twice.predict(schedule) == pytest.approx(2 * saved)
+
+
+def test_every_block_has_the_times_of_its_own_shape(model: LatencyModel) -> None:
+    small = model.sites.surfaces[0]
+    large = replace(
+        small,
+        attention=tuple(tuple(10 * x for x in row) for row in small.attention),
+        matching={stride: 3 * x for stride, x in small.matching.items()},
+        gather_q=tuple(2 * x for x in small.gather_q),
+    )
+    mixed = replace(model, sites=SiteLatency((small, large), (0, 1, 0)))
+    rates = tables()
+    rates["Q"][0, 1], rates["Q"][1, 2], rates["V"][1, 6] = 0.6, 0.6, 0.3
+    of_block = [
+        replace(model, sites=SiteLatency((surface,), (0,)), rest_seconds=0.0).predict(
+            Schedule({f: table[block : block + 1] for f, table in rates.items()}, **SETTINGS)
+        )
+        for block, surface in enumerate((small, large, small))
+    ]
+    assert mixed.predict(Schedule(rates, **SETTINGS)) == pytest.approx(1.5 + sum(of_block))
+    assert mixed.baseline_seconds == pytest.approx(1.5 + 12 * (2 * 0.101 + 1.01))
 
 
 def test_refitting_reproduces_the_measurement_and_keeps_the_baseline(model: LatencyModel) -> None:
@@ -58,6 +80,8 @@ def test_a_schedule_that_saves_nothing_cannot_be_refitted_to(model: LatencyModel
 def test_latency_refuses_what_it_does_not_model(model: LatencyModel) -> None:
     with pytest.raises(UsageError, match="symmetric"):
         model.predict(Schedule({"H": np.full((BLOCKS, STEPS), 0.1)}, **SETTINGS))
+    with pytest.raises(UsageError, match="match_radius"):
+        model.predict(Schedule(tables(0.5), match_radius=1, **SETTINGS))
     with pytest.raises(UsageError, match="3 blocks and 12 steps"):
         model.predict(Schedule({"Q": np.zeros((BLOCKS, 5))}, **SETTINGS))
     with pytest.raises(UsageError, match="4x4x4"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asymrnr.matching_local import compared_pairs
 from asymrnr.partition import chunk_counts
 from asymrnr.reduction import check_rate
 from asymrnr.schedule import Schedule
@@ -87,4 +88,5 @@ def _matching_flops(architecture: Architecture, schedule: Schedule, rates: tuple
         for table in rates
         for start in windows
     )
-    return 2 * a.cfg_batches * matchings * (tokens - n_dst) * n_dst * a.width
+    pairs = compared_pairs(a.grid, schedule.stride, schedule.coverage, schedule.match_radius)
+    return 2 * a.cfg_batches * matchings * pairs * a.width

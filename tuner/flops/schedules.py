@@ -21,7 +21,7 @@ from tuner.flops.architectures import Architecture
 Similarity = Mapping[str, np.ndarray]
 Rule = dict[str, dict[float, float]]
 
-SETTINGS = ("stride", "cache_step", "metric", "reduction", "coverage", "seed")
+SETTINGS = ("stride", "cache_step", "metric", "match_radius", "reduction", "coverage", "seed")
 
 
 def read_schedule(text: str, model: str, architecture: Architecture, similarity: Similarity | None) -> Schedule:

@@ -9,8 +9,8 @@ import numpy as np
 
 from tuner.errors import InfeasibleError
 from tuner.job.context import Context
-from tuner.job.timing import BURSTS, TIMED, Site, latency_model, look_at_site, measure_surface
-from tuner.profile.latency import LatencySurface
+from tuner.job.timing import BURSTS, TIMED, Sites, latency_model, look_at_sites, measure_sites
+from tuner.profile.site_latency import SiteLatency
 from tuner.search.feasibility import best_attainable_by_stride
 from tuner.surrogate.latency import LatencyModel
 
@@ -25,7 +25,7 @@ class Preflight:
     Attributes:
         step_seconds: wall time of one unaccelerated denoising step (median).
         attention_share: part of it spent in the self-attention calls that can be reduced.
-        model: latency model built on the measured surface.
+        model: latency model built on what was measured.
     """
 
     step_seconds: float
@@ -33,13 +33,13 @@ class Preflight:
     model: LatencyModel
 
 
-def attention_site(ctx: Context) -> Site:
-    """The attention site, seen now or by an earlier run."""
-    key = ctx.meter.key("attention-site")
+def attention_sites(ctx: Context) -> Sites:
+    """The attention sites, seen now or by an earlier run."""
+    key = ctx.meter.key("attention-sites")
     record = ctx.store.get(key)
     if record is None:
-        record = ctx.store.put(key, asdict(look_at_site(ctx.runner, ctx.tuning_prompt)), None)
-    return Site(**{**record.values, "grid": tuple(record.values["grid"])})
+        record = ctx.store.put(key, asdict(look_at_sites(ctx.runner, ctx.tuning_prompt)), None)
+    return Sites.from_dict(record.values)
 
 
 def time_unaccelerated(ctx: Context) -> float:
@@ -59,25 +59,26 @@ def preflight(ctx: Context) -> Preflight:
             written to `frontier.json`.
     """
     ctx.progress.stage(STAGE, "timing a few steps")
-    site = attention_site(ctx)
-    ctx.progress.advance(1, 3, f"{site.sites} attention sites on a grid of {'x'.join(map(str, site.grid))} tokens")
+    sites = attention_sites(ctx)
+    grids = " and ".join(dict.fromkeys("x".join(map(str, shape.grid)) for shape in sites.shapes))
+    ctx.progress.advance(1, 3, f"{len(sites.shape_of)} attention sites, {grids} tokens")
     step_seconds = time_unaccelerated(ctx)
 
     ctx.progress.advance(2, 3, "timing attention, matching and gathering")
-    key = ctx.meter.key("latency-surface", strides=ctx.space.strides, grid=site.grid)
+    key = ctx.meter.key("site-latency", strides=ctx.space.strides, sites=asdict(sites))
     record = ctx.store.get(key)
     if record is None:
         with ctx.ledger.timed(STAGE):
-            surface = measure_surface(site, ctx.space.strides, ctx.runner.device)
-        record = ctx.store.put(key, {"surface": surface.to_dict()}, None)
-    surface = LatencySurface.from_dict(record.values["surface"])
-    model = latency_model(surface, site.sites, step_seconds, ctx.entry.workload.steps)
+            measured = measure_sites(sites, ctx.space.strides, ctx.runner.device)
+        record = ctx.store.put(key, measured.to_dict(), None)
+    latency = SiteLatency.from_dict(record.values, len(sites.shape_of))
+    model = latency_model(latency, step_seconds, ctx.entry.workload.steps)
     ctx.report_budget()
 
     target = ctx.options.target_speedup
     attainable = best_attainable_by_stride(model, ctx.space)
     best = max(attainable.values())
-    share = min(1.0, model.blocks * model.full_site_seconds / step_seconds)
+    share = min(1.0, latency.full_seconds / step_seconds)
     ctx.progress.advance(3, 3, f"attention is {share:.0%} of a step, at most {best:.2f}x can be reached")
     if target > best:
         frontier = {"target_speedup": target, "best_attainable": best, "best_attainable_by_stride": attainable}

@@ -76,7 +76,7 @@ def observe_generation(
         workload=describe_workload(runner),
         prompt=prompt,
         generation_seed=seed,
-        latency=latency.surface,
+        latency=latency.sites,
         rest_seconds=latency.rest_seconds,
         transformer=type(runner.denoiser).__name__,
     )

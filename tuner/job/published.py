@@ -84,7 +84,8 @@ class FlopsSolver:
         site = 4 * a.cfg_batches * a.width * kept[:, None] * kept / PETA
         matching = 2 * a.cfg_batches * a.width * (tokens - n_dst) * n_dst / PETA
         losses = {f: (1 - similarity[f])[..., None] * self.rates for f in ("Q", "V")}
-        self.problem = Problem(losses["Q"], losses["V"], site, matching, a.cache_step)
+        sites, matchings = np.tile(site, (len(a.blocks), 1, 1)), np.full(len(a.blocks), matching)
+        self.problem = Problem(losses["Q"], losses["V"], sites, matchings, a.cache_step)
         self.baseline = total_flops(a, None)
         self._rest = self.baseline / PETA - len(a.blocks) * a.steps * site[0, 0]
 

@@ -17,7 +17,7 @@ from tuner.fingerprint import environment
 from tuner.job.artifact import evidence_section, file_name, gate_sections, ledger_rows, now
 from tuner.job.certify import STAGE, Certification, certify, cost_ie
 from tuner.job.context import Context, Progress, TuneOptions
-from tuner.job.preflight import attention_site, time_unaccelerated
+from tuner.job.preflight import attention_sites, time_unaccelerated
 from tuner.job.tune import open_run, verdict_error
 from tuner.job.workload import describe_workload
 from tuner.models import ModelEntry, find_model
@@ -82,7 +82,7 @@ def check_model(artifact: Artifact, ctx: Context) -> None:
     Raises:
         EnvironmentMismatchError: it is for another class of transformer or another number of blocks.
     """
-    transformer, blocks = type(ctx.runner.denoiser).__name__, attention_site(ctx).sites
+    transformer, blocks = type(ctx.runner.denoiser).__name__, len(attention_sites(ctx).shape_of)
     _refuse(artifact, {"model": {"transformer": transformer, "blocks": blocks}}, ctx.entry.name)
 
 

@@ -78,7 +78,7 @@ def model_of(profile: Profile) -> LatencyModel:
     """
     if profile.latency is None or profile.rest_seconds is None:
         raise UsageError("The profile holds no latency of its machine; profile the model again with this release.")
-    return LatencyModel(profile.latency, profile.blocks, profile.steps, profile.rest_seconds)
+    return LatencyModel(profile.latency, profile.steps, profile.rest_seconds)
 
 
 def solve_profile(path: Path, targets: Sequence[float], output: Path | None = None) -> Solved:

@@ -3,82 +3,110 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 import asymrnr
+from asymrnr.partition import Grid
 from tuner.profile.latency import LatencySurface
+from tuner.profile.site_latency import SiteLatency
 from tuner.runner import Runner
 from tuner.surrogate.latency import LatencyModel
 
 WARM_UP, TIMED, BURSTS = 2, 4, 2
-SURFACE_SECONDS = 2.0
+SURFACE_SECONDS = 2.0  # over all shapes
 
 
 @dataclass(frozen=True)
-class Site:
-    """The attention of one site as the model really calls it; dtype is torch's name for it."""
+class Shape:
+    """One attention call as the model really makes it; dtype is torch's name for it."""
 
-    sites: int
     batch: int
     heads: int
     head_dim: int
-    grid: tuple[int, int, int]
+    grid: Grid
     text_tokens: int
     dtype: str
 
+    @classmethod
+    def of(cls, call: asymrnr.AttentionCall) -> Shape:
+        """The shape of an observed call."""
+        batch, heads, tokens, head_dim = call.query.shape
+        dtype = str(call.query.dtype).removeprefix("torch.")
+        return cls(batch, heads, head_dim, call.grid, tokens - math.prod(call.grid), dtype)
 
-def look_at_site(runner: Runner, prompt: str) -> Site:
+
+@dataclass(frozen=True)
+class Sites:
+    """The attention sites of a model.
+
+    Attributes:
+        shapes: of their attention calls, each once.
+        shape_of: (blocks,) which of them each block has.
+        calls: attention calls of a block in one step.
+    """
+
+    shapes: tuple[Shape, ...]
+    shape_of: tuple[int, ...]
+    calls: int
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Sites:
+        """Read back what `dataclasses.asdict` gave, also after JSON turned tuples into lists."""
+        shapes = tuple(Shape(**{**shape, "grid": tuple(shape["grid"])}) for shape in values["shapes"])
+        return cls(shapes, tuple(values["shape_of"]), values["calls"])
+
+
+def look_at_sites(runner: Runner, prompt: str) -> Sites:
     """Warm up, and see the attention calls of the first step."""
-    calls: list[asymrnr.AttentionCall] = []
+    shapes: dict[int, Shape] = {}  # by block
+    calls: Counter[int] = Counter()
 
-    def keep_first(call: asymrnr.AttentionCall) -> None:
+    def look(call: asymrnr.AttentionCall) -> None:
         if call.step == 0:
-            calls.append(call)
+            shapes.setdefault(call.block, Shape.of(call))
+            calls[call.block] += 1
 
-    with asymrnr.observe(runner.pipe, keep_first):
+    with asymrnr.observe(runner.pipe, look):
         runner.time_steps(WARM_UP, prompt)
-    batch, heads, tokens, head_dim = calls[0].query.shape
-    return Site(
-        sites=max(call.block for call in calls) + 1,
-        batch=batch,
-        heads=heads,
-        head_dim=head_dim,
-        grid=calls[0].grid,
-        text_tokens=tokens - math.prod(calls[0].grid),
-        dtype=str(calls[0].query.dtype).removeprefix("torch."),
+    distinct = list(dict.fromkeys(shapes.values()))
+    shape_of = tuple(distinct.index(shapes[block]) for block in sorted(shapes))
+    return Sites(tuple(distinct), shape_of, calls=max(calls.values()))
+
+
+def measure_sites(sites: Sites, strides: Sequence[str], device: torch.device) -> SiteLatency:
+    """What the sites take, in a few seconds."""
+    surfaces = tuple(
+        LatencySurface.measure(
+            heads=shape.heads,
+            head_dim=shape.head_dim,
+            grid=shape.grid,
+            text_tokens=shape.text_tokens,
+            batch=shape.batch,
+            strides=strides,
+            dtype=getattr(torch, shape.dtype),
+            device=device,
+            budget_seconds=SURFACE_SECONDS / len(sites.shapes),
+        )
+        for shape in sites.shapes
     )
+    return SiteLatency(surfaces, sites.shape_of, sites.calls)
 
 
-def measure_surface(site: Site, strides: Sequence[str], device: torch.device) -> LatencySurface:
-    """The latency surface of the site's shapes, in a few seconds."""
-    return LatencySurface.measure(
-        heads=site.heads,
-        head_dim=site.head_dim,
-        grid=site.grid,
-        text_tokens=site.text_tokens,
-        batch=site.batch,
-        strides=strides,
-        dtype=getattr(torch, site.dtype),
-        device=device,
-        budget_seconds=SURFACE_SECONDS,
-    )
-
-
-def latency_model(surface: LatencySurface, sites: int, step_seconds: float, steps: int) -> LatencyModel:
+def latency_model(sites: SiteLatency, step_seconds: float, steps: int) -> LatencyModel:
     """What a step takes beyond its attention calls is the rest, which no schedule changes.
 
     Args:
-        surface: of one attention call.
-        sites: attention sites of the model.
+        sites: what the attention calls take.
         step_seconds: wall time of one unaccelerated denoising step.
         steps: denoising steps of one generation.
     """
-    attention = sites * float(surface.attention_seconds(0.0, 0.0))
-    return LatencyModel(surface, sites, steps, rest_seconds=max(0.0, step_seconds - attention) * steps)
+    return LatencyModel(sites, steps, rest_seconds=max(0.0, step_seconds - sites.full_seconds) * steps)
 
 
 def time_model(runner: Runner, prompt: str, strides: Sequence[str]) -> LatencyModel:
@@ -89,7 +117,7 @@ def time_model(runner: Runner, prompt: str, strides: Sequence[str]) -> LatencyMo
         prompt: what the timed steps begin to show.
         strides: strides whose matching is timed.
     """
-    site = look_at_site(runner, prompt)
+    sites = look_at_sites(runner, prompt)
     steps = np.concatenate([runner.time_steps(TIMED + 1, prompt)[1:] for _ in range(BURSTS)])
-    surface = measure_surface(site, strides, runner.device)
-    return latency_model(surface, site.sites, float(np.median(steps)), runner.entry.workload.steps)
+    latency = measure_sites(sites, strides, runner.device)
+    return latency_model(latency, float(np.median(steps)), runner.entry.workload.steps)

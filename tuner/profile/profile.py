@@ -16,11 +16,13 @@ from safetensors.numpy import save_file
 from asymrnr.partition import Grid
 from tuner.errors import UsageError
 from tuner.profile.agreement import Agreement
-from tuner.profile.latency import LatencySurface
+from tuner.profile.site_latency import SiteLatency
 
 VERSION = "2"
-SCALARS = ("model", "workload", "prompt", "seed", "schedule_seed", "grid", "heads", "head_dim", "text_tokens")
-LATER_SCALARS = ("rest_seconds", "transformer")  # None where a file lacks them
+SCALARS = (
+    *("model", "transformer", "workload", "prompt", "seed", "schedule_seed"),
+    *("grid", "heads", "head_dim", "text_tokens", "rest_seconds", "diagnostics", "agreement"),
+)
 TABLES = ("raw_similarity", "similarity", "kl", "norm_tail", "persistence")
 CURVES = ("q_error", "v_error")
 Curves = dict[tuple[str, int], np.ndarray]
@@ -52,10 +54,10 @@ class Profile:
         diagnostics: numbers that tell whether the rest can be trusted.
         agreement: "H", "Q", "K", "V" to the rank correlation of the raw similarities with those of a short generation
             of another prompt; empty where it was not measured.
-        latency: the latency surface of the machine, if it was measured.
+        latency: what attention, matching and gathering take on the machine, if it was measured.
         rest_seconds: everything but self-attention, over all steps, if it was measured; with `latency` it predicts the
             time of every schedule.
-        transformer: class name of the denoiser; None in files of earlier releases.
+        transformer: class name of the denoiser.
     """
 
     model: str
@@ -78,7 +80,7 @@ class Profile:
     v_error: Curves
     diagnostics: dict[str, float] = field(default_factory=dict)
     agreement: dict[str, Agreement] = field(default_factory=dict)
-    latency: LatencySurface | None = None
+    latency: SiteLatency | None = None
     rest_seconds: float | None = None
     transformer: str | None = None
 
@@ -102,10 +104,7 @@ class Profile:
         for name in CURVES:
             arrays |= {f"{name}/{stride}/{step}": curve for (stride, step), curve in getattr(self, name).items()}
         content = {name: getattr(self, name) for name in SCALARS}
-        content["diagnostics"] = self.diagnostics
-        content["agreement"] = self.agreement
         content["latency"] = None if self.latency is None else self.latency.to_dict()
-        content |= {name: getattr(self, name) for name in LATER_SCALARS}
         path = Path(path)
         part = path.with_name(path.name + ".part")
         try:
@@ -151,15 +150,14 @@ class Profile:
             else:
                 fields[name][key] = array
         content["grid"] = tuple(content["grid"])
-        fields |= {name: content[name] for name in SCALARS} | {name: content.get(name) for name in LATER_SCALARS}
-        latency = content["latency"]
+        content["agreement"] = {feature: Agreement(*found) for feature, found in content["agreement"].items()}
+        fields |= {name: content[name] for name in SCALARS}
+        latency, blocks = content["latency"], next(iter(fields["q_error"].values())).shape[0]
         profile = cls(
             **fields,
             timesteps=timesteps,
             rates=rates,
-            diagnostics=content["diagnostics"],
-            agreement={feature: Agreement(*found) for feature, found in content["agreement"].items()},
-            latency=None if latency is None else LatencySurface.from_dict(latency),
+            latency=None if latency is None else SiteLatency.from_dict(latency, blocks),
         )
         profile._check()
         return profile

@@ -17,10 +17,10 @@ from asymrnr.reduction import Match
 from tuner.errors import UsageError
 from tuner.profile.distribution import divergence_name, divergences, norm_tail
 from tuner.profile.error_curves import SampledRows, query_error_curve
-from tuner.profile.latency import LatencySurface
 from tuner.profile.means import Site, SiteMeans
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import fill_steps, matched_similarity, standardise
+from tuner.profile.site_latency import SiteLatency
 from tuner.profile.strides import parse_stride
 
 FEATURES = ("H", "Q", "K", "V")
@@ -140,7 +140,7 @@ class Profiler:
         workload: dict[str, Any],
         prompt: str,
         generation_seed: int,
-        latency: LatencySurface | None = None,
+        latency: SiteLatency | None = None,
         rest_seconds: float | None = None,
         transformer: str | None = None,
     ) -> Profile:
@@ -148,7 +148,7 @@ class Profiler:
 
         Args:
             model, workload, prompt, generation_seed: what was generated, for the record.
-            latency, rest_seconds: the machine's latency surface and the rest, kept with the profile.
+            latency, rest_seconds: what the sites and the rest take on the machine, kept with the profile.
             transformer: class name of the denoiser, for the record.
 
         Raises:

@@ -5,34 +5,35 @@ from __future__ import annotations
 import numpy as np
 
 from tuner.profile.profile import Profile
-from tuner.profile.strides import stride_max_rate
 from tuner.search.lagrangian import Problem, fastest
 from tuner.search.space import SearchSpace
 from tuner.surrogate.latency import LatencyModel
 
 
-def _attainable(model: LatencyModel, stride: str, cache_step: int, rates: np.ndarray) -> float:
-    free = np.zeros((1, model.steps, len(rates)))
-    seconds = model.site_seconds(rates[:, None], rates)
-    problem = Problem(free, free, seconds, model.matching_seconds(stride), cache_step)
-    return model.baseline_seconds / model.seconds(model.blocks * fastest(problem).seconds)
+def _attainable(
+    model: LatencyModel, stride: str, cache_step: int, rates: np.ndarray, error_q: np.ndarray, error_v: np.ndarray
+) -> float:
+    """The errors, (blocks, steps, R), only matter where they are infinite, which means out of reach."""
+    seconds = model.sites.seconds(rates[None, :, None], rates)
+    problem = Problem(error_q, error_v, seconds, model.sites.matching_seconds(stride), cache_step)
+    return model.baseline_seconds / model.seconds(fastest(problem).seconds)
 
 
 def best_attainable_by_stride(model: LatencyModel, space: SearchSpace) -> dict[str, float]:
     """Highest predicted speed-up per stride, each with its best cache step and the highest rates where they pay.
 
     Args:
-        model: on a surface that has all strides of the space.
+        model: on surfaces that have all strides of the space.
         space: strides, cache steps and rates.
 
     Raises:
         UsageError: a stride was not measured.
     """
-    result = {}
+    result, rates = {}, np.array(space.rates)
     for stride in space.strides:
-        largest = stride_max_rate(model.surface.grid, stride)
-        rates = np.array([rate for rate in space.rates if rate <= largest + 1e-9])
-        result[stride] = max(_attainable(model, stride, step, rates) for step in space.cache_steps)
+        within = rates <= model.sites.largest_rates(stride)[:, None, None] + 1e-9
+        errors = np.broadcast_to(np.where(within, 0.0, np.inf), (model.blocks, model.steps, len(rates)))
+        result[stride] = max(_attainable(model, stride, step, rates, errors, errors) for step in space.cache_steps)
     return result
 
 
@@ -49,9 +50,8 @@ def best_attainable(profile: Profile, model: LatencyModel, space: SearchSpace) -
     """
     found = [1.0]
     for stride, cache_step in profiled(profile, space):
-        curves = profile.q_error[stride, cache_step] + profile.v_error[stride, cache_step]
-        rates = profile.rates[np.isfinite(curves).all(axis=(0, 1))]
-        found.append(_attainable(model, stride, cache_step, rates))
+        errors = profile.q_error[stride, cache_step], profile.v_error[stride, cache_step]
+        found.append(_attainable(model, stride, cache_step, profile.rates, *errors))
     return max(found)
 
 

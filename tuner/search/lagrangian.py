@@ -27,15 +27,15 @@ class Problem:
 
     Attributes:
         loss_q, loss_v: (blocks, steps, R) loss of every rate; the first rate is 0, inf forbids a rate.
-        seconds: (R, R) attention and gathering of one site at (query rate, key and value rate).
-        matching: seconds of matching one feature at one block for one window.
+        seconds: (blocks, R, R) attention and gathering in one step at (query rate, key and value rate).
+        matching: (blocks,) seconds of matching one feature for one window.
         cache_step: length of the windows.
     """
 
     loss_q: np.ndarray
     loss_v: np.ndarray
     seconds: np.ndarray
-    matching: float
+    matching: np.ndarray
     cache_step: int
 
     @cached_property
@@ -49,9 +49,9 @@ class Problem:
 
     def window_seconds(self, choice: np.ndarray) -> np.ndarray:
         """(blocks, windows) seconds of a choice (blocks, steps, 2) of rate indices."""
-        sites = self.seconds[choice[..., 0], choice[..., 1]]
+        sites = self.seconds[np.arange(len(choice))[:, None], choice[..., 0], choice[..., 1]]
         matched = np.logical_or.reduceat(choice > 0, self.starts, axis=1).sum(axis=-1)
-        return np.add.reduceat(sites, self.starts, axis=1) + self.matching * matched
+        return np.add.reduceat(sites, self.starts, axis=1) + self.matching[:, None] * matched
 
     def window_losses(self, choice: np.ndarray) -> np.ndarray:
         """(blocks, windows) losses of a choice."""
@@ -93,7 +93,7 @@ def relax(problem: Problem, price: float, ignore_loss: bool = False) -> tuple[np
         ignore_loss: only look at seconds, among the rates that are allowed.
     """
     losses = np.where(np.isfinite(problem.losses), 0.0, np.inf) if ignore_loss else problem.losses
-    value = losses + price * problem.seconds
+    value = losses + price * problem.seconds[:, None]
     blocks, steps, n_rates, _ = value.shape
     totals, choices = [], []
     for match_q, match_v in PATTERNS:
@@ -101,7 +101,7 @@ def relax(problem: Problem, price: float, ignore_loss: bool = False) -> tuple[np
         flat = allowed.reshape(blocks, steps, -1)
         best = flat.argmin(axis=-1)
         minimum = np.take_along_axis(flat, best[..., None], axis=-1)[..., 0]
-        matching = price * problem.matching * (match_q + match_v)
+        matching = price * problem.matching[:, None] * (match_q + match_v)
         totals.append(np.add.reduceat(minimum, problem.starts, axis=1) + matching)
         choices.append(np.stack(np.divmod(best, allowed.shape[3]), axis=-1))
     pattern = np.argmin(totals, axis=0)  # (blocks, windows)

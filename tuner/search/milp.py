@@ -28,9 +28,9 @@ def solve_milp(problem: Problem, budget: float, time_limit: float = 30.0) -> Ass
     allowed = np.isfinite(losses)
     largest = losses[allowed].max() or 1.0
     objective = np.concatenate([np.where(allowed, losses, 0.0) / largest, np.zeros(n_matched)])
-    seconds = np.concatenate([np.tile(problem.seconds.reshape(-1), sites), np.full(n_matched, problem.matching)]) / max(
-        budget, 1e-12
-    )
+    of_items = np.repeat(problem.seconds, steps, axis=0).reshape(-1)
+    of_matched = np.tile(np.repeat(problem.matching, windows), 2)
+    seconds = np.concatenate([of_items, of_matched]) / max(budget, 1e-12)
 
     item = np.arange(n_items)
     site = item // items

@@ -1,4 +1,4 @@
-"""Predicts the denoising time of a schedule from the latency surface."""
+"""Predicts the denoising time of a schedule from what its sites take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from asymrnr.schedule import Schedule
 from tuner.errors import UsageError
-from tuner.profile.latency import LatencySurface
+from tuner.profile.site_latency import SiteLatency
 from tuner.profile.strides import stride_name
 
 SCALE_RANGE = (0.2, 2.0)
@@ -25,42 +25,25 @@ class LatencyModel:
     """Denoising seconds of one generation as a sum over sites.
 
     Attributes:
-        surface: what attention, matching and gathering take.
-        blocks, steps: number of attention sites and of denoising steps.
+        sites: what attention, matching and gathering take at every block.
+        steps: number of denoising steps.
         rest_seconds: everything but self-attention, over all steps.
         scale: share of the predicted saving that really came about; 1 until measured (see `refit`).
-        calls: attention calls of a site per step, for example 2 where guidance runs its branches one after the other.
     """
 
-    surface: LatencySurface
-    blocks: int
+    sites: SiteLatency
     steps: int
     rest_seconds: float
     scale: float = 1.0
-    calls: int = 1
 
     @property
-    def full_site_seconds(self) -> float:
-        """Attention of one site and step without reduction."""
-        return self.calls * float(self.surface.attention_seconds(0.0, 0.0))
+    def blocks(self) -> int:
+        return self.sites.blocks
 
     @property
     def baseline_seconds(self) -> float:
         """Denoising seconds without reduction."""
-        return self.rest_seconds + self.blocks * self.steps * self.full_site_seconds
-
-    def site_seconds(self, rate_q: np.ndarray | float, rate_v: np.ndarray | float) -> np.ndarray:
-        """Attention and gathering of one site and step, without matching; the rates broadcast."""
-        gathering = self.surface.gather_seconds("Q", rate_q) + self.surface.gather_seconds("V", rate_v)
-        return self.calls * (self.surface.attention_seconds(rate_q, rate_v) + gathering)
-
-    def matching_seconds(self, stride: str) -> float:
-        """One matching of one feature at one block and cache window.
-
-        Raises:
-            UsageError: the stride was not measured.
-        """
-        return self.calls * self.surface.matching_seconds(stride)
+        return self.rest_seconds + self.steps * self.sites.full_seconds
 
     def sites_seconds(self, rates: Mapping[str, np.ndarray], stride: str, cache_step: int) -> float:
         """All sites of a generation: attention, gathering, and matching once per window that reduces the feature.
@@ -70,7 +53,8 @@ class LatencyModel:
             stride, cache_step: of the schedule.
 
         Raises:
-            UsageError: the tables do not fit this model, or reduce hidden states, which is not modelled.
+            UsageError: the tables do not fit this model, or reduce hidden states, which is not modelled, or the stride
+                was not measured.
         """
         zero = np.zeros((self.blocks, self.steps))
         if np.any(rates.get("H", zero) > 0):
@@ -78,29 +62,31 @@ class LatencyModel:
         tables = {feature: rates.get(feature, zero) for feature in ("Q", "V")}
         if any(table.shape != zero.shape for table in tables.values()):
             raise UsageError(f"The schedule is not for {self.blocks} blocks and {self.steps} steps.")
-        total = float(self.site_seconds(tables["Q"], tables["V"]).sum())
+        total = float(self.sites.seconds(tables["Q"], tables["V"]).sum())
         if any(table.any() for table in tables.values()):
             starts = window_starts(self.steps, cache_step)
-            windows = sum(int(np.logical_or.reduceat(table > 0, starts, axis=1).sum()) for table in tables.values())
-            total += windows * self.matching_seconds(stride)
+            windows = sum(np.logical_or.reduceat(table > 0, starts, axis=1).sum(axis=1) for table in tables.values())
+            total += float((windows * self.sites.matching_seconds(stride)).sum())
         return total
 
     def seconds(self, sites_seconds: float) -> float:
-        """Denoising seconds when all sites together take so long by the surface."""
-        full = self.blocks * self.steps * self.full_site_seconds
+        """Denoising seconds when all sites together take so long by `sites`."""
+        full = self.steps * self.sites.full_seconds
         return self.baseline_seconds - self.scale * (full - sites_seconds)
 
     def sites_budget(self, target_speedup: float) -> float:
-        """How long all sites together may take by the surface; the inverse of `seconds`."""
-        full = self.blocks * self.steps * self.full_site_seconds
+        """How long all sites together may take by `sites`; the inverse of `seconds`."""
+        full = self.steps * self.sites.full_seconds
         return full - self.baseline_seconds * (1 - 1 / target_speedup) / self.scale
 
     def predict(self, schedule: Schedule) -> float:
         """Denoising seconds of one generation with the schedule.
 
         Raises:
-            UsageError: see `sites_seconds` and `matching_seconds`.
+            UsageError: the matching is restricted by `match_radius`, which is not modelled, or see `sites_seconds`.
         """
+        if schedule.match_radius is not None:
+            raise UsageError("The latency of a matching restricted by match_radius is not modelled; leave it out.")
         return self.seconds(self.sites_seconds(schedule.rates, stride_name(schedule.stride), schedule.cache_step))
 
     def speedup(self, schedule: Schedule) -> float:

@@ -1,0 +1,66 @@
+"""What is seen and timed of the attention of every supported pipeline class."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.pipelines.test_runtime import CALLS_PER_STEP
+from tests.pipelines.tiny_pipelines import build, tiny_entry
+from tuner.job import timing
+from tuner.job.profiling import observe_generation
+from tuner.job.solve import model_of
+from tuner.job.timing import Sites, latency_model, look_at_sites, measure_sites, time_model
+from tuner.profile.profile import Profile
+from tuner.profile.profiler import ProfilerSettings
+from tuner.runner import Runner
+
+GRIDS = {"mochi": [(4, 4, 4)], "ltx-video": [(3, 8, 8)], "animatediff": [(1, 16, 16), (1, 8, 8)]}
+HALVES = {"mochi": 2}  # batch items one after the other
+
+
+def test_every_shape_and_call_of_a_step_is_seen(runner: Runner, name: str) -> None:
+    sites = look_at_sites(runner, "a cat")
+    assert sites.calls == CALLS_PER_STEP.get(name, 1) * HALVES.get(name, 1)
+    assert [shape.grid for shape in sites.shapes] == GRIDS.get(name, [(3, 4, 4)])
+    branches = 2 if runner.entry.workload.guidance_scale > 1 and name != "hunyuanvideo" else 1
+    frames = tiny_entry(name).workload.frames if name == "animatediff" else 1
+    assert {shape.batch * sites.calls for shape in sites.shapes} == {branches * frames}
+    assert Sites.from_dict(json.loads(json.dumps(asdict(sites)))) == sites
+
+
+@pytest.mark.parametrize("name", ["wan-1.3b", "animatediff"])
+def test_a_step_is_all_its_calls_and_the_rest(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SURFACE_SECONDS", 0.0)
+    runner = Runner(build(name), tiny_entry(name))
+    sites = look_at_sites(runner, "a cat")
+    latency = measure_sites(sites, ("1x2x2",), runner.device)
+    assert [surface.grid for surface in latency.surfaces] == [shape.grid for shape in sites.shapes]
+    one_call = np.array([float(surface.attention_seconds(0, 0)) for surface in latency.surfaces])
+    attention = sites.calls * one_call[list(sites.shape_of)].sum()
+    model = latency_model(latency, step_seconds=10.0, steps=3)
+    assert model.rest_seconds == pytest.approx(3 * (10 - attention))
+    assert model.baseline_seconds == pytest.approx(30)
+
+
+@pytest.mark.parametrize("name", ["wan-1.3b", "animatediff"])
+def test_a_saved_profile_predicts_as_the_machine_was_timed(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(timing, "SURFACE_SECONDS", 0.0)
+    runner = Runner(build(name), tiny_entry(name))
+    model = time_model(runner, "a cat", ("1x2x2",))
+    settings = ProfilerSettings(strides=("1x2x2",), cache_steps=(2,), rates=(0.5,), total_steps=3)
+    told: list[tuple[int, int]] = []
+    observed = observe_generation(runner, settings, 0, model, lambda *values: told.append(values))
+    profile = observed.profile
+    assert told == [(step, 6) for step in range(1, 7)]  # a second prompt takes as many steps, being so few
+    assert set(profile.agreement) == {"H", "Q", "K", "V"}
+    assert all(-1 <= found.low <= found.high <= 1 for found in profile.agreement.values())
+    assert observed.seconds > observed.generation.seconds
+    profile.save(tmp_path / "p.safetensors")
+    assert model_of(Profile.load(tmp_path / "p.safetensors")) == model
