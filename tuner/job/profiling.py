@@ -18,7 +18,7 @@ from tuner.surrogate.latency import LatencyModel
 
 STAGE = "profile"
 EXPECTED_IE = 1.5
-SHORT_SHARE, SHORTEST = 6, 4  # steps of the second prompt's generation
+SHORT_SHARE, SHORTEST = 8, 4  # steps of the second prompt's generation
 PROFILE_FILE = "profile.safetensors"
 
 

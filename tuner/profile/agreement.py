@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-RESAMPLES = 1000
+RESAMPLES = 400
 
 
 class Agreement(NamedTuple):

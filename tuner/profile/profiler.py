@@ -56,7 +56,7 @@ class ProfilerSettings:
     v_every: int = 2
     similarity_every: int = 5
     kl_every: int = 15
-    kl_samples: int = 128
+    kl_samples: int = 48
     kl_rates: Sequence[float] = (0.3, 0.5, 0.7)
     kl_neighbour: int = 1
     persistence_every: int = 15
