@@ -84,9 +84,9 @@ def main() -> None:
     lines = [
         "# Is a profile true of other prompts?",
         "",
-        f"Measured by `python benchmarks/agreement.py`: {len(profiles)} held-out prompts of {MODEL} with seeds of their",
-        "own, each profiled over a whole generation. Spearman's rank correlation over all (block, step) sites between",
-        "pairs of prompts; the interval of the worst pair resamples blocks",
+        f"Measured by `python benchmarks/agreement.py`: {len(profiles)} held-out prompts of {MODEL} with seeds of",
+        "their own, each profiled over a whole generation. Spearman's rank correlation over all (block, step) sites",
+        "between pairs of prompts; the interval of the worst pair resamples blocks",
         f"({machine['cpu']}, torch {machine['torch']}).",
         "",
         "| table | mean of pairs | worst pair (95 %) |",
