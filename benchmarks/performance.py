@@ -63,7 +63,7 @@ def summary(name: str, rows: list[Row]) -> list[str]:
         values = [row["value"] for row in some]
         worst = max(values) if some[0]["at_most"] is not None else min(values)
         verdict = "**missed**" if count(some, "missed") else "met"
-        cells = [TITLES[name], measure, target_text(some[0]), f"{worst:.3g}", f"{count(some, 'met')} of {len(some)}"]
+        cells = [TITLES[name], measure, target_text(some[0]), f"{worst:.4g}", f"{count(some, 'met')} of {len(some)}"]
         lines.append(f"| {' | '.join(_escape(cell) for cell in [*cells, verdict])} |")
     return lines
 
@@ -73,7 +73,7 @@ def misses(name: str, rows: list[Row]) -> list[str]:
     lines = []
     for measure in dict.fromkeys(row["measure"] for row in rows if row["verdict"] == "missed"):
         some = [row for row in rows if row["measure"] == measure and row["verdict"] == "missed"]
-        cases = ", ".join(f"{row['case']} ({row['value']:.3g})" for row in some)
+        cases = ", ".join(f"{row['case']} ({row['value']:.4g})" for row in some)
         why = EXPLANATIONS.get((name, measure), "Not explained.")
         lines.append(f"- **{TITLES[name]}, {measure}**, wanted {target_text(some[0])}: {cases}. {why}")
     return lines
@@ -85,7 +85,7 @@ def section(name: str, content: dict[str, Any]) -> list[str]:
     lines += ["| case | measure | value | target | verdict | |", "|---|---|---|---|---|---|"]
     for row in content["rows"]:
         spread = f" ± {abs(row['spread']):.1%}" if "spread" in row else ""
-        cells = [row["case"], row["measure"], f"{row['value']:.3g}{spread}", target_text(row), row["verdict"]]
+        cells = [row["case"], row["measure"], f"{row['value']:.4g}{spread}", target_text(row), row["verdict"]]
         lines.append(f"| {' | '.join(_escape(cell) for cell in [*cells, row['text']])} |")
     return [*lines, "", *(f"{note}\n" for note in content["notes"])]
 

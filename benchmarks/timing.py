@@ -92,7 +92,7 @@ def judge(
 def target_text(row: Row) -> str:
     """The target of a row; empty where it has none."""
     bounds = {"<=": row["at_most"], ">=": row.get("at_least")}
-    return ", ".join(f"{sign} {bound:.3g}" for sign, bound in bounds.items() if bound is not None)
+    return ", ".join(f"{sign} {bound:.4g}" for sign, bound in bounds.items() if bound is not None)
 
 
 def parse_arguments(doc: str, name: str, rounds: int, cpu_only: bool = False) -> argparse.Namespace:
@@ -111,7 +111,7 @@ def report(rows: list[Row], arguments: argparse.Namespace, notes: list[str]) -> 
     table = Table("case", "measure", "value", "target", "verdict", "")
     for row in rows:
         spread = f" ± {row['spread']:.1%}" if "spread" in row else ""
-        value = f"{row['value']:.3g}{spread}"
+        value = f"{row['value']:.4g}{spread}"
         table.add_row(row["case"], row["measure"], value, target_text(row), row["verdict"], row["text"])
     console = Console()
     console.print(table)
