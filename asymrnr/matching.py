@@ -12,8 +12,9 @@ from asymrnr.errors import AsymRnRError, ScheduleError
 from asymrnr.partition import Partition
 from asymrnr.schedule import Metric
 
-CPU_BUDGET = 4 << 20  # stays in the cache
+CPU_BUDGET = 3 << 20  # stays in the cache
 DEVICE_BUDGET = 256 << 20
+LEAST_ROWS = 64  # sources in a product; with fewer it becomes slow, and heads had better wait for their turn
 SWITCH = "ASYMRNR_MATCHING"
 
 
@@ -72,28 +73,52 @@ def match_chunked(
     Returns:
         distance, slot: see `match_tokens`; among equally near destinations the first.
     """
-    device = features.device
-    n_src, n_dst = partition.src.numel(), partition.dst.numel()
-    batch, heads = features.shape[:2]
-    x = comparable(features, metric)
-    src, destinations = partition.src.to(device), x.index_select(1, partition.dst.to(device))
-    # |d|^2 - 2 s d has the same argmin as the squared distance; a similarity is its own negative.
-    offset = destinations.square().sum(-1) if metric == "euclidean" else x.new_zeros(x.shape[0], n_dst)
-    scale = -2.0 if metric == "euclidean" else -1.0
-    rows = max(1, (budget_bytes or default_budget(device)) // (4 * batch * heads * n_dst))
-    scores = x.new_empty(x.shape[0], min(rows, n_src), n_dst)
-    distance = x.new_empty(x.shape[0], n_src)
-    slot = torch.empty(x.shape[0], n_src, dtype=torch.int32, device=device)
+    device, (batch, heads) = features.device, features.shape[:2]
+    src, dst = partition.src.to(device), partition.dst.to(device)
+    distance = torch.empty(batch, heads, src.numel(), device=device)
+    slot = torch.empty(batch, heads, src.numel(), dtype=torch.int32, device=device)
+    budget = budget_bytes or default_budget(device)
+    together = max(1, budget // (4 * LEAST_ROWS * dst.numel()))  # heads in one product
+    for item in range(batch):
+        for head in range(0, heads, together):
+            part = item, slice(head, head + together)
+            _match_heads(features[part], src, dst, metric, budget, distance[part], slot[part])
+    return distance, slot
+
+
+def _match_heads(
+    features: torch.Tensor,
+    src: torch.Tensor,
+    dst: torch.Tensor,
+    metric: Metric,
+    budget_bytes: int,
+    distance: torch.Tensor,
+    slot: torch.Tensor,
+) -> None:
+    """Fill in distance and slot (heads, n_src) of features (heads, tokens, head dim)."""
+    heads, _, dim = features.shape
+    n_src, n_dst = src.numel(), dst.numel()
+    right = torch.empty(heads, n_dst, dim + 1, device=features.device)
+    destinations = take_float(features, dst, out=right[..., :dim])
+    centre = centre_of(destinations, metric)
+    comparable(destinations, centre, metric)
+    # |d|^2 - 2 s d has the same argmin as the squared distance, a similarity is its own negative. Either is the
+    # product of (s, 1) with (scale d, offset), which spares a pass over the scores.
+    euclidean = metric == "euclidean"
+    right[..., dim] = destinations.square().sum(-1) if euclidean else 0
+    destinations.mul_(-2.0 if euclidean else -1.0)
+    rows = min(n_src, max(1, budget_bytes // (4 * heads * n_dst)))
+    left, scores = right.new_ones(heads, rows, dim + 1), right.new_empty(heads, rows, n_dst)
     for start in range(0, n_src, rows):
-        sources = x.index_select(1, src[start : start + rows])
-        stop = start + sources.shape[1]
-        piece = scores[:, : stop - start]
-        torch.baddbmm(offset[:, None], sources, destinations.mT, alpha=scale, out=piece)
+        stop = min(start + rows, n_src)
+        piece, sources = scores[:, : stop - start], left[:, : stop - start, :dim]
+        comparable(take_float(features, src[start:stop], out=sources), centre, metric)
+        torch.bmm(left[:, : stop - start], right.mT, out=piece)
         best, slot[:, start:stop] = piece.min(dim=-1)
-        if metric == "euclidean":
-            best = best.add_(sources.square().sum(-1)).clamp_(min=0).sqrt_()
+        if euclidean:
+            norm = torch.linalg.vector_norm(sources, dim=-1)
+            best = best.addcmul_(norm, norm).clamp_(min=0).sqrt_()
         distance[:, start:stop] = best
-    return distance.view(batch, heads, n_src), slot.view(batch, heads, n_src)
 
 
 def check_features(features: torch.Tensor, partition: Partition) -> None:
@@ -113,23 +138,48 @@ def default_budget(device: torch.device) -> int:
     return CPU_BUDGET if device.type == "cpu" else DEVICE_BUDGET
 
 
-def comparable(features: torch.Tensor, metric: Metric) -> torch.Tensor:
-    """Features whose products tell similarities, in float32.
-
-    Squared distances in bfloat16 pick other destinations for a large share of the tokens. For the Euclidean metric the
-    token mean of each head is subtracted, which changes no distance but removes the common component that makes
-    |s|^2 - 2 s d + |d|^2 cancel; for the cosine, tokens are normalised.
+def take_float(features: torch.Tensor, index: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """A float32 copy of some tokens.
 
     Args:
-        features: (batch, heads, tokens, head dim), any floating type.
+        features: (..., tokens, head dim), any floating type and strides.
+        index: (n,) positions.
+        out: where to put it.
 
     Returns:
-        (batch * heads, tokens, head dim)
+        (..., n, head dim)
     """
-    x = features.detach().float().flatten(0, 1)
-    if metric == "euclidean":
-        return x - x.mean(dim=1, keepdim=True)
-    return torch.nn.functional.normalize(x, dim=-1) if metric == "cosine" else x
+    taken = features.detach().index_select(-2, index)
+    return taken.float() if out is None else out.copy_(taken)
+
+
+def centre_of(destinations: torch.Tensor, metric: Metric) -> torch.Tensor | None:
+    """What to subtract from all tokens before they are compared: for the Euclidean metric the mean destination.
+
+    It changes no distance, but removes the common component that makes |s|^2 - 2 s d + |d|^2 cancel. The destinations,
+    one of every chunk, stand for all tokens.
+
+    Args:
+        destinations: (..., n_dst, head dim) float32.
+
+    Returns:
+        (..., 1, head dim), or None for the other metrics.
+    """
+    return destinations.mean(dim=-2, keepdim=True) if metric == "euclidean" else None
+
+
+def comparable(tokens: torch.Tensor, centre: torch.Tensor | None, metric: Metric) -> torch.Tensor:
+    """Tokens whose products tell similarities: centred, and of length one for the cosine. Overwrites its argument.
+
+    Float32, because squared distances in bfloat16 pick other destinations for a large share of the tokens.
+
+    Args:
+        tokens: see `take_float`.
+        centre: see `centre_of`.
+    """
+    if centre is not None:
+        tokens.sub_(centre)
+    return torch.nn.functional.normalize(tokens, dim=-1, out=tokens) if metric == "cosine" else tokens
 
 
 def _fused_kernel(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from asymrnr.matching import check_features, comparable, default_budget
+from asymrnr.matching import centre_of, check_features, comparable, default_budget, take_float
 from asymrnr.partition import Grid, Partition, chunk_counts
 from asymrnr.schedule import Coverage, Metric
 
@@ -40,27 +40,30 @@ def match_local(
     """
     check_features(features, partition)
     device, n_src = features.device, partition.src.numel()
-    x = comparable(features, metric)
-    destinations = x.index_select(1, partition.dst.to(device))
+    destinations = take_float(features, partition.dst.to(device)).flatten(0, 1)
+    centre = centre_of(destinations, metric)
+    destinations = comparable(destinations, centre, metric)
+    items, _, dim = destinations.shape
     sources, occupied = (table.to(device) for table in _sources_by_chunk(partition))
     neighbours, near = (table.to(device) for table in _neighbours(partition, radius))
     scale = -2.0 if metric == "euclidean" else -1.0
     width = sources.shape[1] + neighbours.shape[1]
-    row_bytes = 4 * x.shape[0] * (width * x.shape[2] + sources.shape[1] * neighbours.shape[1])
+    row_bytes = 4 * items * (width * dim + sources.shape[1] * neighbours.shape[1])
     rows = max(1, (budget_bytes or default_budget(device)) // row_bytes)
-    distance = x.new_empty(x.shape[0], n_src)
-    slot = torch.empty(x.shape[0], n_src, dtype=torch.int32, device=device)
+    distance = destinations.new_empty(items, n_src)
+    slot = torch.empty(items, n_src, dtype=torch.int32, device=device)
     tokens = partition.src.to(device)
     for start in range(0, len(sources), rows):
         piece = slice(start, start + rows)
-        s, d = x[:, tokens[sources[piece]]], destinations[:, neighbours[piece]]
+        s = comparable(take_float(features, tokens[sources[piece]].flatten()).flatten(0, 1), centre, metric)
+        s, d = s.unflatten(1, sources[piece].shape), destinations[:, neighbours[piece]]
         offset = d.square().sum(-1) if metric == "euclidean" else d.new_zeros(d.shape[:-1])
         offset = offset.masked_fill(~near[piece], torch.inf)
         best, choice = (s @ d.mT).mul_(scale).add_(offset[:, :, None]).min(dim=-1)
         if metric == "euclidean":
             best = best.add_(s.square().sum(-1)).clamp_(min=0).sqrt_()
         there = occupied[piece]
-        chosen = neighbours[piece].expand(x.shape[0], -1, -1).gather(-1, choice)
+        chosen = neighbours[piece].expand(items, -1, -1).gather(-1, choice)
         distance[:, sources[piece][there]] = best[:, there]
         slot[:, sources[piece][there]] = chosen[:, there].to(torch.int32)
     shape = (*features.shape[:2], n_src)

@@ -128,7 +128,7 @@ def match_fused(features: torch.Tensor, partition: Partition, metric: Metric) ->
     n_src, n_dst = partition.src.numel(), partition.dst.numel()
     destinations = x.index_select(2, partition.dst.to(device)).float()
     if metric == "euclidean":
-        centre = x.mean(dim=2, keepdim=True, dtype=torch.float32)
+        centre = destinations.mean(dim=2, keepdim=True)  # see `asymrnr.matching.centre_of`
         destinations = destinations - centre
         offset = destinations.square().sum(-1)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -38,6 +38,10 @@ class Partition:
     @property
     def tokens(self) -> int:
         return math.prod(self.grid)
+
+    def to(self, device: torch.device) -> Partition:
+        """The same partition with its positions on a device."""
+        return replace(self, dst=self.dst.to(device), src=self.src.to(device))
 
 
 def window_seed(schedule_seed: int, feature: str, block: int, window: int) -> int:

@@ -22,7 +22,7 @@ CACHE_STEP = 5
 MATCHING = 0.1  # cost of one matching, in attention calls without reduction
 GATHERING = 0.02
 SHARES = (0.5, 0.7, 0.9)  # of the unreduced time
-TIME_LIMIT, QUICK_TIME_LIMIT = 60.0, 5.0  # seconds of HiGHS
+TIME_LIMIT, QUICK_TIME_LIMIT = 30.0, 5.0  # seconds of HiGHS
 SPEED_TARGET = 1 / 100
 GAP_TARGET = 1e-3
 
@@ -62,7 +62,7 @@ def measure(share: float, size: tuple[int, int], time_limit: float, rounds: int)
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__, "bound", rounds=3, cpu_only=True)
+    arguments = parse_arguments(__doc__, "bound", rounds=2, cpu_only=True)
     size, limit = (QUICK_SIZE, QUICK_TIME_LIMIT) if arguments.quick else (SIZE, TIME_LIMIT)
     rows: list[Row] = []
     for share in track(SHARES, description="bound"):

@@ -97,7 +97,7 @@ def measure(kind: str, dim: int, points: int, rounds: int) -> list[Row]:
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__, "knn_kl", rounds=3, cpu_only=True)
+    arguments = parse_arguments(__doc__, "knn_kl", rounds=2, cpu_only=True)
     points = QUICK_POINTS if arguments.quick else POINTS
     cases = [(kind, dim) for kind in KINDS for dim in DIMS]
     rows: list[Row] = []

@@ -73,11 +73,26 @@ def compare(case: str, ours: Timing, name: str, other: Timing, at_most: float | 
     return judge(case, measure, float(np.median(ratios)), at_most, text, spread=relative_mad(ratios), **detail)
 
 
-def judge(case: str, measure: str, value: float, at_most: float | None, text: str = "", **detail: Any) -> Row:
-    """A row with any figure, "met" or "missed"."""
-    verdict = "" if at_most is None else "met" if value <= at_most else "missed"
-    row = {"case": case, "measure": measure, "value": value, "at_most": at_most, "verdict": verdict}
-    return {**row, "text": text, **detail}
+def judge(
+    case: str,
+    measure: str,
+    value: float,
+    at_most: float | None = None,
+    text: str = "",
+    at_least: float | None = None,
+    **detail: Any,
+) -> Row:
+    """A row with any figure, "met" or "missed" where it has a target."""
+    kept = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
+    verdict = "" if at_most is None and at_least is None else "met" if kept else "missed"
+    row = {"case": case, "measure": measure, "value": value, "at_most": at_most, "at_least": at_least}
+    return {**row, "verdict": verdict, "text": text, **detail}
+
+
+def target_text(row: Row) -> str:
+    """The target of a row; empty where it has none."""
+    bounds = {"<=": row["at_most"], ">=": row.get("at_least")}
+    return ", ".join(f"{sign} {bound:.4g}" for sign, bound in bounds.items() if bound is not None)
 
 
 def parse_arguments(doc: str, name: str, rounds: int, cpu_only: bool = False) -> argparse.Namespace:
@@ -96,8 +111,8 @@ def report(rows: list[Row], arguments: argparse.Namespace, notes: list[str]) -> 
     table = Table("case", "measure", "value", "target", "verdict", "")
     for row in rows:
         spread = f" ± {row['spread']:.1%}" if "spread" in row else ""
-        target = "" if row["at_most"] is None else f"<= {row['at_most']:.3g}"
-        table.add_row(row["case"], row["measure"], f"{row['value']:.3g}{spread}", target, row["verdict"], row["text"])
+        value = f"{row['value']:.4g}{spread}"
+        table.add_row(row["case"], row["measure"], value, target_text(row), row["verdict"], row["text"])
     console = Console()
     console.print(table)
     for note in notes:

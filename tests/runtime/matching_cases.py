@@ -43,7 +43,7 @@ def check_ties(metric: Any, device: torch.device) -> None:
     generator = torch.Generator().manual_seed(4)
     x = torch.randint(-1, 2, (1, 2, partition.tokens, 4), generator=generator).float()
     if metric == "euclidean":
-        x[:, :, 1::2] = -x[:, :, ::2]  # mean zero
+        x[:, :, partition.dst[1::2]] = -x[:, :, partition.dst[::2]]  # the mean destination is zero
     if metric == "cosine":
         x = x.sign() + (x == 0)  # all of norm two
     x = x.to(device)

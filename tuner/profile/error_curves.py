@@ -113,7 +113,7 @@ class SampledRows:
 
     def _always_kept(self, match: Match) -> torch.Tensor:
         """Weighted sum over text and destinations, (batch, heads, rows, head dim + 1)."""
-        keep = torch.ones(self._values.shape[2], dtype=torch.bool)
+        keep = torch.ones(self._values.shape[2], dtype=torch.bool, device=self._values.device)
         keep[match.partition.src + self._video.start] = False
-        index = keep.nonzero().flatten().to(self._values.device)
+        index = keep.nonzero().flatten()
         return self._weights.index_select(2, index).mT @ self._values.index_select(2, index)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-BUDGET_BYTES = 64 << 20
+from asymrnr.matching import default_budget
+
 RESOLUTION = 4.0  # squared distances cancel; below so many roots of the machine epsilon a distance may be zero
 
 
@@ -31,7 +32,7 @@ class Divergence:
 
 
 def neighbour_distance(
-    queries: torch.Tensor, points: torch.Tensor, exclude: torch.Tensor, k: int = 1, budget_bytes: int = BUDGET_BYTES
+    queries: torch.Tensor, points: torch.Tensor, exclude: torch.Tensor, k: int = 1, budget_bytes: int | None = None
 ) -> torch.Tensor:
     """Distance to the k-th nearest point, by brute force in blocks of queries.
 
@@ -40,22 +41,24 @@ def neighbour_distance(
         points: (batch, n, dim).
         exclude: (batch, m) int64, index of the point that does not count for each query, or -1.
         k: which neighbour; there must be more than k points.
-        budget_bytes: largest piece of the distance matrix.
+        budget_bytes: largest piece of the distance matrix; by default a size that suits the device.
 
     Returns:
         (batch, m) Euclidean distances.
     """
     batch, m, _ = queries.shape
-    rows = max(1, budget_bytes // (points.element_size() * batch * points.shape[1]))
+    budget = budget_bytes or default_budget(points.device)
+    rows = max(1, budget // (points.element_size() * batch * points.shape[1]))
     norms = points.square().sum(-1)[:, None]
     found = []
     for start in range(0, m, rows):
         part, skip = queries[:, start : start + rows], exclude[:, start : start + rows]
-        squared = torch.baddbmm(norms, part, points.mT, alpha=-2.0) + part.square().sum(-1, keepdim=True)
+        squared = torch.baddbmm(norms, part, points.mT, alpha=-2.0)  # but for |q|^2, equal in a row
         hit = skip >= 0
         item, row = hit.nonzero(as_tuple=True)
         squared[item, row, skip[hit]] = torch.inf
-        found.append(squared.topk(k, dim=-1, largest=False).values[..., -1].clamp(min=0).sqrt())
+        nearest = squared.amin(-1) if k == 1 else squared.topk(k, dim=-1, largest=False).values[..., -1]
+        found.append((nearest + part.square().sum(-1)).clamp(min=0).sqrt())
     return torch.cat(found, dim=1)
 
 

@@ -1,0 +1,49 @@
+"""What the benchmarks on the embedded model share: its runner, its profile and the machine's latency model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import asymrnr
+from asymrnr.schedule import Schedule
+from tuner.job.timing import time_model
+from tuner.models import REGISTRY, load_pipeline
+from tuner.profile.profile import Profile
+from tuner.profile.strides import stride_name
+from tuner.runner import Runner
+from tuner.surrogate.latency import LatencyModel
+
+MODEL = "tiny-cogvideox"
+PROFILE = Path(__file__).parents[1] / "runs" / "tiny-cogvideox-x1.30" / "profile.safetensors"
+QUICK_STEPS = 3
+WARM_UP_SEED = 6_000_000
+
+
+def load_runner(device: str, quick: bool) -> Runner:
+    """The embedded model; when quick with few denoising steps."""
+    entry = REGISTRY[MODEL]
+    if quick:
+        entry = replace(entry, workload=replace(entry.workload, steps=QUICK_STEPS))
+    return Runner(load_pipeline(MODEL, device), entry)
+
+
+def shorten(schedule: Schedule, steps: int) -> Schedule:
+    """The first steps of a schedule, at the timesteps of a shorter generation."""
+    rates = {feature: table[:, :steps] for feature, table in schedule.rates.items()}
+    return schedule if schedule.steps == steps else replace(schedule, rates=rates, timesteps=None, form="table")
+
+
+def shipped_schedule(steps: int) -> Schedule:
+    """The tuned schedule that ships with the embedded model."""
+    return shorten(asymrnr.load(MODEL), steps)
+
+
+def load_profile() -> Profile:
+    """The profile of the run that found it."""
+    return Profile.load(PROFILE)
+
+
+def machine_model(runner: Runner, prompt: str, schedules: list[Schedule]) -> LatencyModel:
+    """The latency model of this machine as it is now, for the schedules' strides."""
+    return time_model(runner, prompt, list(dict.fromkeys(stride_name(s.stride) for s in schedules)))
