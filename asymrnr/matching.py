@@ -14,6 +14,7 @@ from asymrnr.schedule import Metric
 
 CPU_BUDGET = 3 << 20  # stays in the cache
 DEVICE_BUDGET = 256 << 20
+MATRIX_SHARE, LARGEST_SHARE = 50, 16 << 20  # of one head's distance matrix, in bytes at most
 LEAST_ROWS = 64  # sources in a product; with fewer it becomes slow, and heads had better wait for their turn
 SWITCH = "ASYMRNR_MATCHING"
 
@@ -77,7 +78,9 @@ def match_chunked(
     src, dst = partition.src.to(device), partition.dst.to(device)
     distance = torch.empty(batch, heads, src.numel(), device=device)
     slot = torch.empty(batch, heads, src.numel(), dtype=torch.int32, device=device)
-    budget = budget_bytes or default_budget(device)
+    # Larger pieces spare products with few sources, as long as they are little beside the whole matrix.
+    share = 4 * src.numel() * dst.numel() // MATRIX_SHARE
+    budget = budget_bytes or max(default_budget(device), min(share, LARGEST_SHARE))
     together = max(1, budget // (4 * LEAST_ROWS * dst.numel()))  # heads in one product
     for item in range(batch):
         for head in range(0, heads, together):
