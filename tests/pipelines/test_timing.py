@@ -16,7 +16,7 @@ from tuner.job.profiling import observe_generation
 from tuner.job.solve import model_of
 from tuner.job.timing import Sites, latency_model, look_at_sites, measure_sites, time_model
 from tuner.profile.profile import Profile
-from tuner.profile.profiler import ProfilerSettings
+from tuner.profile.settings import ProfilerSettings
 from tuner.runner import Runner
 
 GRIDS = {"mochi": [(4, 4, 4)], "ltx-video": [(3, 8, 8)], "animatediff": [(1, 16, 16), (1, 8, 8)]}

@@ -7,7 +7,7 @@ import torch
 
 from asymrnr.partition import make_partition
 from asymrnr.reduction import Match
-from tuner.profile.distribution import divergences, norm_tail
+from tuner.profile.distribution import DIRECTIONS, POLICIES, divergences, norm_tail
 from tuner.profile.kl import kept_divergences
 
 
@@ -22,19 +22,21 @@ def clustered() -> torch.Tensor:
 def test_matching_keeps_closer_to_the_distribution_than_chance() -> None:
     features = clustered()
     match = Match.of(features, make_partition((8, 8, 8), (2, 2, 2), torch.Generator().manual_seed(1)))
-    found, zeros = divergences(features, match, 0.8, torch.Generator().manual_seed(2))
-    expected = kept_divergences(features, match.plan(0.8).take)
+    found, zeros = divergences(features, match, (0.5, 0.8), torch.Generator().manual_seed(2))
+    [expected] = kept_divergences(features, [match.plan(0.8).take])
     assert zeros == 0
-    assert found["matched", "kept||all"] == pytest.approx(expected[0].value)
-    assert found["matched", "all||kept"] == pytest.approx(expected[1].value)
-    assert found["matched", "all||kept"] < found["random", "all||kept"]
+    assert found["matched", 0.8, "kept||all"] == pytest.approx(expected[0].value)
+    assert found["matched", 0.8, "all||kept"] == pytest.approx(expected[1].value)
+    assert found["matched", 0.8, "all||kept"] < found["random", 0.8, "all||kept"]
 
 
 def test_a_rate_out_of_reach_is_taken_down_to_the_highest() -> None:
     features = clustered()
     match = Match.of(features, make_partition((8, 8, 8), (2, 2, 2), torch.Generator().manual_seed(1)))
-    beyond, highest = (divergences(features, match, r, torch.Generator().manual_seed(2))[0] for r in (0.95, 0.875))
-    assert beyond == highest
+    found, _ = divergences(features, match, (0.95, 0.875), torch.Generator().manual_seed(2))
+    for policy in POLICIES:
+        for direction in DIRECTIONS:
+            assert found[policy, 0.95, direction] == found[policy, 0.875, direction]
 
 
 def test_the_tail_is_the_95th_percentile_over_the_median() -> None:

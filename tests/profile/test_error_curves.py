@@ -8,7 +8,7 @@ import torch
 
 from asymrnr.partition import make_partition
 from asymrnr.reduction import Match
-from tuner.profile.error_curves import SampledRows, query_error_curve
+from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_error
 
 GRID, TEXT = (4, 5, 6), 7
 RATES = np.array([0.0, 0.2, 0.45, 0.7, 0.8, 0.95])
@@ -54,11 +54,11 @@ def test_value_curve_is_the_error_of_the_sampled_rows(stale: bool) -> None:
     for rate in RATES[:-1]:
         plan = match.plan(rate).joint(TEXT, 0)
         reduced = attention(q, plan.reduce(k), plan.reduce(v))[:, :, TEXT:][:, :, picked]
-        expected.append(float((reduced - full).square().sum()))
-    curve = rows.value_error_curve(match, RATES)
-    np.testing.assert_allclose(curve[:-1], expected, rtol=1e-3, atol=1e-9)
-    assert curve[0] == 0.0
-    assert curve[-1] == np.inf
+        expected.append((reduced - full).square().sum((0, 1, 3)).numpy())
+    errors = rows.value_errors(match, RATES)
+    np.testing.assert_allclose(errors[:-1], expected, rtol=1e-3, atol=1e-9)
+    assert (errors[0] == 0.0).all()
+    assert (errors[-1] == np.inf).all()
 
 
 def test_text_may_follow_the_video_and_half_precision_is_accepted() -> None:
@@ -69,4 +69,12 @@ def test_text_may_follow_the_video_and_half_precision_is_accepted() -> None:
     plan = match.plan(0.7).joint(0, TEXT)
     reduced = attention(q.float(), plan.reduce(k).float(), plan.reduce(v).float())[:, :, :10]
     error = float((reduced - rows.output).square().sum())
-    assert rows.value_error_curve(match, np.array([0.7]))[0] == pytest.approx(error, rel=1e-3)
+    assert rows.value_errors(match, np.array([0.7])).sum() == pytest.approx(error, rel=1e-3)
+
+
+def test_the_sampling_error_is_that_of_the_sum_over_rows() -> None:
+    rng = np.random.default_rng(0)
+    population = rng.exponential(size=100_000)
+    sums = np.array([rng.choice(population, 64).sum() for _ in range(400)])
+    errors = np.stack([np.zeros(64), rng.choice(population, 64), np.full(64, np.inf)])
+    assert sampling_error(errors) == pytest.approx(sums.std() / sums.mean(), rel=0.3)

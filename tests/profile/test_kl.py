@@ -45,10 +45,10 @@ def test_twenty_thousand_tokens_of_128_channels_fit_in_a_gibibyte() -> None:
     program = """
 import resource, torch
 from tuner.profile.kl import kept_divergences
-torch.randn(1, 1, 300, 8); kept_divergences(torch.randn(1, 1, 300, 8), torch.arange(100).view(1, 1, -1))
+torch.randn(1, 1, 300, 8); kept_divergences(torch.randn(1, 1, 300, 8), [torch.arange(100).view(1, 1, -1)])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 tokens = torch.randn(1, 1, 20_000, 128, generator=torch.Generator().manual_seed(0))
-kept_divergences(tokens, torch.arange(0, 20_000, 2).view(1, 1, -1))
+kept_divergences(tokens, [torch.arange(0, 20_000, 2).view(1, 1, -1)])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -73,7 +73,7 @@ def test_both_directions_agree_with_kd_trees(k: int) -> None:
     inner, outer = nearest(whole, points, np.ones(500, bool)), nearest(part, points, inside)
     backward = np.mean(6 * np.log(outer / inner) + np.log((180 - inside) / 499))
 
-    found = kept_divergences(tokens, kept, k)
+    [found] = kept_divergences(tokens, [kept], k)
     assert found[0].value == pytest.approx(forward, abs=1e-6)
     assert found[1].value == pytest.approx(backward, abs=1e-6)
 
@@ -83,7 +83,7 @@ def test_dropping_more_lowers_the_papers_direction_and_raises_the_other_on_clust
     centres = torch.randn(64, 8, generator=generator) * 5
     tokens = (centres[:, None] + 0.1 * torch.randn(64, 16, 8, generator=generator)).view(1, 1, 1024, 8)
     order = torch.arange(1024).view(64, 16).T.reshape(-1)  # one of each cluster first
-    found = [kept_divergences(tokens, order[:n].view(1, 1, -1)) for n in (768, 384, 128)]
+    found = kept_divergences(tokens, [order[:n].view(1, 1, -1) for n in (768, 384, 128)])
     forward, backward = ([pair[i].value for pair in found] for i in range(2))
     assert forward[0] > forward[1] > forward[2]
     assert backward[0] < backward[1] < backward[2]
@@ -92,7 +92,7 @@ def test_dropping_more_lowers_the_papers_direction_and_raises_the_other_on_clust
 def test_duplicates_are_floored_and_counted() -> None:
     tokens = gaussian(50, 4, 6)
     tokens[:, 25:] = tokens[:, :25]
-    found = kept_divergences(tokens[:, None], torch.arange(25).view(1, 1, -1))
+    [found] = kept_divergences(tokens[:, None], [torch.arange(25).view(1, 1, -1)])
     assert found[0].zeros == 25  # every kept token has its copy among all tokens
     assert found[1].zeros == 50 + 25
     assert all(np.isfinite(divergence.value) for divergence in found)

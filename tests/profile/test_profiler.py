@@ -12,7 +12,8 @@ from diffusers import CogVideoXTransformer3DModel
 import asymrnr
 from tuner.errors import UsageError
 from tuner.profile.profile import Profile
-from tuner.profile.profiler import Profiler, ProfilerSettings
+from tuner.profile.profiler import Profiler
+from tuner.profile.settings import ProfilerSettings
 
 BLOCKS, STEPS = 2, 6
 RATES = (0.3, 0.6, 0.75)

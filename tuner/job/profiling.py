@@ -11,13 +11,14 @@ from tuner.job.context import Context
 from tuner.job.workload import describe_workload
 from tuner.profile.agreement import agreement, at_timesteps
 from tuner.profile.profile import Profile
-from tuner.profile.profiler import Profiler, ProfilerSettings
+from tuner.profile.profiler import Profiler
+from tuner.profile.settings import ProfilerSettings
 from tuner.runner import Generation, Runner
 from tuner.search.space import SearchSpace
 from tuner.surrogate.latency import LatencyModel
 
 STAGE = "profile"
-EXPECTED_IE = 1.5
+EXPECTED_IE = 1.8
 SHORT_SHARE, SHORTEST = 8, 4  # steps of the second prompt's generation
 PROFILE_FILE = "profile.safetensors"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from asymrnr.reduction import Match, max_rate
@@ -30,31 +32,33 @@ def norm_tail(features: torch.Tensor) -> float:
 def divergences(
     features: torch.Tensor,
     match: Match,
-    rate: float,
+    rates: Sequence[float],
     generator: torch.Generator,
     k: int = 1,
     samples: int | None = None,
-) -> tuple[dict[tuple[str, str], float], int]:
+) -> tuple[dict[tuple[str, float, str], float], int]:
     """kNN divergences of the tokens kept by matching and of as many random tokens, both directions.
 
     Args:
         features: (batch, heads, video tokens, head dim).
         match: their matching.
-        rate: share of tokens dropped; the highest one in reach when it is out of reach.
+        rates: shares of tokens dropped; the highest one in reach for those out of reach.
         generator: CPU generator of the random tokens and of the sampled ones.
         k, samples: see `kept_divergences`.
 
     Returns:
-        (policy, direction) to nats, and the number of distances that were zero.
+        (policy, rate, direction) to nats, and the number of distances that were zero.
     """
-    matched = match.plan(min(rate, max_rate(match.partition))).take
-    random = torch.rand(matched.shape[0], matched.shape[1], match.partition.tokens, generator=generator)
-    kept = {"matched": matched, "random": random.argsort(-1)[..., : matched.shape[-1]].to(matched.device)}
-    found: dict[tuple[str, str], float] = {}
+    names, sets = [], []
+    order = torch.rand(*features.shape[:3], generator=generator).argsort(-1).to(features.device)
+    for rate in rates:
+        matched = match.plan(min(rate, max_rate(match.partition))).take
+        names += [(policy, rate) for policy in POLICIES]
+        sets += [matched, order[..., : matched.shape[-1]]]
+    found: dict[tuple[str, float, str], float] = {}
     zeros = 0
-    for policy, tokens in kept.items():
-        both = kept_divergences(features, tokens, k, samples, generator)
+    for (policy, rate), both in zip(names, kept_divergences(features, sets, k, samples, generator), strict=True):
         for direction, divergence in zip(DIRECTIONS, both, strict=True):
-            found[policy, direction] = divergence.value
+            found[policy, rate, direction] = divergence.value
             zeros += divergence.zeros
     return found, zeros

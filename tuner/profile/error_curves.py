@@ -82,15 +82,15 @@ class SampledRows:
     def _normalised(weighted: torch.Tensor) -> torch.Tensor:
         return weighted[..., :-1] / weighted[..., -1:].clamp(min=SMALLEST)
 
-    def value_error_curve(self, match: Match, rates: np.ndarray) -> np.ndarray:
-        """Squared error of the sampled rows at every key and value reduction rate (discard).
+    def value_errors(self, match: Match, rates: np.ndarray) -> np.ndarray:
+        """Squared error of each sampled row at every key and value reduction rate (discard).
 
         Args:
             match: matching of the values, fresh or from an earlier step of the cache window.
             rates: (R,) shares of tokens to drop, ascending.
 
         Returns:
-            (R,) float64, ||O' - O||^2 summed over batch, heads and sampled rows; inf where the rate is out of reach.
+            (R, rows) float64, ||O' - O||^2 summed over batch and heads; inf where the rate is out of reach.
         """
         device = self._values.device
         sources = match.partition.src.to(device)[match.order.long()]  # least similar first: kept longest
@@ -98,7 +98,7 @@ class SampledRows:
         source_values = gather_tokens(self._values[:, :, self._video], sources)
         total = self._always_kept(match)
         kept, done = kept_sources(match, rates), 0
-        errors = np.full(len(rates), np.inf)
+        errors = np.full((len(rates), self.output.shape[2]), np.inf)
         for index in reversed(range(len(rates))):
             if kept[index] < 0:
                 continue
@@ -108,7 +108,7 @@ class SampledRows:
             segment = slice(done, int(kept[index]))
             total = total + source_weights[:, :, segment].mT @ source_values[:, :, segment]
             done = int(kept[index])
-            errors[index] = float((self._normalised(total) - self.output).square().sum())
+            errors[index] = (self._normalised(total) - self.output).square().sum((0, 1, 3)).cpu().numpy()
         return errors
 
     def _always_kept(self, match: Match) -> torch.Tensor:
@@ -117,3 +117,13 @@ class SampledRows:
         keep[match.partition.src + self._video.start] = False
         index = keep.nonzero().flatten()
         return self._weights.index_select(2, index).mT @ self._values.index_select(2, index)
+
+
+def sampling_error(errors: np.ndarray) -> float:
+    """Relative standard error of the sum over rows, at the highest rate in reach.
+
+    Args:
+        errors: (R, rows) from `SampledRows.value_errors`, at least two rows.
+    """
+    rows = errors[np.isfinite(errors).all(1)][-1]
+    return float(rows.std(ddof=1) / np.sqrt(len(rows)) / max(rows.mean(), SMALLEST))

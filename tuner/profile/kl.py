@@ -9,6 +9,7 @@ not read the values as nats.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,7 +83,7 @@ def knn_divergence(
         samples: average over so many random points of x only; the searches still see all points.
         generator: CPU generator of that choice.
     """
-    batch, n, dim = x.shape
+    batch, n, _ = x.shape
     x = x if x.dtype == torch.float64 else x.float()
     centre = x.mean(dim=1, keepdim=True)
     x, y = x - centre, y.to(x.dtype) - centre
@@ -93,35 +94,74 @@ def knn_divergence(
     queries, skip = x[:, chosen], same.to(x.device)[:, chosen]
     inner = neighbour_distance(queries, x, chosen.expand(batch, -1), k)
     outer = neighbour_distance(queries, y, skip, k)
+    others = (y.shape[1] - (skip >= 0).double()) / (n - 1)
+    return _estimate(inner, outer, others, x)
+
+
+def _estimate(inner: torch.Tensor, outer: torch.Tensor, others: torch.Tensor, x: torch.Tensor) -> Divergence:
+    """Equation 2 from the distances within P (inner) and to Q (outer), and the ratio of the points searched."""
     floor = RESOLUTION * float(torch.finfo(x.dtype).eps ** 0.5 * x.square().sum(-1).mean().sqrt())
     zeros = int((inner <= floor).sum() + (outer <= floor).sum())
     ratio = (outer.clamp(min=floor) / inner.clamp(min=floor)).double().log()
-    others = (y.shape[1] - (skip >= 0).double()) / (n - 1)
-    return Divergence(float((dim * ratio + others.log()).mean()), zeros)
+    return Divergence(float((x.shape[-1] * ratio + others.log()).mean()), zeros)
 
 
 def kept_divergences(
     features: torch.Tensor,
-    kept: torch.Tensor,
+    sets: Sequence[torch.Tensor],
     k: int = 1,
     samples: int | None = None,
     generator: torch.Generator | None = None,
-) -> tuple[Divergence, Divergence]:
-    """Both directions between kept tokens P' and all tokens P: (D(P' || P), D(P || P')).
+) -> list[tuple[Divergence, Divergence]]:
+    """Both directions between sets of kept tokens P' and all tokens P: (D(P' || P), D(P || P')) for each set.
 
     The first is the paper's and falls as more is dropped on clustered tokens; the second, from every original token to
-    its nearest kept one, rises.
+    its nearest kept one, rises. All sets share one search over the distances of the sampled tokens.
 
     Args:
         features: (batch, heads, tokens, head dim).
-        kept: (batch, heads, n') integer positions of the kept tokens.
-        k, samples, generator: see `knn_divergence`.
+        sets: each (batch, heads, n') integer positions of kept tokens, more than k of them.
+        k: which nearest neighbour to use.
+        samples: average over so many random tokens only, the first direction over those of them that are kept.
+        generator: CPU generator of that choice.
     """
-    everything = features.detach().flatten(0, 1)
-    index = kept.flatten(0, 1).long()
-    subset = everything.gather(1, index[..., None].expand(-1, -1, everything.shape[-1]))
-    place = torch.full(everything.shape[:2], -1, dtype=torch.long, device=index.device)
-    place.scatter_(1, index, torch.arange(index.shape[1], device=index.device).expand_as(index))
-    forward = knn_divergence(subset, everything, index, k, samples, generator)
-    backward = knn_divergence(everything, subset, place, k, samples, generator)
-    return forward, backward
+    x = features.detach().flatten(0, 1)
+    x = x if x.dtype == torch.float64 else x.float()
+    x = x - x.mean(dim=1, keepdim=True)
+    batch, n, _ = x.shape
+    chosen = torch.arange(n) if samples is None else torch.randperm(n, generator=generator)[:samples]
+    chosen = chosen.to(x.device)
+    kept = [torch.zeros(batch, n, dtype=torch.bool, device=x.device) for _ in sets]
+    for mask, index in zip(kept, sets, strict=True):
+        mask.scatter_(1, index.flatten(0, 1).long(), True)
+    nearest = _nearest_in(x, chosen, [torch.ones_like(kept[0]), *kept], k)
+    found = []
+    for mask, near in zip(kept, nearest[1:], strict=True):
+        inside, size = mask[:, chosen], mask.sum(1, keepdim=True).double()
+        back = _estimate(nearest[0], near, (size - inside.double()) / (n - 1), x)
+        there = ((n - 1) / (size - 1)).expand_as(inside)[inside]
+        found.append((_estimate(near[inside], nearest[0][inside], there, x), back))
+    return found
+
+
+def _nearest_in(x: torch.Tensor, chosen: torch.Tensor, sets: list[torch.Tensor], k: int) -> list[torch.Tensor]:
+    """Distance of the chosen points to their k-th nearest other point in every set, (batch, chosen) each.
+
+    Args:
+        x: (batch, n, dim).
+        chosen: (m,) positions.
+        sets: (batch, n) bool each.
+    """
+    rows = max(1, default_budget(x.device) // (x.element_size() * x.shape[0] * x.shape[1]))
+    norms = x.square().sum(-1)[:, None]
+    found: list[list[torch.Tensor]] = [[] for _ in sets]
+    for piece in chosen.split(rows):
+        part = x[:, piece]
+        squared = torch.baddbmm(norms, part, x.mT, alpha=-2.0)  # but for |q|^2, equal in a row
+        squared[:, torch.arange(len(piece)), piece] = torch.inf
+        own = part.square().sum(-1)
+        for distances, mask in zip(found, sets, strict=True):
+            there = squared.masked_fill(~mask[:, None], torch.inf)
+            nearest = there.amin(-1) if k == 1 else there.topk(k, dim=-1, largest=False).values[..., -1]
+            distances.append((nearest + own).clamp(min=0).sqrt())
+    return [torch.cat(distances, dim=1) for distances in found]

@@ -51,7 +51,9 @@ class Profile:
         q_error: (stride, cache step) to (blocks, steps, R): ||O' - O||^2 / ||O||^2 over the video tokens, with the
             matching of the start of the cache window; inf where the rate is out of reach.
         v_error: the same for keys and values, from sampled query rows.
-        diagnostics: numbers that tell whether the rest can be trusted.
+        diagnostics: numbers that tell whether the rest can be trusted: "recomputed_rows" (see `observation_gate`),
+            "v_sampling_error" (median relative standard error of `v_error`, which rests on sampled query rows) and
+            "kl_zero_distances" (nearest neighbours at distance zero, raised to the resolution).
         agreement: "H", "Q", "K", "V" to the rank correlation of the raw similarities with those of a short generation
             of another prompt; empty where it was not measured.
         latency: what attention, matching and gathering take on the machine, if it was measured.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,73 +16,17 @@ from asymrnr.partition import Grid, Partition, make_partition, window_seed
 from asymrnr.reduction import Match
 from tuner.errors import UsageError
 from tuner.profile.distribution import divergence_name, divergences, norm_tail
-from tuner.profile.error_curves import SampledRows, query_error_curve
+from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_error
 from tuner.profile.means import Site, SiteMeans
 from tuner.profile.profile import Profile
+from tuner.profile.settings import GAPS, ProfilerSettings
 from tuner.profile.similarity import fill_steps, matched_similarity, standardise
 from tuner.profile.site_latency import SiteLatency
 from tuner.profile.strides import parse_stride
 
 FEATURES = ("H", "Q", "K", "V")
 REDUCED = ("Q", "V")
-GAPS = (1, 2, 3, 5)
 PERSISTENCE_SHARE = 4  # every fourth source
-
-
-@dataclass(frozen=True)
-class ProfilerSettings:
-    """What to measure, and how often.
-
-    Attributes:
-        strides: candidate strides, such as "2x2x2"; the first one is the reference for similarities and divergences.
-        cache_steps: candidate cache steps.
-        rates: candidate reduction rates; 0 is added.
-        seed: seed of the destinations (`Schedule.seed`).
-        total_steps: denoising steps of the generation.
-        v_rows: sampled query rows for the errors of reduced keys and values.
-        v_every: those errors are measured every so many steps, and interpolated between.
-        similarity_every: S of H and K, which no schedule here reduces, is measured every so many steps.
-        kl_every, kl_samples, kl_rates, kl_neighbour: how often, on how many tokens, at which rates and with which
-            nearest neighbour the divergences are estimated; the tails of the norms are measured as often.
-        persistence_every: how often it is measured how matchings change over the next steps, on a share of the sources.
-    """
-
-    strides: Sequence[str]
-    cache_steps: Sequence[int]
-    rates: Sequence[float]
-    total_steps: int
-    seed: int = 0
-    v_rows: int = 64
-    v_every: int = 2
-    similarity_every: int = 5
-    kl_every: int = 15
-    kl_samples: int = 48
-    kl_rates: Sequence[float] = (0.3, 0.5, 0.7)
-    kl_neighbour: int = 1
-    persistence_every: int = 15
-
-    def __post_init__(self) -> None:
-        if not self.strides or not self.cache_steps or not self.rates or self.total_steps < 1:
-            raise UsageError("Profiling needs at least one stride, one cache step, one rate and one denoising step.")
-        if min(self.cache_steps) < 1 or not all(0 <= rate < 1 for rate in self.rates):
-            raise UsageError("Cache steps to profile must be positive and rates must lie in [0, 1).")
-        if self.persistence_every <= max(GAPS):
-            raise UsageError(f"Persistence is followed over {max(GAPS)} steps, so measure it less often than that.")
-        for stride in self.strides:
-            parse_stride(stride)
-
-    def for_similarity(self, total_steps: int) -> ProfilerSettings:
-        """The same for a generation of which only the similarities matter, matched at every step."""
-        return replace(
-            self,
-            strides=self.strides[:1],
-            cache_steps=(1,),
-            total_steps=total_steps,
-            v_every=total_steps,
-            similarity_every=1,
-            kl_every=total_steps,
-            kl_rates=(),
-        )
 
 
 class Profiler:
@@ -182,6 +126,7 @@ class Profiler:
             v_error={key: _fill_curves(table) for key, table in tables("V").items()},
             diagnostics={
                 "recomputed_rows": float(np.nanmax(tables("recomputed")[()])),
+                "v_sampling_error": float(np.nanmedian(tables("v_sampling")[()])),
                 "kl_zero_distances": float(self._zeros),
             },
             latency=latency,
@@ -235,7 +180,9 @@ class Profiler:
         seen = call.output[:, :, call.video].index_select(2, picked.to(call.output.device)).float()
         self._means["recomputed",].add(site, float((rows.output - seen).square().sum()), float(seen.square().sum()))
         for key, match in self._candidates(call, "V"):
-            self._means["V", *key].add(site, rows.value_error_curve(match, self.rates), rows.energy)
+            errors = rows.value_errors(match, self.rates)
+            self._means["V", *key].add(site, errors.sum(1), rows.energy)
+            self._means["v_sampling",].add(site, sampling_error(errors))
 
     def _similarities(self, call: AttentionCall, fresh: dict[str, Match]) -> None:
         site, reference = (call.block, call.step), self.settings.strides[0]
@@ -253,12 +200,17 @@ class Profiler:
 
     def _distribution(self, site: Site, feature: str, features: torch.Tensor, match: Match) -> None:
         self._means["tail", feature].add(site, norm_tail(features))
-        for rate in self.settings.kl_rates:
+        if self.settings.kl_rates:
             generator = torch.Generator().manual_seed(window_seed(self.settings.seed, "kl", *site))
             found, zeros = divergences(
-                features, match, rate, generator, self.settings.kl_neighbour, self.settings.kl_samples
+                features,
+                match,
+                self.settings.kl_rates,
+                generator,
+                self.settings.kl_neighbour,
+                self.settings.kl_samples,
             )
-            for (policy, direction), value in found.items():
+            for (policy, rate, direction), value in found.items():
                 self._means["kl", divergence_name(feature, policy, rate, direction)].add(site, value)
             self._zeros += zeros
 

@@ -1,0 +1,68 @@
+"""What to measure while profiling, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tuner.errors import UsageError
+from tuner.profile.strides import parse_stride
+
+GAPS = (1, 2, 3, 5)
+"""Steps over which the persistence of matchings is followed."""
+
+
+@dataclass(frozen=True)
+class ProfilerSettings:
+    """What to measure, and how often.
+
+    Attributes:
+        strides: candidate strides, such as "2x2x2"; the first one is the reference for similarities and divergences.
+        cache_steps: candidate cache steps.
+        rates: candidate reduction rates; 0 is added.
+        seed: seed of the destinations (`Schedule.seed`).
+        total_steps: denoising steps of the generation.
+        v_rows: sampled query rows for the errors of reduced keys and values.
+        v_every: those errors are measured every so many steps, and interpolated between.
+        similarity_every: S of H and K, which no schedule here reduces, is measured every so many steps.
+        kl_every, kl_samples, kl_rates, kl_neighbour: how often, on how many tokens, at which rates and with which
+            nearest neighbour the divergences are estimated; the tails of the norms are measured as often.
+        persistence_every: how often it is measured how matchings change over the next steps, on a share of the sources.
+    """
+
+    strides: Sequence[str]
+    cache_steps: Sequence[int]
+    rates: Sequence[float]
+    total_steps: int
+    seed: int = 0
+    v_rows: int = 64
+    v_every: int = 3
+    similarity_every: int = 5
+    kl_every: int = 15
+    kl_samples: int = 48
+    kl_rates: Sequence[float] = (0.3, 0.5, 0.7)
+    kl_neighbour: int = 1
+    persistence_every: int = 15
+
+    def __post_init__(self) -> None:
+        if not self.strides or not self.cache_steps or not self.rates or self.total_steps < 1:
+            raise UsageError("Profiling needs at least one stride, one cache step, one rate and one denoising step.")
+        if min(self.cache_steps) < 1 or not all(0 <= rate < 1 for rate in self.rates):
+            raise UsageError("Cache steps to profile must be positive and rates must lie in [0, 1).")
+        if self.persistence_every <= max(GAPS):
+            raise UsageError(f"Persistence is followed over {max(GAPS)} steps, so measure it less often than that.")
+        for stride in self.strides:
+            parse_stride(stride)
+
+    def for_similarity(self, total_steps: int) -> ProfilerSettings:
+        """The same for a generation of which only the similarities matter, matched at every step."""
+        return replace(
+            self,
+            strides=self.strides[:1],
+            cache_steps=(1,),
+            total_steps=total_steps,
+            v_every=total_steps,
+            similarity_every=1,
+            kl_every=total_steps,
+            kl_rates=(),
+        )
