@@ -50,11 +50,12 @@ CERTIFICATE_PROMPTS = 2
 
 @dataclass(frozen=True)
 class Tuned:
-    """A finished tuning run."""
+    """A finished tuning run, and why it ended without a certificate where it did."""
 
     target: float
     artifact: Artifact
     profile: Profile
+    refused: str | None
 
     @property
     def tuning_ie(self) -> float:
@@ -63,24 +64,27 @@ class Tuned:
 
 
 def tune_to(target: float, folder: Path) -> Tuned | None:
-    """Run the job; None where it ends without a certificate."""
-    output = folder / file_name(target).removesuffix(".json")
+    """Run the job; None where it ends without evidence."""
+    output, refused = folder / file_name(target).removesuffix(".json"), None
     with LiveProgress() as progress:
         try:
             tune(TuneOptions(MODEL, target, output, resume=True, command="benchmarks/baselines.py"), progress)
         except TunerError as error:
             print(f"{target:g}x: {error}")
-            return None
-    return Tuned(target, load_artifact(output / file_name(target)), Profile.load(output / PROFILE_FILE))
+            refused = str(error).split(";")[0]
+    path = output / file_name(target)
+    if not path.is_file() or (artifact := load_artifact(path)).evidence is None:
+        return None
+    return Tuned(target, artifact, Profile.load(output / PROFILE_FILE), refused)
 
 
 def tune_all(targets: list[float], ladder: list[float], folder: Path) -> list[Tuned]:
-    """Every target that is certified, and the last of the ladder that is."""
+    """Every target that was measured, and the last of the ladder that is certified."""
     found = [run for target in targets if (run := tune_to(target, folder)) is not None]
     highest = None
     for target in ladder:
         run = tune_to(target, folder)
-        if run is None:
+        if run is None or run.refused is not None:
             break
         highest = run
     return found if highest is None else [*found, highest]
@@ -172,7 +176,7 @@ def certify_heuristic(by_hand: ByHand, folder: Path) -> Row | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", type=float, nargs="+", default=[1.2, 1.3])
-    parser.add_argument("--ladder", type=float, nargs="*", default=[1.4, 1.5, 1.6, 1.7], help="tried until one fails")
+    parser.add_argument("--ladder", type=float, nargs="*", default=[1.4, 1.5, 1.6], help="tried until one fails")
     parser.add_argument("--prompts", type=int, default=6)
     parser.add_argument("--forced", type=int, default=3, help="prompts of the teacher-forced error")
     parser.add_argument("--output", type=Path, default=Path("runs/baselines"), help="folder of the tuning runs")
@@ -191,7 +195,7 @@ def main() -> None:
         methods = contenders(artifact.schedule_object(), run.tuning_ie, by_hand)
         baseline = compare(methods, model, runner, prompts, arguments.forced)
         speed = artifact.evidence.speedup
-        certified = {"point": speed.point, "bound": speed.lower_bound_95}
+        certified = {"point": speed.point, "bound": speed.lower_bound_95, "refused": run.refused}
         targets.append(
             {"target": run.target, "certified": certified, "rows": table(methods, baseline, prompts, runner)}
         )

@@ -28,7 +28,7 @@ class SpeedupEstimate:
         point: ratio of the summed times.
         lower_bound_95: one-sided 95 % lower bound.
         relative_mad: median absolute deviation of the runs' total times around their median, relative to it; the worse
-            of baseline and tuned.
+            of baseline and tuned. For a single pair that of the steps of its baseline run, which all do the same work.
         runs: number of paired runs.
     """
 
@@ -76,12 +76,17 @@ def estimate_speedup(runs: Sequence[PairedRun], seed: int = 0) -> SpeedupEstimat
     return SpeedupEstimate(
         point=float(point),
         lower_bound_95=float(min(point, np.quantile(ratios, 1 - CONFIDENCE))),
-        relative_mad=max(
-            relative_mad(np.array([r.baseline.sum() for r in runs])),
-            relative_mad(np.array([r.tuned.sum() for r in runs])),
-        ),
+        relative_mad=_scatter(runs),
         runs=len(runs),
     )
+
+
+def _scatter(runs: Sequence[PairedRun]) -> float:
+    """See `SpeedupEstimate.relative_mad`."""
+    if len(runs) == 1:
+        return relative_mad(runs[0].baseline)
+    totals = ([r.baseline.sum() for r in runs], [r.tuned.sum() for r in runs])
+    return max(relative_mad(np.array(seconds)) for seconds in totals)
 
 
 def _blocks(length: int, rng: np.random.Generator) -> np.ndarray:

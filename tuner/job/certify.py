@@ -58,7 +58,7 @@ class Certification:
 
 
 def held_out_plan(ctx: Context, pairs: int = 3) -> list[tuple[str, int]]:
-    """Prompts and seeds of two or three pairs.
+    """Prompts and seeds of one to three pairs.
 
     The first prompt comes twice with different seeds, which gives the noise floor for nothing.
     """
@@ -72,16 +72,23 @@ def cost_ie(target: float, pairs: int = 3, teacher_forced: bool = True) -> float
 
 
 def certify(
-    ctx: Context, schedule: Schedule, pairs: int = 3, teacher_forced: bool = True, attempt: int = 0
+    ctx: Context,
+    schedule: Schedule,
+    pairs: int = 3,
+    teacher_forced: bool = True,
+    attempt: int = 0,
+    noise_floor: float | None = None,
 ) -> Certification:
     """Generate every held-out pair in the order A B, B A, A B, and judge.
 
     Args:
         ctx: the run.
         schedule: what the tuned runs use.
-        pairs: two or three.
+        pairs: one to three; one needs the noise floor.
         teacher_forced: also measure the denoiser's error along the first unaccelerated trajectory; no gate needs it.
         attempt: every attempt has seeds of its own, so that no schedule is judged by runs that led to it.
+        noise_floor: mean squared error between unaccelerated videos of different seeds, where it is known; otherwise
+            the first two pairs tell.
 
     Raises:
         BudgetExhaustedError: the budget does not hold the runs.
@@ -126,10 +133,14 @@ def certify(
         ).forced_error
     ctx.progress.advance(total, total)
     ctx.report_budget()
-    return judge(ctx, schedule, found, forced)
+    if noise_floor is None:
+        noise_floor = mse(found[0].baseline.video, found[1].baseline.video)
+    return judge(ctx, schedule, found, forced, noise_floor)
 
 
-def judge(ctx: Context, schedule: Schedule, pairs: list[HeldOut], forced_error: np.ndarray | None) -> Certification:
+def judge(
+    ctx: Context, schedule: Schedule, pairs: list[HeldOut], forced_error: np.ndarray | None, noise_floor: float
+) -> Certification:
     """Statistics and gates over finished held-out pairs; see `Measured` for the teacher-forced error."""
     runs = [PairedRun(p.baseline.step_seconds, p.tuned.step_seconds) for p in pairs]
     denoise = estimate_speedup(runs, seed=ctx.options.seed)
@@ -139,7 +150,6 @@ def judge(ctx: Context, schedule: Schedule, pairs: list[HeldOut], forced_error: 
     quality = measure_quality(pairs, Lpips(weights=ctx.options.lpips_weights))
     if forced_error is not None:
         quality["teacher_forced_error"] = [float(np.mean(forced_error))]
-    noise_floor = mse(pairs[0].baseline.video, pairs[1].baseline.video)
     planned = int(sum(np.count_nonzero(table) for table in schedule.rates.values()))
     verdicts = [
         gates.speedup_gate(denoise, ctx.options.target_speedup),

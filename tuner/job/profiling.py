@@ -18,7 +18,7 @@ from tuner.search.space import SearchSpace
 from tuner.surrogate.latency import LatencyModel
 
 STAGE = "profile"
-EXPECTED_IE = 1.8
+EXPECTED_IE = 2.0
 SHORT_SHARE, SHORTEST = 8, 4  # steps of the second prompt's generation
 PROFILE_FILE = "profile.safetensors"
 

@@ -22,7 +22,8 @@ from tuner.job.tune import open_run, verdict_error
 from tuner.job.workload import describe_workload
 from tuner.models import ModelEntry, find_model
 
-PAIRS = (3, 2)  # as many as the budget holds; two share a prompt, which gives the noise floor
+PAIRS = (3, 2, 1)  # as many as the budget holds
+FOR_NOISE_FLOOR = 2  # two pairs share a prompt
 MUST_FIT = ("frames", "height", "width", "steps")
 
 
@@ -66,6 +67,13 @@ def target_of(artifact: Artifact) -> float:
     raise UsageError("The schedule was never certified for a target; say which one to check with --target-speedup.")
 
 
+def noise_floor_of(artifact: Artifact) -> float | None:
+    """What another seed changes in the model's videos, as the artifact's evidence implies; None without evidence."""
+    share = next((gate.value for gate in artifact.gates if gate.name == "video"), None)
+    errors = None if artifact.evidence is None else artifact.evidence.quality.get("mse")
+    return errors.value / share if errors is not None and share else None
+
+
 def check_workload(artifact: Artifact, entry: ModelEntry) -> None:
     """The artifact must be for videos of the size and number of steps that the model generates here.
 
@@ -103,7 +111,7 @@ def recheck(artifact: Artifact, options: TuneOptions, progress: Progress) -> Rec
     Raises:
         UsageError: an option cannot be used.
         EnvironmentMismatchError: the artifact does not fit the model or its workload.
-        BudgetExhaustedError: the budget does not hold two pairs.
+        BudgetExhaustedError: the budget does not hold one pair, or two where the artifact knows no noise floor.
     """
     started = now()
     entry = find_model(options.model)
@@ -116,9 +124,11 @@ def recheck(artifact: Artifact, options: TuneOptions, progress: Progress) -> Rec
     found = artifact_differences(
         artifact, {"model": {"repo": entry.name}, "workload": workload, "environment": environment()}
     )
-    pairs = max((n for n in PAIRS if _cost(options, n) <= ctx.ledger.remaining_ie), default=min(PAIRS))
+    floor = noise_floor_of(artifact)
+    possible = [n for n in PAIRS if floor is not None or n >= FOR_NOISE_FLOOR]
+    pairs = max((n for n in possible if _cost(options, n) <= ctx.ledger.remaining_ie), default=min(possible))
     ctx.ledger.reserve(STAGE, _cost(options, pairs))
-    certification = certify(ctx, artifact.schedule_object(), pairs, teacher_forced=False)
+    certification = certify(ctx, artifact.schedule_object(), pairs, teacher_forced=False, noise_floor=floor)
     path = options.output / file_name(options.target_speedup)
     checked = artifact.model_copy(
         update={

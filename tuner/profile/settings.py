@@ -36,7 +36,7 @@ class ProfilerSettings:
     total_steps: int
     seed: int = 0
     v_rows: int = 64
-    v_every: int = 3
+    v_every: int = 2
     similarity_every: int = 5
     kl_every: int = 15
     kl_samples: int = 48
