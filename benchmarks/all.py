@@ -1,6 +1,6 @@
 """Runs all benchmarks one after the other and writes docs/performance.md: every target, met or missed.
 
-python benchmarks/all.py                 # about 50 minutes on 2 idle CPU cores
+python benchmarks/all.py                 # about an hour on 2 idle CPU cores
 python benchmarks/all.py --only gather   # some of them; the others' results stay
 python benchmarks/all.py --report-only   # the document again, from benchmarks/results/
 python benchmarks/all.py --quick         # tiny sizes, to see that all run; writes into a temporary folder
@@ -31,6 +31,8 @@ MINUTES = {
     "search_speed": 2,
     "growth": 1,
     "windowed": 3,
+    "stack": 5,
+    "full_size": 10,
 }
 """About how long each takes on 2 CPU cores."""
 PATIENCE = 4  # times as long before a benchmark is given up

@@ -12,6 +12,8 @@ Writes `docs/baselines.md` with a picture, raw numbers to `benchmarks/results/ba
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,7 @@ def main() -> None:
     write(
         {
             "environment": environment(),
+            "command": shlex.join(["python", *sys.argv]),
             "prompts": len(prompts),
             "forced_prompts": arguments.forced,
             "targets": targets,

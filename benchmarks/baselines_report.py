@@ -24,7 +24,7 @@ def markdown(content: dict[str, Any]) -> str:
     lines = [
         "# Tuned against the baselines",
         "",
-        f"Measured by `python benchmarks/baselines.py` on the embedded model: {content['prompts']} held-out prompts",
+        f"Measured by `{content['command']}` on the embedded model: {content['prompts']} held-out prompts",
         f"with unseen seeds (teacher-forced error: {content['forced_prompts']} of them), all methods interleaved and",
         "brought to the tuned schedule's measured speed-up. Errors are against the unaccelerated video of the same",
         f"prompt and seed; intervals bootstrap prompts ({machine['cpu']}, {machine['threads']} threads,",
@@ -93,7 +93,9 @@ def _verdict(rows: list[Row]) -> str:
         parts.append(
             f"{name} at most {GOAL:g} of the heuristic's: {verdict} ({value:.2f}, {low:.2f} to {high:.2f}{sure})"
         )
-    return ". ".join(parts) + "."
+    value, low, high = (part**2 for part in found["forced_ratio"])
+    squared = f"Squared, like the MSE, the latter is {value:.2f} ({low:.2f} to {high:.2f})."
+    return f"{'. '.join(parts)}. {squared}"
 
 
 def draw(content: dict[str, Any]) -> Figure:

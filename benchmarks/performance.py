@@ -23,6 +23,8 @@ TITLES = {
     "search_speed": "Search",
     "growth": "Growth",
     "windowed": "Windowed matching: quality",
+    "stack": "Composition with Pyramid Attention Broadcast",
+    "full_size": "Full-size transformers",
 }
 """Benchmark to heading, in the order of the document."""
 
@@ -81,7 +83,8 @@ def misses(name: str, rows: list[Row]) -> list[str]:
 
 def section(name: str, content: dict[str, Any]) -> list[str]:
     """One benchmark with all its rows."""
-    lines = [f"## {TITLES[name]}", "", f"`python benchmarks/{name}.py`", ""]
+    rounds = content["options"]["rounds"]
+    lines = [f"## {TITLES[name]}", "", f"`python benchmarks/{name}.py --rounds {rounds}`", ""]
     lines += ["| case | measure | value | target | verdict | |", "|---|---|---|---|---|---|"]
     for row in content["rows"]:
         spread = f" ± {abs(row['spread']):.1%}" if "spread" in row else ""
@@ -127,7 +130,10 @@ def document(results: dict[str, dict[str, Any]]) -> str:
         ["# Performance", ""],
         [f"{count(everything, 'met')} figures with a target met it, {count(everything, 'missed')} missed it."],
         ["All sides of a comparison are timed in turn in one run; values are medians, ± the relative median absolute"],
-        ["deviation. Measured by `python benchmarks/all.py`; raw numbers are in `benchmarks/results/`.", ""],
+        [
+            "deviation. `python benchmarks/all.py` runs all of it; what ran for these numbers stands above each table, raw"
+        ],
+        ["numbers are in `benchmarks/results/`.", ""],
         [*machine(results), ""],
         ["## Targets", "", "| what | measure | target | worst | met | verdict |", "|---|---|---|---|---|---|"],
         [line for name, some in rows.items() for line in summary(name, some)],

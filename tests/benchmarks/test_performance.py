@@ -33,10 +33,10 @@ def results(timing: Any, folder: Path) -> None:
         timing.judge("large", "time / product", 1.2, 1.3),
         timing.judge("large", "time / tomesd", 9.0),
     ]
-    arguments = argparse.Namespace(output=folder / "matching.json")
+    arguments = argparse.Namespace(output=folder / "matching.json", rounds=7)
     timing.report(rows, arguments, ["tomesd is not installed and was not compared."])
     rows = [timing.judge("|rate|", "realised / FLOPs gain", 0.86, at_least=0.85)]
-    timing.report(rows, argparse.Namespace(output=folder / "site.json"), [])
+    timing.report(rows, argparse.Namespace(output=folder / "site.json", rounds=2), [])
 
 
 def test_targets_are_met_on_the_right_side(modules: tuple[Any, Any]) -> None:
@@ -55,6 +55,7 @@ def test_document_marks_targets_and_explains_misses(modules: tuple[Any, Any], tm
     assert "| Matching | time / product | <= 1.3 | 1.31 | 1 of 2 | **missed** |" in text
     assert "| One attention site | realised / FLOPs gain | >= 0.85 | 0.86 | 1 of 1 | met |" in text
     assert "small (1.31). At 3k tokens" in text
+    assert "`python benchmarks/site.py --rounds 2`" in text
     assert "not compared" in text
     assert "Search: not run" in text
     assert r"\|rate\|" in text

@@ -45,6 +45,13 @@ def test_more_drift_between_runs_lowers_the_bound() -> None:
     assert bounds[1] < bounds[0] - 0.01
 
 
+def test_a_single_pair_is_judged_by_the_scatter_of_its_unaccelerated_steps() -> None:
+    [run] = simulate(np.random.default_rng(3), 1, 0.0, 0.05)
+    estimate = estimate_speedup([run])
+    assert estimate.relative_mad == pytest.approx(relative_mad(run.baseline))
+    assert estimate.lower_bound_95 < estimate.point
+
+
 def test_runs_that_do_not_pair_are_refused() -> None:
     with pytest.raises(ValueError, match="equally many"):
         estimate_speedup([])

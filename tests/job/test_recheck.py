@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asymrnr.artifact import Artifact, GateSection, ModelSection, ScheduleSection, WorkloadSection
+from asymrnr.artifact import (
+    Artifact,
+    EvidenceSection,
+    GateSection,
+    Interval,
+    ModelSection,
+    ScheduleSection,
+    Speedup,
+    WorkloadSection,
+)
 from asymrnr.artifact_io import load_artifact, save_artifact
 from asymrnr.schedule import Schedule
 from tests.job.conftest import SilentProgress
@@ -19,7 +28,7 @@ from tuner.certify.stats import SpeedupEstimate
 from tuner.errors import EnvironmentMismatchError, TunerError, UsageError
 from tuner.job.certify import Certification
 from tuner.job.context import TuneOptions
-from tuner.job.recheck import Rechecked, recheck, target_of
+from tuner.job.recheck import Rechecked, noise_floor_of, recheck, target_of
 from tuner.models import find_model
 from tuner.store import MeasurementStore
 
@@ -72,6 +81,29 @@ def test_an_artifact_is_measured_judged_and_saved(quick_model: str, tmp_path: Pa
     again = recheck(checked, options, SilentProgress())  # everything is read back
     assert again.artifact.evidence == checked.evidence
     assert again.differences == []
+
+
+def test_one_pair_is_enough_where_the_artifact_knows_the_noise_floor(quick_model: str, tmp_path: Path) -> None:
+    gate = GateSection(name="video", verdict="PASS", value=0.05, threshold=0.1)
+    evidence = EvidenceSection(
+        baseline_seconds=(2.0,),
+        tuned_seconds=(1.5,),
+        speedup=Speedup(point=1.3, lower_bound_95=1.2, scope="denoise"),
+        quality={"mse": Interval(value=0.001)},
+        prompts_sha256="0" * 64,
+        seeds=(1,),
+    )
+    artifact = artifact_for(quick_model)
+    assert noise_floor_of(artifact) is None
+    known = artifact.model_copy(update={"gates": (gate,), "evidence": evidence})
+    assert noise_floor_of(known) == pytest.approx(0.02)
+    options = TuneOptions(quick_model, 1.01, tmp_path, budget=9.0)  # two pairs cost 4, the preflight up to 5 of 6 steps
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tuner.job.recheck.PAIRS", (1,))
+        checked = recheck(known, options, SilentProgress())
+    assert len(checked.certification.pairs) == 1
+    gate_now = next(g for g in checked.certification.gates if g.name == "video")
+    assert gate_now.value == pytest.approx(checked.certification.quality["mse"][0] / 0.02)
 
 
 def test_other_numbers_of_steps_do_not_fit(quick_model: str, tmp_path: Path, monkeypatch) -> None:
