@@ -130,10 +130,8 @@ def document(results: dict[str, dict[str, Any]]) -> str:
         ["# Performance", ""],
         [f"{count(everything, 'met')} figures with a target met it, {count(everything, 'missed')} missed it."],
         ["All sides of a comparison are timed in turn in one run; values are medians, ± the relative median absolute"],
-        [
-            "deviation. `python benchmarks/all.py` runs all of it; what ran for these numbers stands above each table, raw"
-        ],
-        ["numbers are in `benchmarks/results/`.", ""],
+        ["deviation. `python benchmarks/all.py` runs all of it; the command behind the numbers at hand stands above"],
+        ["each table, raw numbers are in `benchmarks/results/`.", ""],
         [*machine(results), ""],
         ["## Targets", "", "| what | measure | target | worst | met | verdict |", "|---|---|---|---|---|---|"],
         [line for name, some in rows.items() for line in summary(name, some)],
