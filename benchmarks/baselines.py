@@ -136,7 +136,7 @@ def table(methods: list[Method], baseline: list[Generation], prompts: list[str],
     tuned = np.array([mse(t.video, b.video) for t, b in zip(methods[0].runs, baseline, strict=True)])
     for method in methods:
         if method.schedule is None:
-            rows.append({"method": f"{method.name} (cannot reach it)"})
+            rows.append({"method": f"{method.name}: out of reach by the latency model"})
             continue
         pairs = [(t.video, b.video) for t, b in zip(method.runs, baseline, strict=True)]
         errors = np.array([mse(a, b) for a, b in pairs])

@@ -84,7 +84,7 @@ def _verdict(rows: list[Row]) -> str:
     """Whether the tuned schedule loses at most half of what the heuristic loses."""
     found = next((row for row in rows if row["method"].startswith("heuristic") and "mse_ratio" in row), None)
     if found is None:
-        return "The heuristic cannot reach this speed."
+        return "By the latency model the heuristic cannot reach this speed, at any rate and threshold."
     parts = []
     for name, key in (("MSE", "mse_ratio"), ("teacher-forced error", "forced_ratio")):
         value, low, high = found[key]
