@@ -77,9 +77,10 @@ def test_schedules_agree_with_their_matching(denoiser: Any, architecture: Archit
     assert measure(denoiser, schedule) == total(count_flops(architecture, schedule))
 
 
-# Hidden states are matched as one head; where one of two matchings is of Q, that makes one and a half on average.
+# With rotary embeddings one matching of the hidden states serves both batch items, which makes half a column for each;
+# where one of two matchings is of Q, the average of that and the heads.
 @pytest.mark.parametrize(
-    ("rates", "heads"), [({"H": [0.5, 0.3]}, 1), ({"H": [0.5, 0.4], "Q": [0.0, 0.5]}, (1 + HEADS) / 2)]
+    ("rates", "heads"), [({"H": [0.5, 0.3]}, 1 / BATCH), ({"H": [0.5, 0.4], "Q": [0.0, 0.5]}, (1 / BATCH + HEADS) / 2)]
 )
 def test_symmetric_reduction_agrees(rates: dict[str, list[float]], heads: float) -> None:
     schedule = scheduled(2, rates)
