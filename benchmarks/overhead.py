@@ -10,6 +10,7 @@ rounds, because the pace of a machine changes within a generation by more than w
 from __future__ import annotations
 
 import numpy as np
+from embedded import MODEL, load_runner
 from rich.progress import track
 from timing import compare, parse_arguments, report, time_interleaved
 
@@ -17,10 +18,7 @@ import asymrnr
 from asymrnr.adapters import find_adapter
 from asymrnr.install import find_sites
 from asymrnr.schedule import Schedule
-from tuner.models import REGISTRY, load_pipeline
-from tuner.runner import Runner
 
-MODEL = "tiny-cogvideox"
 TARGET = 1.01
 STEPS = 2
 FEATURES = (("Q", "V"), ("H", "Q", "V"))
@@ -28,7 +26,7 @@ FEATURES = (("Q", "V"), ("H", "Q", "V"))
 
 def main() -> None:
     arguments = parse_arguments(__doc__, "overhead", rounds=40)
-    runner = Runner(load_pipeline(MODEL, arguments.device), REGISTRY[MODEL])
+    runner = load_runner(arguments.device, arguments.quick)
     steps = runner.entry.workload.steps
     prompt = runner.entry.tuning_prompts(1)[0]
     blocks = len(find_sites(runner.denoiser, find_adapter(runner.denoiser)))
