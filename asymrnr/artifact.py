@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import (
@@ -37,6 +37,17 @@ Plain = str | int | float | bool | None
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    added_later: ClassVar[tuple[str, ...]] = ()
+    """Fields of later releases: left out while None, so that artifacts saved before keep their hash."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        if document:  # a section that is absent is none
+            for name in [name for name in self.added_later if document[name] is None]:
+                del document[name]
+        return document
 
 
 class ModelSection(_Section):
@@ -67,6 +78,8 @@ class WorkloadSection(_Section):
 
 class ScheduleSection(_Section):
     """A schedule with its rates already resolved: loading needs no similarity table. See `Schedule` for the fields."""
+
+    added_later = ("match_radius",)
 
     form: Form
     stride: tuple[Count, Count, Count]
@@ -132,14 +145,6 @@ class ScheduleSection(_Section):
             thresholds={str(feature): rule for feature, rule in self.thresholds.items()},
         )
 
-    @model_serializer(mode="wrap")
-    def _without_defaults_of_later_releases(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Artifacts saved before there was a `match_radius` keep their hash."""
-        document: dict[str, Any] = handler(self)
-        if document and document["match_radius"] is None:
-            del document["match_radius"]
-        return document
-
     @model_validator(mode="after")
     def _is_a_schedule(self) -> ScheduleSection:
         if self.form == "threshold" and not self.thresholds:
@@ -179,6 +184,8 @@ class Interval(_Section):
 class PredictionSection(_Section):
     """What the surrogate promised before anything was generated with the schedule."""
 
+    added_later = ("price_of_interpretability", "rank_correlation")
+
     seconds: Positive | None = None
     """Denoising time of one generation."""
     speedup: Positive | None = None
@@ -193,13 +200,6 @@ class PredictionSection(_Section):
     """Predicted error of the best threshold rule over that of the best table."""
     rank_correlation: Interval | None = None
     """Spearman's, of predicted error and measured quality loss, where it was studied on the model."""
-
-    @model_serializer(mode="wrap")
-    def _without_defaults_of_later_releases(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Artifacts saved before there were these keep their hash."""
-        document: dict[str, Any] = handler(self)
-        later = ("price_of_interpretability", "rank_correlation")
-        return {name: value for name, value in document.items() if value is not None or name not in later}
 
 
 class Speedup(_Section):
