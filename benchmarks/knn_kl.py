@@ -1,15 +1,16 @@
-"""The nearest-neighbour divergence against scipy's cKDTree and, where installed, scikit-learn's brute force.
+"""The nearest-neighbour divergences against scipy's cKDTree and, where installed, scikit-learn's brute force.
 
     python benchmarks/knn_kl.py
 
-Two samples of 20000 points each, independent normal or in clusters as tokens are; every side does the same two
-searches with the same number of threads and must find the same value. On the CPU. Writes
-`benchmarks/results/knn_kl.json`.
+20000 tokens, independent normal or in clusters as tokens are, half of them kept; every side searches the nearest other
+token among all and among the kept ones for every token, with the same number of threads, and must find the same
+divergences in both directions. On the CPU. Writes `benchmarks/results/knn_kl.json`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from rich.progress import track
 from scipy.spatial import cKDTree
 from timing import Row, compare, parse_arguments, report, time_interleaved
 
-from tuner.profile.kl import knn_divergence
+from tuner.profile.kl import kept_divergences
 
 DIMS = (64, 128)
 KINDS = ("normal", "clustered")
@@ -27,36 +28,39 @@ TREE_TARGET = 1 / 5
 BRUTE_TARGET = 1.0
 AGREEMENT = 1e-3  # relative; ours computes in float32
 
+Search = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
 
 def draw(kind: str, points: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Samples x and y, float32 (points, dim); y is spread 1.2 times as far."""
+    """Tokens, float32 (points, dim), and which half is kept, (points,) bool."""
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(points, dim)), 1.2 * rng.normal(size=(points, dim))
+    x = rng.normal(size=(points, dim))
     if kind == "clustered":
-        centres = 3 * rng.normal(size=(CLUSTERS, dim))
-        x, y = x + centres[rng.integers(0, CLUSTERS, points)], y + centres[rng.integers(0, CLUSTERS, points)]
-    return x.astype(np.float32), y.astype(np.float32)
+        x += 3 * rng.normal(size=(CLUSTERS, dim))[rng.integers(0, CLUSTERS, points)]
+    return x.astype(np.float32), rng.permutation(points) < points // 2
 
 
-def divergence(inner: np.ndarray, outer: np.ndarray, dim: int) -> float:
-    """Equation 2 from the distances of x to its neighbours in x (itself excluded) and in y."""
-    points = len(inner)
-    return float(dim * np.log(outer / inner).mean() + np.log(points / (points - 1)))
+def ours(x: np.ndarray, kept: np.ndarray) -> tuple[float, float]:
+    tokens, index = torch.from_numpy(x)[None, None], torch.from_numpy(np.flatnonzero(kept))[None, None]
+    [(there, back)] = kept_divergences(tokens, [index])
+    return there.value, back.value
 
 
-def ours(x: np.ndarray, y: np.ndarray) -> float:
-    nobody = torch.full((1, len(x)), -1)
-    return knn_divergence(torch.from_numpy(x)[None], torch.from_numpy(y)[None], nobody).value
+def from_neighbours(search: Search, x: np.ndarray, kept: np.ndarray) -> tuple[float, float]:
+    """Equation 2 in both directions; search(points, x) finds the two nearest of some points for every x."""
+    whole, part = search(x, x)[:, 1].astype(np.float64), search(x[kept], x).astype(np.float64)
+    nearest = np.where(kept, part[:, 1], part[:, 0])  # a kept token finds itself first
+    gain, n, size = x.shape[1] * np.log(nearest / whole), len(x), int(kept.sum())
+    return float(np.log((n - 1) / (size - 1)) - gain[kept].mean()), float(
+        (gain + np.log((size - kept) / (n - 1))).mean()
+    )
 
 
-def by_tree(x: np.ndarray, y: np.ndarray) -> float:
-    threads = torch.get_num_threads()
-    inner = cKDTree(x).query(x, k=2, workers=threads)[0][:, 1]
-    outer = cKDTree(y).query(x, k=1, workers=threads)[0]
-    return divergence(inner, outer, x.shape[1])
+def tree_search(points: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return cKDTree(points).query(x, k=2, workers=torch.get_num_threads())[0]
 
 
-def by_sklearn() -> Callable[[np.ndarray, np.ndarray], float] | None:
+def sklearn_search() -> Search | None:
     """scikit-learn's brute force, where it is installed."""
     try:
         from sklearn.neighbors import NearestNeighbors
@@ -64,31 +68,34 @@ def by_sklearn() -> Callable[[np.ndarray, np.ndarray], float] | None:
     except ImportError:
         return None
 
-    def brute(x: np.ndarray, y: np.ndarray) -> float:
+    def search(points: np.ndarray, x: np.ndarray) -> np.ndarray:
         with threadpool_limits(torch.get_num_threads()):
-            inner = NearestNeighbors(algorithm="brute").fit(x).kneighbors(x, 2)[0][:, 1]
-            outer = NearestNeighbors(algorithm="brute").fit(y).kneighbors(x, 1)[0][:, 0]
-        return divergence(inner.astype(np.float64), outer.astype(np.float64), x.shape[1])
+            return NearestNeighbors(algorithm="brute").fit(points).kneighbors(x, 2)[0]
 
-    return brute
+    return search
 
 
 def measure(kind: str, dim: int, points: int, rounds: int) -> list[Row]:
     """All rows of one sample; stops when the sides disagree."""
-    x, y = draw(kind, points, dim)
-    sides = {"ours": ours, "cKDTree": by_tree, "scikit-learn": by_sklearn()}
-    found: dict[str, float] = {}
+    x, kept = draw(kind, points, dim)
+    sides: dict[str, Callable[[np.ndarray, np.ndarray], tuple[float, float]]] = {
+        "ours": ours,
+        "cKDTree": partial(from_neighbours, tree_search),
+    }
+    if brute := sklearn_search():
+        sides["scikit-learn"] = partial(from_neighbours, brute)
+    found: dict[str, tuple[float, float]] = {}
 
-    def run(name: str, side: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[], None]:
+    def run(name: str) -> Callable[[], None]:
         def call() -> None:
-            found[name] = side(x, y)
+            found[name] = sides[name](x, kept)
 
         return call
 
-    times = time_interleaved({n: run(n, s) for n, s in sides.items() if s is not None}, rounds)
-    for name, value in found.items():
-        if abs(value - found["cKDTree"]) > AGREEMENT * abs(found["cKDTree"]):
-            raise SystemExit(f"{name} finds {value}, cKDTree {found['cKDTree']}: the comparison would be void.")
+    times = time_interleaved({name: run(name) for name in sides}, rounds)
+    for name, values in found.items():
+        if not np.allclose(values, found["cKDTree"], rtol=AGREEMENT):
+            raise SystemExit(f"{name} finds {values}, cKDTree {found['cKDTree']}: the comparison would be void.")
     case = f"n {points}, d {dim}, {kind}"
     rows = [compare(case, times["ours"], "cKDTree", times["cKDTree"], TREE_TARGET)]
     if "scikit-learn" in times:
@@ -103,7 +110,7 @@ def main() -> None:
     rows: list[Row] = []
     for kind, dim in track(cases, description="kNN KL"):
         rows += measure(kind, dim, points, arguments.rounds)
-    notes = [] if by_sklearn() else ["scikit-learn is not installed and was not compared."]
+    notes = [] if sklearn_search() else ["scikit-learn is not installed and was not compared."]
     report(rows, arguments, notes)
 
 

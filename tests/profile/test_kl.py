@@ -8,16 +8,12 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from tuner.profile.kl import kept_divergences, knn_divergence, neighbour_distance
+from tuner.profile.kl import _nearest_in, kept_divergences, knn_divergence
 
 
 def gaussian(n: int, dim: int, seed: int, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
     x = torch.randn(1, n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return mean + std * x
-
-
-def no_common(x: torch.Tensor) -> torch.Tensor:
-    return torch.full(x.shape[:2], -1)
 
 
 def analytic(dim: int, mean: float, std: float) -> float:
@@ -31,14 +27,14 @@ def test_ten_thousand_points_give_the_analytic_divergence_of_gaussians_within_a_
     dim: int, mean: float, std: float
 ) -> None:
     x, y = gaussian(10_000, dim, 0), gaussian(10_000, dim, 1, mean, std)
-    estimate = knn_divergence(x, y, no_common(x), k=2)
+    estimate = knn_divergence(x, y, k=2)
     assert estimate.zeros == 0
     assert estimate.value == pytest.approx(analytic(dim, mean, std), rel=0.1)
 
 
 def test_equal_distributions_have_no_divergence() -> None:
     x, y = gaussian(4000, 4, 0), gaussian(4000, 4, 1)
-    assert abs(knn_divergence(x, y, no_common(x), k=5).value) < 0.1
+    assert abs(knn_divergence(x, y, k=5).value) < 0.1
 
 
 def test_twenty_thousand_tokens_of_128_channels_fit_in_a_gibibyte() -> None:
@@ -100,11 +96,12 @@ def test_duplicates_are_floored_and_counted() -> None:
 
 def test_blocks_do_not_change_distances_and_subsamples_are_seeded() -> None:
     x, y = gaussian(300, 5, 7), gaussian(200, 5, 8)
-    whole = neighbour_distance(x, y, no_common(x), 2)
-    blocked = neighbour_distance(x, y, no_common(x), 2, budget_bytes=8 * 200 * 7)
+    some = torch.rand(1, 300, generator=torch.Generator().manual_seed(9)) < 0.5
+    whole = _nearest_in(x, torch.arange(300), [some, ~some], 2)
+    blocked = _nearest_in(x, torch.arange(300), [some, ~some], 2, budget_bytes=8 * 300 * 7)
     torch.testing.assert_close(whole, blocked)
 
     def sampled(seed: int) -> float:
-        return knn_divergence(x, y, no_common(x), 1, 50, torch.Generator().manual_seed(seed)).value
+        return knn_divergence(x, y, 1, 50, torch.Generator().manual_seed(seed)).value
 
     assert sampled(0) == sampled(0) != sampled(1)

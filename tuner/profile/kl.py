@@ -32,70 +32,25 @@ class Divergence:
     zeros: int
 
 
-def neighbour_distance(
-    queries: torch.Tensor, points: torch.Tensor, exclude: torch.Tensor, k: int = 1, budget_bytes: int | None = None
-) -> torch.Tensor:
-    """Distance to the k-th nearest point, by brute force in blocks of queries.
-
-    Args:
-        queries: (batch, m, dim).
-        points: (batch, n, dim).
-        exclude: (batch, m) int64, index of the point that does not count for each query, or -1.
-        k: which neighbour; there must be more than k points.
-        budget_bytes: largest piece of the distance matrix; by default a size that suits the device.
-
-    Returns:
-        (batch, m) Euclidean distances.
-    """
-    batch, m, _ = queries.shape
-    budget = budget_bytes or default_budget(points.device)
-    rows = max(1, budget // (points.element_size() * batch * points.shape[1]))
-    norms = points.square().sum(-1)[:, None]
-    found = []
-    for start in range(0, m, rows):
-        part, skip = queries[:, start : start + rows], exclude[:, start : start + rows]
-        squared = torch.baddbmm(norms, part, points.mT, alpha=-2.0)  # but for |q|^2, equal in a row
-        hit = skip >= 0
-        item, row = hit.nonzero(as_tuple=True)
-        squared[item, row, skip[hit]] = torch.inf
-        nearest = squared.amin(-1) if k == 1 else squared.topk(k, dim=-1, largest=False).values[..., -1]
-        found.append((nearest + part.square().sum(-1)).clamp(min=0).sqrt())
-    return torch.cat(found, dim=1)
-
-
 def knn_divergence(
-    x: torch.Tensor,
-    y: torch.Tensor,
-    same: torch.Tensor,
-    k: int = 1,
-    samples: int | None = None,
-    generator: torch.Generator | None = None,
+    x: torch.Tensor, y: torch.Tensor, k: int = 1, samples: int | None = None, generator: torch.Generator | None = None
 ) -> Divergence:
-    """Estimate D(P || Q) from samples x of P and y of Q that may share points.
+    """Estimate D(P || Q) from independent samples x of P and y of Q.
 
-    Zero distances are raised to the resolution of the distance computation, relative to the spread of x.
+    Zero distances are raised to the resolution of the distance computation, relative to the spread of all points.
 
     Args:
         x: (batch, n, dim), floating point; everything is computed in float32 unless it is float64.
         y: (batch, m, dim).
-        same: (batch, n) int64, index in y of the point that is x[i] itself, or -1.
         k: which nearest neighbour to use; more lowers the variance and raises the bias.
         samples: average over so many random points of x only; the searches still see all points.
         generator: CPU generator of that choice.
     """
-    batch, n, _ = x.shape
-    x = x if x.dtype == torch.float64 else x.float()
-    centre = x.mean(dim=1, keepdim=True)
-    x, y = x - centre, y.to(x.dtype) - centre
-    chosen = torch.arange(n)
-    if samples is not None and samples < n:
-        chosen = torch.randperm(n, generator=generator)[:samples]
-    chosen = chosen.to(x.device)
-    queries, skip = x[:, chosen], same.to(x.device)[:, chosen]
-    inner = neighbour_distance(queries, x, chosen.expand(batch, -1), k)
-    outer = neighbour_distance(queries, y, skip, k)
-    others = (y.shape[1] - (skip >= 0).double()) / (n - 1)
-    return _estimate(inner, outer, others, x)
+    n, m = x.shape[1], y.shape[1]
+    points = _centred(torch.cat((x, y.to(x.dtype)), dim=1))
+    first = (torch.arange(n + m, device=x.device) < n).expand(len(x), -1)
+    inner, outer = _nearest_in(points, _choose(n, samples, generator).to(x.device), [first, ~first], k)
+    return _estimate(inner, outer, torch.full_like(inner, m / (n - 1), dtype=torch.float64), points)
 
 
 def _estimate(inner: torch.Tensor, outer: torch.Tensor, others: torch.Tensor, x: torch.Tensor) -> Divergence:
@@ -125,12 +80,9 @@ def kept_divergences(
         samples: average over so many random tokens only, the first direction over those of them that are kept.
         generator: CPU generator of that choice.
     """
-    x = features.detach().flatten(0, 1)
-    x = x if x.dtype == torch.float64 else x.float()
-    x = x - x.mean(dim=1, keepdim=True)
+    x = _centred(features.flatten(0, 1))
     batch, n, _ = x.shape
-    chosen = torch.arange(n) if samples is None else torch.randperm(n, generator=generator)[:samples]
-    chosen = chosen.to(x.device)
+    chosen = _choose(n, samples, generator).to(x.device)
     kept = [torch.zeros(batch, n, dtype=torch.bool, device=x.device) for _ in sets]
     for mask, index in zip(kept, sets, strict=True):
         mask.scatter_(1, index.flatten(0, 1).long(), True)
@@ -144,24 +96,47 @@ def kept_divergences(
     return found
 
 
-def _nearest_in(x: torch.Tensor, chosen: torch.Tensor, sets: list[torch.Tensor], k: int) -> list[torch.Tensor]:
-    """Distance of the chosen points to their k-th nearest other point in every set, (batch, chosen) each.
+def _centred(points: torch.Tensor) -> torch.Tensor:
+    """Points (batch, n, dim) about their mean, in float32 unless they are float64."""
+    points = points.detach() if points.dtype == torch.float64 else points.detach().float()
+    return points - points.mean(dim=1, keepdim=True)
+
+
+def _choose(n: int, samples: int | None, generator: torch.Generator | None) -> torch.Tensor:
+    """Positions of so many random ones of n points, or of all."""
+    return torch.arange(n) if samples is None else torch.randperm(n, generator=generator)[:samples]
+
+
+def _nearest_in(
+    x: torch.Tensor, chosen: torch.Tensor, sets: list[torch.Tensor], k: int, budget_bytes: int | None = None
+) -> list[torch.Tensor]:
+    """Distance of the chosen points to their k-th nearest other point in every set, by brute force.
 
     Args:
         x: (batch, n, dim).
         chosen: (m,) positions.
         sets: (batch, n) bool each.
+        k: which neighbour; every set must hold more than k points.
+        budget_bytes: largest piece of the distance matrix; by default a size that suits the device.
+
+    Returns:
+        For every set (batch, m) Euclidean distances.
     """
-    rows = max(1, default_budget(x.device) // (x.element_size() * x.shape[0] * x.shape[1]))
-    norms = x.square().sum(-1)[:, None]
-    found: list[list[torch.Tensor]] = [[] for _ in sets]
-    for piece in chosen.split(rows):
-        part = x[:, piece]
-        squared = torch.baddbmm(norms, part, x.mT, alpha=-2.0)  # but for |q|^2, equal in a row
+    batch, n, _ = x.shape
+    rows = max(1, (budget_bytes or default_budget(x.device)) // (x.element_size() * batch * n))
+    norms = x.square().sum(-1)
+    outside = [torch.zeros_like(norms).masked_fill(~mask, torch.inf)[:, None] for mask in sets]
+    found = [norms.new_empty(batch, len(chosen)) for _ in sets]
+    # one piece of memory for all steps: allocated anew each time, it fragments the heap into gigabytes
+    squared, there = (norms.new_empty(batch, min(rows, len(chosen)), n) for _ in range(2))
+    for start in range(0, len(chosen), rows):
+        piece = chosen[start : start + rows]
+        here, part = slice(start, start + len(piece)), x[:, piece]
+        squared, there = squared[:, : len(piece)], there[:, : len(piece)]
+        torch.baddbmm(norms[:, None], part, x.mT, alpha=-2.0, out=squared)  # but for |q|^2, equal in a row
         squared[:, torch.arange(len(piece)), piece] = torch.inf
-        own = part.square().sum(-1)
-        for distances, mask in zip(found, sets, strict=True):
-            there = squared.masked_fill(~mask[:, None], torch.inf)
+        for distances, added in zip(found, outside, strict=True):
+            torch.add(squared, added, out=there)
             nearest = there.amin(-1) if k == 1 else there.topk(k, dim=-1, largest=False).values[..., -1]
-            distances.append((nearest + own).clamp(min=0).sqrt())
-    return [torch.cat(distances, dim=1) for distances in found]
+            distances[:, here] = (nearest + norms[:, piece]).clamp(min=0).sqrt()
+    return found
