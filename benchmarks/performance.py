@@ -42,8 +42,8 @@ EXPLANATIONS = {
     "data; a machine whose pace changes while generating shifts what attention is worth.",
     ("prediction", "|predicted / measured - 1|"): "One generation of a second or a few scatters by several per cent "
     "on a small machine; see the spread of plain generations in the raw numbers.",
-    ("overhead", "time / plain"): "The scatter is larger than what is to be seen, and installing and removing, which "
-    "happen once a generation, are spread over two steps here.",
+    ("overhead", "time / plain"): "The scatter of whole calls is wider than what is to be seen; the interval of the "
+    "median stands in the table, and what the runtime adds to a short call shows how little it is.",
 }
 """Why a target may be missed, by benchmark and measure; shown where it is."""
 

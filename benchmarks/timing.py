@@ -36,16 +36,23 @@ class Timing:
         return f"{self.median * 1e3:.4g} ms ± {relative_mad(self.seconds):.1%}"
 
 
-def time_interleaved(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
+def time_interleaved(
+    candidates: dict[str, Callable[[], object]],
+    rounds: int,
+    before: dict[str, Callable[[], object]] | None = None,
+) -> dict[str, Timing]:
     """Run every candidate once to warm up, then once a round, in alternating order.
 
     Args:
         candidates: by name; on CUDA each is timed until the device is done.
         rounds: timed runs of each.
+        before: what to do before a candidate runs, by its name; not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for index in range(rounds + 1):
         for name in list(candidates)[:: 1 if index % 2 else -1]:
+            if before is not None:
+                before[name]()
             gc.collect()
             _synchronise()
             start = time.perf_counter()

@@ -50,15 +50,20 @@ def knn_divergence(
     points = _centred(torch.cat((x, y.to(x.dtype)), dim=1))
     first = (torch.arange(n + m, device=x.device) < n).expand(len(x), -1)
     inner, outer = _nearest_in(points, _choose(n, samples, generator).to(x.device), [first, ~first], k)
-    return _estimate(inner, outer, torch.full_like(inner, m / (n - 1), dtype=torch.float64), points)
+    others = torch.full_like(inner, m / (n - 1), dtype=torch.float64)
+    return _estimate(inner, outer, others, points.shape[-1], _resolution(points))
 
 
-def _estimate(inner: torch.Tensor, outer: torch.Tensor, others: torch.Tensor, x: torch.Tensor) -> Divergence:
+def _resolution(x: torch.Tensor) -> float:
+    """The smallest distance between points (batch, n, dim) about their mean that is told from zero."""
+    return RESOLUTION * float(torch.finfo(x.dtype).eps ** 0.5 * x.square().sum(-1).mean().sqrt())
+
+
+def _estimate(inner: torch.Tensor, outer: torch.Tensor, others: torch.Tensor, dim: int, floor: float) -> Divergence:
     """Equation 2 from the distances within P (inner) and to Q (outer), and the ratio of the points searched."""
-    floor = RESOLUTION * float(torch.finfo(x.dtype).eps ** 0.5 * x.square().sum(-1).mean().sqrt())
     zeros = int((inner <= floor).sum() + (outer <= floor).sum())
     ratio = (outer.clamp(min=floor) / inner.clamp(min=floor)).double().log()
-    return Divergence(float((x.shape[-1] * ratio + others.log()).mean()), zeros)
+    return Divergence(float((dim * ratio + others.log()).mean()), zeros)
 
 
 def kept_divergences(
@@ -81,7 +86,8 @@ def kept_divergences(
         generator: CPU generator of that choice.
     """
     x = _centred(features.flatten(0, 1))
-    batch, n, _ = x.shape
+    batch, n, dim = x.shape
+    floor = _resolution(x)
     chosen = _choose(n, samples, generator).to(x.device)
     kept = [torch.zeros(batch, n, dtype=torch.bool, device=x.device) for _ in sets]
     for mask, index in zip(kept, sets, strict=True):
@@ -90,9 +96,9 @@ def kept_divergences(
     found = []
     for mask, near in zip(kept, nearest[1:], strict=True):
         inside, size = mask[:, chosen], mask.sum(1, keepdim=True).double()
-        back = _estimate(nearest[0], near, (size - inside.double()) / (n - 1), x)
+        back = _estimate(nearest[0], near, (size - inside.double()) / (n - 1), dim, floor)
         there = ((n - 1) / (size - 1)).expand_as(inside)[inside]
-        found.append((_estimate(near[inside], nearest[0][inside], there, x), back))
+        found.append((_estimate(near[inside], nearest[0][inside], there, dim, floor), back))
     return found
 
 

@@ -72,9 +72,10 @@ class Profiler:
             text_tokens = joint - _tokens(call.grid)
             self._facts = {"grid": call.grid, "heads": heads, "head_dim": head_dim, "text_tokens": text_tokens}
         fresh = self._match(call)
-        self._query_errors(call)
-        if self._due(call, self.settings.v_every):
-            self._value_errors(call)
+        if self.settings.rates:
+            self._query_errors(call)
+            if self._due(call, self.settings.v_every):
+                self._value_errors(call)
         self._similarities(call, fresh)
         self._persistence(call, fresh)
 
@@ -107,6 +108,10 @@ class Profiler:
         def tables(kind: str) -> dict[Any, np.ndarray]:
             return {key[1:]: means.table(shape) for key, means in self._means.items() if key[0] == kind}
 
+        diagnostics = {"kl_zero_distances": float(self._zeros)}
+        if self.settings.rates:
+            diagnostics["recomputed_rows"] = float(np.nanmax(tables("recomputed")[()]))
+            diagnostics["v_sampling_error"] = float(np.nanmedian(tables("v_sampling")[()]))
         raw = {feature: fill_steps(table) for (feature,), table in tables("S").items()}
         return Profile(
             model=model,
@@ -124,11 +129,7 @@ class Profiler:
             rates=self.rates,
             q_error=tables("Q"),
             v_error={key: _fill_curves(table) for key, table in tables("V").items()},
-            diagnostics={
-                "recomputed_rows": float(np.nanmax(tables("recomputed")[()])),
-                "v_sampling_error": float(np.nanmedian(tables("v_sampling")[()])),
-                "kl_zero_distances": float(self._zeros),
-            },
+            diagnostics=diagnostics,
             latency=latency,
             rest_seconds=rest_seconds,
             transformer=transformer,

@@ -19,7 +19,7 @@ class ProfilerSettings:
     Attributes:
         strides: candidate strides, such as "2x2x2"; the first one is the reference for similarities and divergences.
         cache_steps: candidate cache steps.
-        rates: candidate reduction rates; 0 is added.
+        rates: candidate reduction rates; 0 is added. Without any, no errors are measured.
         seed: seed of the destinations (`Schedule.seed`).
         total_steps: denoising steps of the generation.
         v_rows: sampled query rows for the errors of reduced keys and values.
@@ -45,8 +45,8 @@ class ProfilerSettings:
     persistence_every: int = 15
 
     def __post_init__(self) -> None:
-        if not self.strides or not self.cache_steps or not self.rates or self.total_steps < 1:
-            raise UsageError("Profiling needs at least one stride, one cache step, one rate and one denoising step.")
+        if not self.strides or not self.cache_steps or self.total_steps < 1:
+            raise UsageError("Profiling needs at least one stride, one cache step and one denoising step.")
         if min(self.cache_steps) < 1 or not all(0 <= rate < 1 for rate in self.rates):
             raise UsageError("Cache steps to profile must be positive and rates must lie in [0, 1).")
         if self.persistence_every <= max(GAPS):
@@ -60,8 +60,8 @@ class ProfilerSettings:
             self,
             strides=self.strides[:1],
             cache_steps=(1,),
+            rates=(),
             total_steps=total_steps,
-            v_every=total_steps,
             similarity_every=1,
             kl_every=total_steps,
             kl_rates=(),
