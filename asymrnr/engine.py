@@ -81,7 +81,6 @@ class Engine:
         self.counter = Counter(schedule, blocks)
         self.sites: list[Site] = []
         self._grids: list[Grid] = []
-        self._column = 0
         self._generation = -1
         self._cache: dict[tuple[object, ...], _Entry] = {}
         self._window: tuple[int, int] | None = None
@@ -103,8 +102,7 @@ class Engine:
             self.forget()
             self._check_rates(grids[0])
         self._grids = grids
-        self._column = self.schedule.column(self.tracker.step, timestep) if self.schedule else 0
-        self.counter.start_forward(self._column)
+        self.counter.start_forward(self.schedule.column(self.tracker.step, timestep) if self.schedule else 0)
         for site in self.sites:
             site.call = 0
 
@@ -119,7 +117,7 @@ class Engine:
 
     def rate(self, feature: str, row: int) -> float:
         """Rate of a feature at a row in the running forward pass."""
-        return self.counter.planned_rate(feature, row, self._column)
+        return self.counter.planned_rate(feature, row)
 
     def locate(self, length: int) -> tuple[Grid, slice] | None:
         """Token grid and place of the video tokens in a joint sequence, or None when there are none."""

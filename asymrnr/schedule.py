@@ -131,9 +131,11 @@ class Schedule:
             return min(step, self.steps - 1)
         return int(np.argmin(np.abs(np.asarray(self.timesteps) - timestep)))
 
-    def rate(self, feature: str, block: int, column: int) -> float:
-        table = self.rates.get(feature)
-        return 0.0 if table is None else float(table[block, column])
+    def effective_rates(self) -> dict[str, np.ndarray]:
+        """The rate tables as they are applied: H only where neither Q nor V is reduced (paper appendix D)."""
+        others = [self.rates[feature] > 0 for feature in ("Q", "V") if feature in self.rates]
+        taken = np.logical_or.reduce(others) if others else False
+        return {f: np.where(taken, 0.0, table) if f == "H" else table for f, table in self.rates.items()}
 
     def attention_cost(self) -> float:
         """Mean of (1 - r_q)(1 - r_v) over all sites: the share of the attention matrix still computed."""

@@ -47,16 +47,16 @@ class Counter:
     def __init__(self, schedule: Schedule | None, blocks: int) -> None:
         self.schedule = schedule
         self.blocks = blocks
+        self._tables = {} if schedule is None else schedule.effective_rates()
         self.start_generation()
 
     def start_generation(self) -> None:
         """Forget the previous generation."""
         self.forwards = self.calls = self.matches = 0
         self._steps: set[int] = set()
-        features = self.schedule.rates if self.schedule else {}
         shape = (self.blocks, self.schedule.steps if self.schedule else 1)
-        self._planned = {feature: np.zeros(shape, dtype=np.int64) for feature in features}
-        self._reduced = {feature: np.zeros(shape, dtype=np.int64) for feature in features}
+        self._planned = {feature: np.zeros(shape, dtype=np.int64) for feature in self._tables}
+        self._reduced = {feature: np.zeros(shape, dtype=np.int64) for feature in self._tables}
         self._unseen = np.zeros(shape, dtype=np.int64)
         self._excused = np.zeros(shape, dtype=np.int64)
         self.start_forward(0)
@@ -64,6 +64,7 @@ class Counter:
     def start_forward(self, column: int) -> None:
         """Begin a forward pass at a schedule column."""
         self._column = column
+        self._rates = {feature: table[:, column].tolist() for feature, table in self._tables.items()}
         self._called: set[int] = set()
         self._marked: set[tuple[str, int]] = set()
 
@@ -87,9 +88,8 @@ class Counter:
         self._steps.add(step)
         for feature, row in self._marked:
             self._reduced[feature][row, self._column] += 1
-        for feature in self._planned:
-            for row in range(self.blocks):
-                self._planned[feature][row, self._column] += self.planned_rate(feature, row, self._column) > 0
+        for feature, table in self._tables.items():
+            self._planned[feature][:, self._column] += table[:, self._column] > 0
         missing = [row for row in range(self.blocks) if row not in self._called]
         self._unseen[missing, self._column] += 1
         return missing
@@ -98,13 +98,10 @@ class Counter:
         """A step or block cache skipped the attention of these rows in the pass just finished."""
         self._excused[rows, self._column] += 1
 
-    def planned_rate(self, feature: str, row: int, column: int) -> float:
-        """Rate the schedule asks for; H applies only where neither Q nor V does (paper appendix D)."""
-        if self.schedule is None:
-            return 0.0
-        if feature == "H" and any(self.schedule.rate(other, row, column) > 0 for other in ("Q", "V")):
-            return 0.0
-        return self.schedule.rate(feature, row, column)
+    def planned_rate(self, feature: str, row: int) -> float:
+        """Rate the schedule asks for at a row in the running forward pass."""
+        rates = self._rates.get(feature)
+        return 0.0 if rates is None else rates[row]
 
     def summary(self) -> Summary:
         copies = [{feature: table.copy() for feature, table in d.items()} for d in (self._reduced, self._planned)]

@@ -167,7 +167,9 @@ def certify_heuristic(by_hand: ByHand, folder: Path) -> Row | None:
         ctx = load_context(TuneOptions(MODEL, 1.01, folder, budget=100), MeasurementStore(folder), progress)
         time_unaccelerated(ctx)
         for attempt in good:
-            found: Certification = certify(ctx, by_hand.schedule(attempt.threshold, attempt.rate), teacher_forced=False)
+            found: Certification = certify(
+                ctx, by_hand.rule.schedule(attempt.threshold, attempt.rate), teacher_forced=False
+            )
             print(f"heuristic, {attempt}: {found.denoise}, failed: {[gate.message for gate in found.failed()]}")
             if all(gate.name == "speedup" for gate in found.failed()):
                 mean = float(np.mean(found.quality["mse"]))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -26,12 +25,12 @@ from timing import Row, Timing, compare, judge, parse_arguments, report
 import asymrnr.reduction
 from asymrnr.partition import Partition
 from asymrnr.schedule import Schedule
-from tuner.baselines.heuristic import START_THRESHOLD, threshold_schedule
+from tuner.baselines.heuristic import START_THRESHOLD, HandRule
 from tuner.certify.stats import relative_mad
+from tuner.profile.strides import stride_name
 from tuner.quality.metrics import mse, psnr
 from tuner.runner import Generation, Runner
 from tuner.search.scale import smallest_scale
-from tuner.search.threshold import constant_in_windows
 from tuner.surrogate.latency import LatencyModel
 
 TARGET = 0.9  # of the predicted speed-up
@@ -42,14 +41,10 @@ DENSE = "tuned, dense matching"
 
 def heuristic(model: LatencyModel, tuned: Schedule, steps: int) -> Schedule | None:
     """Appendix B's first rule at the predicted speed of the tuned schedule; None where it cannot reach it."""
-    profile = load_profile()
-    settings: dict[str, Any] = {"stride": tuned.stride, "cache_step": tuned.cache_step}
-    settings["timesteps"] = tuple(profile.timesteps.tolist())
-    similarity = {f: constant_in_windows(profile.similarity[f], tuned.cache_step) for f in ("Q", "V")}
+    rule = HandRule.of(load_profile(), stride_name(tuned.stride), tuned.cache_step, MAX_RATE)
 
     def build(scale: float) -> Schedule:
-        rule = threshold_schedule(similarity, START_THRESHOLD, scale * MAX_RATE, MAX_RATE, **settings)
-        return shorten(rule, steps)
+        return shorten(rule.schedule(START_THRESHOLD, scale * MAX_RATE), steps)
 
     return smallest_scale(build, model, model.speedup(tuned))
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from asymrnr.schedule import Schedule
-from tuner.baselines.heuristic import THRESHOLD_STEP, Attempt, threshold_schedule, tune_by_hand
+from tuner.baselines.heuristic import THRESHOLD_STEP, Attempt, HandRule, tune_by_hand
 from tuner.baselines.uniform import uniform_schedule
 from tuner.certify.gates import attribute_gate, video_gate
 from tuner.profile.profile import Profile
 from tuner.quality.metrics import mse
 from tuner.runner import Generation, Runner
 from tuner.search.scale import smallest_scale
-from tuner.search.threshold import constant_in_windows
 from tuner.surrogate.latency import LatencyModel
 
-PAPER: dict[str, Any] = {"stride": (2, 2, 2), "cache_step": 5}  # the paper's setting for CogVideoX
+PAPER = ("2x2x2", 5)  # stride and cache step of the paper's setting for CogVideoX
 MAX_RATE = 0.875  # of that stride
 SEED = 7_000_000
 ALIGNMENTS = 2
@@ -41,23 +39,18 @@ class Method:
 
 @dataclass(frozen=True)
 class ByHand:
-    """What Appendix B came to: its best rule, every attempt, what it cost, and the tables it looked at."""
+    """What Appendix B came to: its best attempt, every attempt, what it cost, and what makes its schedules."""
 
     best: Attempt | None
     attempts: list[Attempt]
     tuning_ie: float
-    similarity: dict[str, np.ndarray]
-    settings: dict[str, Any]
-
-    def schedule(self, threshold: float, rate: float) -> Schedule:
-        """One threshold and rate for Q and V."""
-        return threshold_schedule(self.similarity, threshold, rate, MAX_RATE, **self.settings)
+    rule: HandRule
 
     def build(self, model: LatencyModel, speedup: float) -> Schedule | None:
         """The rule with its rate scaled to a speed-up; a lower threshold only where no rate reaches it."""
         threshold = 0.5 if self.best is None else self.best.threshold
         while threshold > -1e-9:
-            found = smallest_scale(lambda scale, t=threshold: self.schedule(t, scale * MAX_RATE), model, speedup)  # type: ignore[misc]
+            found = smallest_scale(lambda scale, t=threshold: self.rule.schedule(t, scale * MAX_RATE), model, speedup)  # type: ignore[misc]
             if found is not None:
                 return found
             threshold -= THRESHOLD_STEP
@@ -66,8 +59,7 @@ class ByHand:
 
 def tune_heuristic(runner: Runner, profile: Profile) -> ByHand:
     """Appendix B on one tuning prompt; "looks good" is the certificate's video and attribute gates."""
-    settings = {**PAPER, "timesteps": tuple(float(t) for t in profile.timesteps)}
-    similarity = {f: constant_in_windows(profile.similarity[f], PAPER["cache_step"]) for f in ("Q", "V")}
+    rule = HandRule.of(profile, *PAPER, MAX_RATE)
     attributes = runner.entry.attributes
     assert attributes is not None
     prompt = runner.entry.tuning_prompts(1)[0]
@@ -85,8 +77,8 @@ def tune_heuristic(runner: Runner, profile: Profile) -> ByHand:
         print(f"  heuristic: attention {schedule.attention_cost():.2f}  {verdicts[0].message}")
         return all(gate.verdict != "FAIL" for gate in verdicts)
 
-    best, attempts = tune_by_hand(similarity, looks_good, MAX_RATE, **settings)
-    return ByHand(best, attempts, sum(seconds) / float(np.mean(seconds[:2])), similarity, settings)
+    best, attempts = tune_by_hand(rule, looks_good)
+    return ByHand(best, attempts, sum(seconds) / float(np.mean(seconds[:2])), rule)
 
 
 def contenders(tuned: Schedule, tuning_ie: float, by_hand: ByHand) -> list[Method]:
@@ -94,7 +86,7 @@ def contenders(tuned: Schedule, tuning_ie: float, by_hand: ByHand) -> list[Metho
     shape, shuffled = (tuned.blocks, tuned.steps), replace(tuned, metric="random")
 
     def uniform(model: LatencyModel, speedup: float) -> Schedule | None:
-        return uniform_schedule(model, speedup, shape, ("Q",), MAX_RATE, **by_hand.settings)
+        return uniform_schedule(model, speedup, shape, ("Q",), MAX_RATE, **by_hand.rule.settings)
 
     return [
         Method("tuned", lambda model, speedup: tuned, tuning_ie, fixed=True),

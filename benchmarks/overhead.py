@@ -2,18 +2,20 @@
 
     python benchmarks/overhead.py
 
-One call of the denoiser, as a generation makes it, plain and installed in turn: neighbouring calls see little of a
-machine that changes its pace, and the median of many ratios is narrow. What the runtime adds to a call does not grow
-with the tokens when nothing is reduced, so it is also measured on the same architecture (random weights) with few of
-them, where it shows above the scatter, and put in relation to the whole call. Installing and removing happen once a
-generation and are timed by themselves. Writes `benchmarks/results/overhead.json`.
+Two copies of the denoiser go through the timesteps of a generation in turn, one plain and one with the runtime
+installed: neighbouring calls see little of a machine that changes its pace, and the median of many ratios is narrow.
+After every generation the copies change roles. What the runtime adds to a call does not grow with the tokens when
+nothing is reduced, so it is also measured on the same architecture (random weights) with few of them, where it shows
+above the scatter, and put in relation to the whole call. Writes `benchmarks/results/overhead.json`.
 """
 
 from __future__ import annotations
 
+import copy
+import itertools
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -38,34 +40,45 @@ SIDE = 4  # patches in height and width of the short call
 
 @dataclass(frozen=True)
 class Call:
-    """A denoiser and what it is called with."""
+    """A denoiser, what it is called with in the first step, and the timesteps of a generation."""
 
     model: torch.nn.Module
     kwargs: dict[str, Any]
+    timesteps: torch.Tensor
+
+    def copy(self) -> Call:
+        """The same with weights of its own."""
+        return replace(self, model=copy.deepcopy(self.model))
 
     @torch.inference_mode()
-    def __call__(self) -> torch.Tensor:
-        output: torch.Tensor = self.model(**self.kwargs)[0]
+    def step(self, index: int) -> torch.Tensor:
+        """The denoiser's output in a step; the latents are always the first ones."""
+        output: torch.Tensor = self.model(**self.kwargs | {"timestep": self.timesteps[index : index + 1]})[0]
         return output
 
 
-class Switch:
-    """Has one schedule or none installed on the model; a context manager that leaves it plain."""
+class Side:
+    """Goes through generations step by step, each with the next of some calls, with or without a schedule."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._model, self._stack = model, ExitStack()
+    def __init__(self, calls: list[Call], schedule: Schedule | None) -> None:
+        self._calls, self._schedule = itertools.cycle(calls), schedule
+        self._steps, self._stack = len(calls[0].timesteps), ExitStack()
+        self._index = 0
 
-    def __enter__(self) -> Switch:
-        return self
+    def ready(self) -> None:
+        """Install at the beginning of a generation."""
+        if self._index == 0:
+            self._call = next(self._calls)
+            if self._schedule is not None:
+                self._stack.enter_context(asymrnr.apply(self._call.model, self._schedule))
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def to(self, schedule: Schedule | None) -> None:
-        """Install this one anew, or none."""
-        self._stack.close()
-        if schedule is not None:
-            self._stack.enter_context(asymrnr.apply(self._model, schedule))
+    def __call__(self) -> torch.Tensor:
+        """The next step; removes at the end of a generation."""
+        output = self._call.step(self._index)
+        self._index = (self._index + 1) % self._steps
+        if self._index == 0:
+            self._stack.close()
+        return output
 
 
 def whole_call(runner: Runner) -> Call:
@@ -79,7 +92,7 @@ def whole_call(runner: Runner) -> Call:
     with ExitStack() as stack:
         stack.callback(runner.denoiser.register_forward_pre_hook(look, with_kwargs=True).remove)
         runner.time_steps(1, runner.entry.tuning_prompts(1)[0])
-    return Call(runner.denoiser, seen[0])
+    return Call(runner.denoiser, seen[0], runner.pipe.scheduler.timesteps)
 
 
 def short_call(whole: Call) -> Call:
@@ -93,22 +106,23 @@ def short_call(whole: Call) -> Call:
         for table in whole.kwargs["image_rotary_emb"]
     )
     model = type(whole.model).from_config({**config, "sample_height": side, "sample_width": side}).to(latents).eval()
-    return Call(model, {**whole.kwargs, "hidden_states": latents[..., :side, :side], "image_rotary_emb": tables})
+    kwargs = {**whole.kwargs, "hidden_states": latents[..., :side, :side], "image_rotary_emb": tables}
+    return Call(model, kwargs, whole.timesteps)
 
 
 def time_both(schedule: Schedule, call: Call, rounds: int) -> tuple[Timing, Timing]:
-    """Installed and plain."""
-    outputs: dict[str, torch.Tensor] = {}
+    """Installed and plain, so many whole generations of each."""
+    calls, outputs = [call, call.copy()], {}
+    sides = {"installed": Side(calls, schedule), "plain": Side(calls[::-1], None)}
 
     def run(name: str) -> None:
-        outputs[name] = call()
+        outputs[name] = sides[name]()
 
-    with Switch(call.model) as switch:
-        times = time_interleaved(
-            {name: partial(run, name) for name in ("installed", "plain")},
-            rounds,
-            before={"installed": partial(switch.to, schedule), "plain": partial(switch.to, None)},
-        )
+    times = time_interleaved(
+        {name: partial(run, name) for name in sides},
+        rounds * len(call.timesteps) - 1,  # and one to warm up
+        before={name: side.ready for name, side in sides.items()},
+    )
     if not torch.equal(outputs["installed"], outputs["plain"]):
         raise SystemExit("The installed runtime changed the output at rate 0: the comparison would be void.")
     return times["installed"], times["plain"]
@@ -154,14 +168,14 @@ def measure(runner: Runner, features: tuple[str, ...], calls: tuple[Call, Call],
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__, "overhead", rounds=300)
+    arguments = parse_arguments(__doc__, "overhead", rounds=10)
     runner = load_runner(arguments.device, arguments.quick)
     whole = whole_call(runner)
     calls = whole, short_call(whole)
     rows: list[Row] = []
     for features in track(FEATURES, description="overhead"):
         rows += measure(runner, features, calls, arguments.rounds)
-    report(rows, arguments, ["Every call of the installed side is the first after installing."])
+    report(rows, arguments, ["A round is a generation of each side; their calls alternate. Nothing is decoded."])
 
 
 if __name__ == "__main__":

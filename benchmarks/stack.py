@@ -10,27 +10,22 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from diffusers import PyramidAttentionBroadcastConfig
+from embedded import MODEL, load_runner, shorten
 from rich.progress import track
 from timing import Row, Timing, compare, judge, report
 
 import asymrnr
-from asymrnr.adapters import find_adapter
-from asymrnr.install import find_sites
 from asymrnr.schedule import Schedule
-from tuner.models import REGISTRY, load_pipeline
 from tuner.quality.metrics import psnr
 from tuner.runner import Generation, Runner
 
-MODEL = "tiny-cogvideox"
 METHODS = {"plain": (False, False), "PAB": (True, False), "AsymRnR": (False, True), "PAB + AsymRnR": (True, True)}
 SKIP_RANGE, TIMESTEPS = 2, (100, 850)
-QUICK_STEPS, QUICK_RATE = 4, 0.5
 FIRST_SEED = 8_000_000
 
 
@@ -76,23 +71,15 @@ def measure(runner: Runner, schedule: Schedule, rounds: int) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few steps and one rate everywhere, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="few steps, to see that it runs")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--schedule", type=Path, help="artifact file; by default the shipped one")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "stack.json")
     arguments = parser.parse_args()
-    entry = REGISTRY[MODEL]
-    if arguments.quick:
-        entry = replace(entry, workload=replace(entry.workload, steps=QUICK_STEPS))
-    runner = Runner(load_pipeline(MODEL, arguments.device), entry)
-    if arguments.schedule is not None:
-        schedule = asymrnr.load(arguments.schedule)
-    elif arguments.quick:
-        shape = (len(find_sites(runner.denoiser, find_adapter(runner.denoiser))), QUICK_STEPS)
-        schedule = Schedule(rates={"Q": np.full(shape, QUICK_RATE), "V": np.full(shape, QUICK_RATE)})
-    else:
-        schedule = asymrnr.load(MODEL)
+    runner = load_runner(arguments.device, arguments.quick)
+    schedule = asymrnr.load(MODEL if arguments.schedule is None else arguments.schedule)
+    schedule = shorten(schedule, runner.entry.workload.steps)
     rows = measure(runner, schedule, arguments.rounds)
     arguments.schedule = arguments.schedule and str(arguments.schedule)
     notes = [

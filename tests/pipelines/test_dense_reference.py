@@ -77,7 +77,8 @@ class DenseReference:
     def rate(self, feature: str) -> float:
         if feature == "H" and (self.rate("Q") or self.rate("V")):
             return 0.0
-        return self.schedule.rate(feature, self.block, self.step)
+        table = self.schedule.rates.get(feature)
+        return 0.0 if table is None else float(table[self.block, self.step])
 
     def match(self, feature: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(batch, heads, n) which video tokens stay, and the token that stands in for each."""

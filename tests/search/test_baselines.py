@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asymrnr.schedule import Schedule
-from tuner.baselines.heuristic import MAX_GENERATIONS, tune_by_hand
+from tuner.baselines.heuristic import MAX_GENERATIONS, HandRule, tune_by_hand
 from tuner.baselines.staircase import staircase
 from tuner.baselines.uniform import uniform_schedule
 from tuner.profile.profile import Profile
@@ -18,28 +18,28 @@ SETTINGS = {"stride": (2, 2, 2), "cache_step": 5}
 
 
 @pytest.fixture
-def similarity() -> dict[str, np.ndarray]:
+def rule() -> HandRule:
     table = np.linspace(0, 1, SHAPE[0] * SHAPE[1]).reshape(SHAPE)
     windows = np.arange(SHAPE[1]) // 5 * 5
-    return {"Q": table[:, windows], "V": table[:, windows]}
+    return HandRule({"Q": table[:, windows], "V": table[:, windows]}, 0.875, SETTINGS)
 
 
-def test_the_rate_rises_until_it_looks_bad_and_then_the_threshold_rises(similarity: dict[str, np.ndarray]) -> None:
-    best, attempts = tune_by_hand(similarity, lambda s: max(t.max() for t in s.rates.values()) < 0.6, 0.875, **SETTINGS)
+def test_the_rate_rises_until_it_looks_bad_and_then_the_threshold_rises(rule: HandRule) -> None:
+    best, attempts = tune_by_hand(rule, lambda s: max(t.max() for t in s.rates.values()) < 0.6)
     tried = [(a.threshold, a.rate, a.good) for a in attempts[:5]]
     assert tried == [(0.5, 0.3, True), (0.5, 0.5, True), (0.5, 0.7, False), (0.6, 0.5, True), (0.6, 0.7, False)]
     assert best is not None
     assert (best.threshold, best.rate) == (0.5, 0.5)  # of all good ones it leaves the least attention
 
 
-def test_it_ends_at_the_highest_rate_when_everything_looks_good(similarity: dict[str, np.ndarray]) -> None:
-    best, attempts = tune_by_hand(similarity, lambda s: True, 0.875, **SETTINGS)
+def test_it_ends_at_the_highest_rate_when_everything_looks_good(rule: HandRule) -> None:
+    best, attempts = tune_by_hand(rule, lambda s: True)
     assert [a.rate for a in attempts] == [0.3, 0.5, 0.7, 0.875]
     assert best == attempts[-1]
 
 
-def test_it_gives_up_within_ten_generations_when_nothing_looks_good(similarity: dict[str, np.ndarray]) -> None:
-    best, attempts = tune_by_hand(similarity, lambda s: False, 0.875, **SETTINGS)
+def test_it_gives_up_within_ten_generations_when_nothing_looks_good(rule: HandRule) -> None:
+    best, attempts = tune_by_hand(rule, lambda s: False)
     assert best is None
     assert 0 < len(attempts) <= MAX_GENERATIONS
     assert {a.rate for a in attempts} == {0.3}

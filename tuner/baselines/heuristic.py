@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from asymrnr.schedule import Schedule
+from tuner.profile.profile import Profile
+from tuner.profile.strides import parse_stride
+from tuner.search.threshold import constant_in_windows
 
+FEATURES = ("Q", "V")
 START_THRESHOLD, START_RATE = 0.5, 0.3
 RATE_STEP, THRESHOLD_STEP = 0.2, 0.1
 MAX_GENERATIONS = 10
@@ -25,27 +29,41 @@ class Attempt:
     good: bool
 
 
-def threshold_schedule(
-    similarity: Mapping[str, np.ndarray], threshold: float, rate: float, max_rate: float, **settings: Any
-) -> Schedule:
-    """One threshold and one rate for Q and V, as Appendix B starts out with; rates end at what the stride allows."""
-    rule = {feature: {threshold: min(rate, max_rate)} for feature in ("Q", "V")}
-    return Schedule.from_thresholds(rule, {f: similarity[f] for f in rule}, **settings)
+@dataclass(frozen=True)
+class HandRule:
+    """The form of Appendix B's schedules: one threshold on the similarity and one rate, for Q and V alike.
+
+    Attributes:
+        similarity: standardised similarity of "Q" and "V", (blocks, steps), constant within cache windows.
+        max_rate: highest rate the stride allows; higher ones are cut to it.
+        settings: the schedule's other attributes (stride, cache_step, ...).
+    """
+
+    similarity: Mapping[str, np.ndarray]
+    max_rate: float
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, profile: Profile, stride: str, cache_step: int, max_rate: float) -> HandRule:
+        """The form for a profiled model and one stride and cache step."""
+        similarity = {f: constant_in_windows(profile.similarity[f], cache_step) for f in FEATURES}
+        timesteps = tuple(profile.timesteps.tolist())
+        return cls(
+            similarity, max_rate, {"stride": parse_stride(stride), "cache_step": cache_step, "timesteps": timesteps}
+        )
+
+    def schedule(self, threshold: float, rate: float) -> Schedule:
+        """The schedule that reduces where the similarity is above the threshold."""
+        rule = {feature: {threshold: min(rate, self.max_rate)} for feature in FEATURES}
+        return Schedule.from_thresholds(rule, {f: self.similarity[f] for f in FEATURES}, **self.settings)
 
 
-def tune_by_hand(
-    similarity: Mapping[str, np.ndarray],
-    looks_good: Callable[[Schedule], bool],
-    max_rate: float,
-    **settings: Any,
-) -> tuple[Attempt | None, list[Attempt]]:
+def tune_by_hand(rule: HandRule, looks_good: Callable[[Schedule], bool]) -> tuple[Attempt | None, list[Attempt]]:
     """Follow Appendix B: raise the rate by 0.2 while it looks good; otherwise revert it and lift the threshold by 0.1.
 
     Args:
-        similarity: standardised similarity of "Q" and "V", (blocks, steps), constant within cache windows.
+        rule: makes the schedules.
         looks_good: runs one generation with a schedule and judges it.
-        max_rate: highest rate the stride allows.
-        settings: the schedule's other attributes (stride, cache_step, ...).
 
     Returns:
         The good rule that leaves the least attention, None if there was none, and every attempt in order (at most
@@ -54,15 +72,15 @@ def tune_by_hand(
     threshold, rate = START_THRESHOLD, START_RATE
     attempts: list[Attempt] = []
     while len(attempts) < MAX_GENERATIONS and threshold <= 1.0:
-        schedule = threshold_schedule(similarity, threshold, rate, max_rate, **settings)
+        schedule = rule.schedule(threshold, rate)
         good = looks_good(schedule)
         attempts.append(Attempt(round(threshold, 2), round(rate, 3), schedule.attention_cost(), good))
         if not good:
             rate = max(START_RATE, rate - RATE_STEP)
             threshold += THRESHOLD_STEP
-        elif rate >= max_rate:
+        elif rate >= rule.max_rate:
             break
         else:
-            rate = min(rate + RATE_STEP, max_rate)
+            rate = min(rate + RATE_STEP, rule.max_rate)
     best = min((a for a in attempts if a.good), key=lambda a: a.attention, default=None)
     return best, attempts

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from tuner.baselines.heuristic import RATE_STEP, START_RATE, START_THRESHOLD, threshold_schedule
+from tuner.baselines.heuristic import RATE_STEP, START_RATE, START_THRESHOLD, HandRule
 from tuner.profile.profile import Profile
-from tuner.profile.strides import parse_stride
 from tuner.search.result import FrontierPoint
-from tuner.search.threshold import constant_in_windows
 from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
 
@@ -22,13 +20,10 @@ def staircase(profile: Profile, model: LatencyModel) -> list[FrontierPoint]:
     stride = next(iter(profile.q_error))[0]
     cache_step = max(step for name, step in profile.q_error if name == stride)
     highest = errors.largest_rate(stride)
-    tables = {feature: constant_in_windows(profile.similarity[feature], cache_step) for feature in ("Q", "V")}
+    rule = HandRule.of(profile, stride, cache_step, highest)
     points, rate = [], START_RATE
     while True:
-        rate = min(rate, highest)
-        schedule = threshold_schedule(
-            tables, START_THRESHOLD, rate, highest, stride=parse_stride(stride), cache_step=cache_step
-        )
+        schedule = rule.schedule(START_THRESHOLD, rate)
         points.append(FrontierPoint(model.speedup(schedule), errors.predict(schedule)))
         if rate >= highest:
             return points

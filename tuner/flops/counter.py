@@ -51,8 +51,8 @@ def count_flops(architecture: Architecture, schedule: Schedule | None = None) ->
             f"The schedule is for {schedule.blocks} blocks and {schedule.steps} steps, "
             f"but the model has {shape[0]} blocks and takes {shape[1]} steps."
         )
-    q, v = schedule.rates.get("Q", none), schedule.rates.get("V", none)
-    h = np.where((q > 0) | (v > 0), 0.0, schedule.rates.get("H", none))  # Q and V win (Appendix D)
+    rates = schedule.effective_rates()
+    h, q, v = (rates.get(feature, none) for feature in ("H", "Q", "V"))
     return FlopCount(baseline, _block_flops(architecture, h, q, v), _matching_flops(architecture, schedule, (h, q, v)))
 
 
