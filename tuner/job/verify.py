@@ -1,4 +1,4 @@
-"""Finalists become real generations; the latency model is corrected by what they take, and the search repeats."""
+"""Finalists become real generations, until the others are not worth one; what they take corrects the latency model."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ STAGE = "verify"
 FINALISTS = 3
 MARGIN = 0.07  # searched above the target: what the lower bound and a machine that changes its pace will cost
 ACCEPTED_MARGIN = 0.04
+AGREED = 0.03  # between predicted and measured speed-up
+HOPELESS = 1.5  # times the least predicted error; more than what the surrogate's ranking gets wrong
 BASELINE_STEPS = 4
 
 
@@ -87,8 +89,31 @@ def _measure(
     return verified, tuned * model.baseline_seconds / baseline
 
 
+def next_finalist(candidates: list[Candidate], verified: list[Verified], target: float) -> Candidate | None:
+    """The candidate of least predicted error whose kind still has to be measured, or measured again.
+
+    Kinds predicted to be far worse than the best are given up unmeasured. A kind is settled once a generation was fast
+    enough and took what was predicted; until then its candidate is measured again with the corrected latency model.
+
+    Args:
+        candidates: of the last search, by predicted error.
+        verified: what was measured so far, in order.
+        target: denoising speed-up wanted.
+    """
+    known = {v.candidate.schedule.content_hash() for v in verified}
+    settled = {}
+    for v in verified:
+        fast = v.measured_speedup >= target * (1 + ACCEPTED_MARGIN)
+        settled[v.candidate.kind] = fast and abs(v.measured_speedup / v.predicted_speedup - 1) <= AGREED
+    for candidate in candidates:
+        hopeless = candidate.predicted_error > HOPELESS * candidates[0].predicted_error
+        if not hopeless and not settled.get(candidate.kind) and candidate.schedule.content_hash() not in known:
+            return candidate
+    return None
+
+
 def verify(ctx: Context, preflight: Preflight, profiled: Profiled) -> Verification:
-    """Measure up to three finalists, each the best of a search with the latency model corrected so far.
+    """Measure up to three finalists of searches with the latency model corrected so far, see `next_finalist`.
 
     Raises:
         InfeasibleError: no finalist reached the target when measured.
@@ -96,16 +121,13 @@ def verify(ctx: Context, preflight: Preflight, profiled: Profiled) -> Verificati
     """
     model, target = preflight.model, ctx.options.target_speedup
     verified: list[Verified] = []
-    seen: set[str] = set()
     result: SearchResult | None = None
     for number in range(FINALISTS):
         ctx.progress.stage("search", f"round {number + 1}, target {target:g}x plus {MARGIN:.0%}")
         result = run_search(ctx, profiled, model)
-        fresh = [c for c in result.candidates if c.schedule.content_hash() not in seen]
-        if not fresh or (verified and ctx.ledger.remaining_ie < 1.0 / target + 0.3):
+        candidate = next_finalist(result.candidates, verified, target)
+        if candidate is None or (verified and ctx.ledger.remaining_ie < 1.0 / target + 0.3):
             break
-        candidate = fresh[0]
-        seen.add(candidate.schedule.content_hash())
         ctx.progress.stage(STAGE, f"finalist {number + 1}: {describe(candidate.schedule)}")
         measured, seconds = _measure(ctx, profiled, candidate, model, number)
         verified.append(measured)
@@ -140,7 +162,8 @@ def correct(ctx: Context, profiled: Profiled, verification: Verification, measur
     model = before.refit(before.baseline_seconds / measured_speedup, verification.chosen.candidate.schedule)
     ctx.progress.stage("search", f"again, because held-out prompts gave {measured_speedup:.2f}x")
     result = run_search(ctx, profiled, model)
-    candidate = result.candidates[0]
+    kind = verification.chosen.candidate.kind
+    candidate = next((c for c in result.candidates if c.kind == kind), result.candidates[0])
     ctx.progress.stage(STAGE, f"finalist {len(verification.verified) + 1}: {describe(candidate.schedule)}")
     chosen, _ = _measure(ctx, profiled, candidate, model, len(verification.verified))
     return Verification(chosen, [*verification.verified, chosen], result, model)

@@ -42,6 +42,7 @@ class Candidate:
         predicted_seconds, predicted_speedup: of its denoising.
         predicted_error: by the common yardstick (p = 2), whatever the schedule was optimised for.
         bound: no schedule of the profiled strides, cache steps and rates that is as fast has less predicted error.
+        kind: what sets it apart from the other candidates, such as the exponent and stride of its table.
         label: how it came about, in a few words.
     """
 
@@ -50,6 +51,7 @@ class Candidate:
     predicted_speedup: float
     predicted_error: float
     bound: float
+    kind: str
     label: str
 
     @property

@@ -35,7 +35,7 @@ class _Found:
 
     schedule: Schedule
     form: str
-    kind: tuple[Any, ...]  # what makes two tables different in more than detail
+    kind: str  # what makes two schedules different in more than detail
     label: str
     speedup: float
     error: float
@@ -68,10 +68,11 @@ class _Search:
         limit = min(self.space.protected_steps, (self.profile.steps - 1) // 2)
         first, last = (trial.suggest_int(name, 0, limit) for name in ("protected_first", "protected_last"))
         assignment, _ = self.tables.assign(self.goal, stride, cache_step, exponent, first, last)
-        label = f"table, p={exponent:g}, stride {stride}, cache {cache_step}"
+        kind = f"table, p={exponent:g}, stride {stride}"
+        label = f"{kind}, cache {cache_step}"
         if first or last:
             label += f", {first} first and {last} last steps left alone"
-        return self.judge(self.tables.schedule(assignment, stride, cache_step), "table", (exponent, stride), label)
+        return self.judge(self.tables.schedule(assignment, stride, cache_step), "table", kind, label)
 
     def threshold(self, trial: optuna.Trial) -> _Found:
         """A sampled rule of up to two levels per feature, scaled to the target."""
@@ -95,10 +96,10 @@ class _Search:
             timesteps=tuple(self.profile.timesteps.tolist()),
             seed=self.profile.schedule_seed,
         )
-        label = f"threshold rule, stride {stride}, cache {cache_step}"
-        return self.judge(schedule, "threshold", (), label)
+        kind = "threshold rule"
+        return self.judge(schedule, "threshold", kind, f"{kind}, stride {stride}, cache {cache_step}")
 
-    def judge(self, schedule: Schedule, form: str, kind: tuple[Any, ...], label: str) -> _Found:
+    def judge(self, schedule: Schedule, form: str, kind: str, label: str) -> _Found:
         error = self.errors.predict(schedule)
         return _Found(schedule, form, kind, label, self.model.speedup(schedule), error)
 
@@ -172,6 +173,7 @@ class _Search:
                 predicted_speedup=found.speedup,
                 predicted_error=found.error,
                 bound=bound,
+                kind=found.kind,
                 label=found.label,
             )
             for found in chosen
@@ -284,6 +286,7 @@ def solve_targets(
                 predicted_speedup=latency_model.speedup(schedule),
                 predicted_error=assignment.loss,
                 bound=solver.bound(goal, pairs),
+                kind=f"table, p=2, stride {stride}",
                 label=f"table, p=2, stride {stride}, cache {step}",
             )
         )
