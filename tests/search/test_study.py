@@ -13,7 +13,8 @@ from tuner.profile.site_latency import SiteLatency
 from tuner.search.feasibility import best_attainable, best_attainable_by_stride
 from tuner.search.result import SearchResult
 from tuner.search.space import SearchSpace
-from tuner.search.study import search, solve_targets
+from tuner.search.study import search
+from tuner.search.targets import solve_targets
 from tuner.search.threshold import constant_in_windows, rule_from, rule_parameters, scale_to_target
 from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel

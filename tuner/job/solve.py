@@ -26,8 +26,8 @@ from tuner.profile.strides import stride_name
 from tuner.search.feasibility import best_attainable, profiled
 from tuner.search.result import Candidate
 from tuner.search.space import SearchSpace
-from tuner.search.study import solve_targets
 from tuner.search.table import TableSolver
+from tuner.search.targets import solve_targets
 from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
 

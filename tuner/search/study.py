@@ -258,41 +258,6 @@ def search(
     )
 
 
-def solve_targets(
-    profile: Profile, latency_model: LatencyModel, space: SearchSpace, targets: list[float], margin: float = 0.0
-) -> list[Candidate | None]:
-    """The best table schedule for every target, from one profile and without any trial; None where out of reach.
-
-    Args:
-        profile, latency_model, space, margin: see `search`.
-        targets: speed-ups.
-    """
-    solver = TableSolver(ErrorModel(profile), latency_model)
-    pairs = profiled(profile, space)
-    results: list[Candidate | None] = []
-    for target in targets:
-        goal = target * (1 + margin)
-        solved = [(*solver.assign(goal, *pair), *pair) for pair in pairs]
-        met = [(assignment, stride, step) for assignment, reached, stride, step in solved if reached]
-        if not met:
-            results.append(None)
-            continue
-        assignment, stride, step = min(met, key=lambda entry: entry[0].loss)
-        schedule = solver.schedule(assignment, stride, step)
-        results.append(
-            Candidate(
-                schedule=schedule,
-                predicted_seconds=latency_model.predict(schedule),
-                predicted_speedup=latency_model.speedup(schedule),
-                predicted_error=assignment.loss,
-                bound=solver.bound(goal, pairs),
-                kind=f"table, p=2, stride {stride}",
-                label=f"table, p=2, stride {stride}, cache {step}",
-            )
-        )
-    return results
-
-
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
     """Optuna announces every trial in its log; put its level back afterwards."""

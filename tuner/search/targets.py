@@ -1,0 +1,45 @@
+"""The best schedule for every one of several targets, from the Lagrangian solution alone."""
+
+from __future__ import annotations
+
+from tuner.profile.profile import Profile
+from tuner.search.feasibility import profiled
+from tuner.search.result import Candidate
+from tuner.search.space import SearchSpace
+from tuner.search.table import TableSolver
+from tuner.surrogate.error import ErrorModel
+from tuner.surrogate.latency import LatencyModel
+
+
+def solve_targets(
+    profile: Profile, latency_model: LatencyModel, space: SearchSpace, targets: list[float]
+) -> list[Candidate | None]:
+    """The best table schedule for every target, from one profile and without any trial; None where out of reach.
+
+    Args:
+        profile, latency_model, space: see `search`.
+        targets: speed-ups.
+    """
+    solver = TableSolver(ErrorModel(profile), latency_model)
+    pairs = profiled(profile, space)
+    results: list[Candidate | None] = []
+    for target in targets:
+        solved = [(*solver.assign(target, *pair), *pair) for pair in pairs]
+        met = [(assignment, stride, step) for assignment, reached, stride, step in solved if reached]
+        if not met:
+            results.append(None)
+            continue
+        assignment, stride, step = min(met, key=lambda entry: entry[0].loss)
+        schedule = solver.schedule(assignment, stride, step)
+        results.append(
+            Candidate(
+                schedule=schedule,
+                predicted_seconds=latency_model.predict(schedule),
+                predicted_speedup=latency_model.speedup(schedule),
+                predicted_error=assignment.loss,
+                bound=solver.bound(target, pairs),
+                kind=f"table, p=2, stride {stride}",
+                label=f"table, p=2, stride {stride}, cache {step}",
+            )
+        )
+    return results
