@@ -42,6 +42,11 @@ EXPLANATIONS = {
     "data; a machine whose pace changes while generating shifts what attention is worth.",
     ("prediction", "|predicted / measured - 1|"): "One generation of a second or a few scatters by several per cent "
     "on a small machine; see the spread of plain generations in the raw numbers.",
+    (
+        "prediction",
+        "worst |predicted / measured - 1|",
+    ): "Where least attention is left, what planning and gathering take "
+    "weighs most, and they are timed by themselves; the median says what to expect.",
     ("overhead", "time / plain"): "The scatter of whole calls is wider than what is to be seen; the interval of the "
     "median stands in the table, and what the runtime adds to a short call shows how little it is.",
 }
