@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from timing import Row, target_text
 
 from tuner.report.plots import save_figures
@@ -118,13 +120,22 @@ def machine(results: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def draw_growth(rows: list[Row]) -> Figure:
-    """Seconds against size of every series, both logarithmic."""
+    """Seconds against size of every series, both logarithmic, and what would be proportional to the work."""
     figure = Figure(figsize=(11, 3.2 * -(-len(rows) // 3)), layout="constrained")
     for index, row in enumerate(rows):
         axes = figure.add_subplot(-(-len(rows) // 3), 3, index + 1)
-        axes.loglog(row["sizes"], row["seconds"], "o-")
-        axes.set_title(f"{row['case']}: power {row['value']:.2f}", fontsize="small")
-        axes.set(xlabel="size", ylabel="seconds")
+        sizes, work, milliseconds = (np.array(row[name]) for name in ("sizes", "work", "seconds"))
+        milliseconds = 1e3 * milliseconds
+        axes.loglog(sizes, milliseconds, "o-", label="measured")
+        axes.loglog(sizes, milliseconds[-1] * work / work[-1], ":", color="grey", label="proportional to the work")
+        axes.set_title(f"{row['case']}\npower of the work {row['value']:.2f}", fontsize="small")
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes], fontsize="small")
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.tick_params(axis="y", which="minor", labelleft=False)
+        axes.set(xlabel="size", ylabel="milliseconds")
+        axes.legend(fontsize="x-small")
     return figure
 
 

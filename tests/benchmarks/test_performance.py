@@ -77,7 +77,8 @@ def test_document_says_that_no_device_was_there(modules: tuple[Any, Any], tmp_pa
 
 def test_growth_is_drawn(modules: tuple[Any, Any], tmp_path: Path) -> None:
     timing, performance = modules
-    row = timing.judge("tokens", "exponent of the growth", 1.0, 1.15, sizes=[1.0, 2.0], seconds=[0.1, 0.2])
+    series = {"sizes": [1.0, 2.0], "work": [1.0, 4.0], "seconds": [0.1, 0.2]}
+    row = timing.judge("tokens", "exponent of the growth", 1.0, 1.15, **series)
     timing.report([row], argparse.Namespace(output=tmp_path / "growth.json", rounds=2), [])
     path = performance.write_document(performance.load_results(tmp_path), tmp_path)
     assert "![growth](performance-growth.svg)" in path.read_text()
