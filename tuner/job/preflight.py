@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from tuner.certify.stats import relative_mad
 from tuner.errors import InfeasibleError
 from tuner.job.context import Context
 from tuner.job.timing import BURSTS, TIMED, Sites, latency_model, look_at_sites, measure_sites
@@ -24,11 +25,13 @@ class Preflight:
 
     Attributes:
         step_seconds: wall time of one unaccelerated denoising step (median).
+        scatter: relative median absolute deviation of such steps.
         attention_share: part of it spent in the self-attention calls that can be reduced.
         model: latency model built on what was measured.
     """
 
     step_seconds: float
+    scatter: float
     attention_share: float
     model: LatencyModel
 
@@ -42,13 +45,16 @@ def attention_sites(ctx: Context) -> Sites:
     return Sites.from_dict(record.values)
 
 
-def time_unaccelerated(ctx: Context) -> float:
-    """Seconds of one unaccelerated denoising step (median); from here on the budget knows what a generation takes."""
+def time_unaccelerated(ctx: Context) -> tuple[float, float]:
+    """Seconds of one unaccelerated denoising step (median) and their relative median absolute deviation.
+
+    From here on the budget knows what a generation takes.
+    """
     steps = np.concatenate([ctx.meter.steps(STAGE, TIMED + 1, ctx.tuning_prompt, repeat=r)[1:] for r in range(BURSTS)])
     step_seconds = float(np.median(steps))
     ctx.ledger.unit_seconds = step_seconds * ctx.entry.workload.steps
     ctx.report_budget()
-    return step_seconds
+    return step_seconds, relative_mad(steps)
 
 
 def preflight(ctx: Context) -> Preflight:
@@ -62,7 +68,7 @@ def preflight(ctx: Context) -> Preflight:
     sites = attention_sites(ctx)
     grids = " and ".join(dict.fromkeys("x".join(map(str, shape.grid)) for shape in sites.shapes))
     ctx.progress.advance(1, 3, f"{len(sites.shape_of)} attention sites, {grids} tokens")
-    step_seconds = time_unaccelerated(ctx)
+    step_seconds, scatter = time_unaccelerated(ctx)
 
     ctx.progress.advance(2, 3, "timing attention, matching and gathering")
     key = ctx.meter.key("site-latency", strides=ctx.space.strides, sites=asdict(sites))
@@ -87,4 +93,4 @@ def preflight(ctx: Context) -> Preflight:
             f"{target:g}x cannot be reached on {ctx.entry.name}: attention is {share:.0%} of a denoising step here, "
             f"and the highest rates at every site give at most {best:.2f}x; ask for less."
         )
-    return Preflight(step_seconds, share, model)
+    return Preflight(step_seconds, scatter, share, model)
