@@ -57,7 +57,8 @@ def quick_model() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         entry = REGISTRY["tiny-cogvideox"]
         patch.setitem(REGISTRY, QUICK, replace(entry, name=QUICK, workload=replace(entry.workload, steps=6)))
-        patch.setattr(verify, "search_margin", lambda scatter: 0.15)  # far above the target, so that noise does not decide the run
+        # far above the target, so that noise does not decide the run
+        patch.setattr(verify, "search_margin", lambda scatter: 0.15)
         yield QUICK
 
 
