@@ -30,7 +30,7 @@ def solve_targets(
             results.append(None)
             continue
         assignment, stride, step = min(met, key=lambda entry: entry[0].loss)
-        schedule = solver.schedule(assignment, stride, step)
+        schedule, kind = solver.schedule(assignment, stride, step), f"table, p=2, stride {stride}"
         results.append(
             Candidate(
                 schedule=schedule,
@@ -38,8 +38,8 @@ def solve_targets(
                 predicted_speedup=latency_model.speedup(schedule),
                 predicted_error=assignment.loss,
                 bound=solver.bound(target, pairs),
-                kind=f"table, p=2, stride {stride}",
-                label=f"table, p=2, stride {stride}, cache {step}",
+                kind=kind,
+                label=f"{kind}, cache {step}",
             )
         )
     return results
