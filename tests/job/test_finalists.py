@@ -13,7 +13,7 @@ ACCEPTED = 1.25
 
 def candidate(kind: str, error: float, rate: float = 0.5) -> Candidate:
     schedule = Schedule(rates={"Q": np.full((2, 4), rate)})
-    return Candidate(schedule, 1.0, 1.3, predicted_error=error, bound=error, kind=kind, label=kind)
+    return Candidate(schedule, 1.0, 1.3, predicted_error=error, bound=error, excess=error, kind=kind, label=kind)
 
 
 def verified(candidate: Candidate, measured: float, predicted: float = 1.3) -> Verified:

@@ -17,7 +17,7 @@ from tuner import cli
 from tuner.errors import InfeasibleError, UsageError
 from tuner.flops.architectures import ARCHITECTURES
 from tuner.job.published import FlopsSolver, proxy_error, solve_published, total_flops
-from tuner.job.solve import solve_profile
+from tuner.job.solve import solve_profile, space_of
 from tuner.profile.profile import Profile
 from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
@@ -61,14 +61,14 @@ def test_every_reachable_target_becomes_an_uncertified_artifact(
 ) -> None:
     solved = solve_profile(saved, [1.1, 1.3, 50.0])
     assert [c is not None for c in solved.candidates] == [True, True, False]
-    errors = []
+    yardstick, errors = ErrorModel(profile, trust=space_of(profile).trusts[0]), []
     for target, name in ((1.1, "x1.10.json"), (1.3, "x1.30.json")):
         artifact = load_artifact(solved.folder / name)
         assert not artifact.certified
         schedule = artifact.schedule_object()
         assert model.speedup(schedule) >= target * (1 - 1e-6)
         assert artifact.prediction.speedup == pytest.approx(model.speedup(schedule), rel=1e-6)
-        assert artifact.prediction.error == pytest.approx(ErrorModel(profile).predict(schedule), rel=1e-6)
+        assert artifact.prediction.error == pytest.approx(yardstick.predict(schedule), rel=1e-6)
         assert artifact.prediction.bound <= artifact.prediction.error
         errors.append(artifact.prediction.error)
     assert 0 < errors[0] < errors[1]

@@ -32,24 +32,27 @@ def run(profile: Profile, model: LatencyModel, space: SearchSpace) -> Run:
     return run
 
 
-def test_candidates_meet_the_target_differ_and_come_best_first(run: Run, profile: Profile, model: LatencyModel) -> None:
+def test_candidates_meet_the_target_differ_and_come_best_first(
+    run: Run, profile: Profile, model: LatencyModel, space: SearchSpace
+) -> None:
     result = run()
     found = result.candidates
-    assert [c.predicted_error for c in found] == sorted(c.predicted_error for c in found)
+    assert [c.excess for c in found] == sorted(c.excess for c in found)
     assert [c.schedule.form for c in found].count("threshold") == 1
-    assert len(found) == 3
-    assert len({c.schedule.content_hash() for c in found}) == 3
+    assert len(found) == 4
+    assert len({c.schedule.content_hash() for c in found}) == 4
+    yardstick = ErrorModel(profile, trust=space.trusts[0])
     for candidate in found:
         schedule = candidate.schedule
         assert candidate.predicted_speedup == pytest.approx(model.speedup(schedule))
         assert candidate.predicted_speedup >= TARGET * (1 + MARGIN) * (1 - 1e-5)
-        assert candidate.predicted_error == pytest.approx(ErrorModel(profile).predict(schedule))
+        assert candidate.predicted_error == pytest.approx(yardstick.predict(schedule))
         assert candidate.bound == result.bound <= candidate.predicted_error
         assert 0 <= candidate.gap < 1
         assert schedule.seed == profile.schedule_seed
         np.testing.assert_allclose(schedule.timesteps, profile.timesteps)
     assert found[0].schedule.form == "table"
-    assert found[0].gap < 0.05
+    assert found[0].gap < 0.1
 
 
 def test_the_history_holds_every_trial_and_most_are_feasible(run: Run) -> None:

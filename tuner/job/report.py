@@ -73,7 +73,7 @@ def figures(ctx: Context, profiled: Profiled, verification: Verification) -> dic
     lines = {
         "table": result.frontier,
         "threshold": result.threshold_points,
-        "Appendix B": staircase(profile, verification.model),
+        "Appendix B": staircase(profile, verification.model, ctx.space.trusts[0]),
     }
     return {
         "Where the schedule reduces": plots.schedule_maps(chosen.schedule),

@@ -103,7 +103,8 @@ def solve_profile(path: Path, targets: Sequence[float], output: Path | None = No
     for target, candidate in zip(targets, candidates, strict=True):
         if candidate is not None:
             save_artifact(_artifact(profile, candidate), folder / file_name(target))
-    frontier = TableSolver(ErrorModel(profile), model).frontier(profiled(profile, space))
+    errors = ErrorModel(profile, trust=space.trusts[0])
+    frontier = TableSolver(errors, model).frontier(profiled(profile, space))
     document = {
         "model": profile.model,
         "best_attainable": solved.best_attainable,

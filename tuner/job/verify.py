@@ -16,12 +16,12 @@ from tuner.search.study import search
 from tuner.surrogate.latency import LatencyModel
 
 STAGE = "verify"
-FINALISTS = 3
+FINALISTS = 4
 MARGINS = (0.04, 0.07)  # searched above the target: what the lower bound and other prompts will cost; more than needed
 MARGIN_OF_QUIET, MARGIN_PER_SCATTER = 0.03, 2.0  # costs quality, so a quiet machine gets less than a noisy one
 ACCEPTED = 0.6  # of that margin has to show when measured
 AGREED = 0.03  # between predicted and measured speed-up
-HOPELESS = 1.5  # times the least predicted error; more than what the surrogate's ranking gets wrong
+HOPELESS = 1.5  # `Candidate.excess`; more than what the surrogate's ranking gets wrong
 BASELINE_STEPS = 4
 
 
@@ -101,13 +101,14 @@ def _measure(
 
 
 def next_finalist(candidates: list[Candidate], verified: list[Verified], accepted: float) -> Candidate | None:
-    """The candidate of least predicted error whose kind still has to be measured, or measured again.
+    """The first candidate whose kind still has to be measured, or measured again.
 
-    Kinds predicted to be far worse than the best are given up unmeasured. A kind is settled once a generation was fast
-    enough and took what was predicted; until then its candidate is measured again with the corrected latency model.
+    Kinds predicted to be far worse than the best by every trust are given up unmeasured. A kind is settled once a
+    generation was fast enough and took what was predicted; until then its candidate is measured again with the
+    corrected latency model.
 
     Args:
-        candidates: of the last search, by predicted error.
+        candidates: of the last search, in its order.
         verified: what was measured so far, in order.
         accepted: measured denoising speed-up that is fast enough.
     """
@@ -117,14 +118,14 @@ def next_finalist(candidates: list[Candidate], verified: list[Verified], accepte
         fast = v.measured_speedup >= accepted
         settled[v.candidate.kind] = fast and abs(v.measured_speedup / v.predicted_speedup - 1) <= AGREED
     for candidate in candidates:
-        hopeless = candidate.predicted_error > HOPELESS * candidates[0].predicted_error
-        if not hopeless and not settled.get(candidate.kind) and candidate.schedule.content_hash() not in known:
+        measured = settled.get(candidate.kind) or candidate.schedule.content_hash() in known
+        if not measured and candidate.excess <= HOPELESS:
             return candidate
     return None
 
 
 def verify(ctx: Context, preflight: Preflight, profiled: Profiled) -> Verification:
-    """Measure up to three finalists of searches with the latency model corrected so far, see `next_finalist`.
+    """Measure up to four finalists of searches with the latency model corrected so far, see `next_finalist`.
 
     Raises:
         InfeasibleError: no finalist reached the target when measured.

@@ -40,9 +40,10 @@ class Candidate:
     Attributes:
         schedule: the schedule.
         predicted_seconds, predicted_speedup: of its denoising.
-        predicted_error: by the common yardstick (p = 2), whatever the schedule was optimised for.
+        predicted_error: by the common yardstick (p = 2 and the space's first trust), whatever it was optimised for.
         bound: no schedule of the profiled strides, cache steps and rates that is as fast has less predicted error.
-        kind: what sets it apart from the other candidates, such as the exponent and stride of its table.
+        excess: its predicted error over the least one found, by the trust that flatters it most; at least 1.
+        kind: what sets it apart from the other candidates, such as the stride of its table.
         label: how it came about, in a few words.
     """
 
@@ -51,6 +52,7 @@ class Candidate:
     predicted_speedup: float
     predicted_error: float
     bound: float
+    excess: float
     kind: str
     label: str
 
@@ -65,8 +67,8 @@ class SearchResult:
     """Everything a search found.
 
     Attributes:
-        candidates: by predicted error: the best table, the best table of another exponent or stride, and the best
-            threshold rule.
+        candidates: by excess: the two best tables of different strides, the best table of every trust but the
+            first, and the best threshold rule.
         history: every trial in order.
         frontier: error against speed-up of tables without protected steps, slowest first.
         threshold_points: the same for the threshold rules that no other one tried beats.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tuner.errors import UsageError
 from tuner.profile.strides import parse_stride
+from tuner.surrogate.trust import Trust
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Rule = dict[float, Rate]
@@ -36,6 +37,8 @@ class SearchSpace(BaseModel):
         rates: reduction rates, ascending from 0.
         tiers: thresholds are multiples of 1 / tiers.
         exponents: p of the error norm that tables are optimised for.
+        trusts: how far the measured error curves are believed; tables are made for each, the first one is the common
+            yardstick. The default is what was best on the embedded model (docs/baselines.md), and errors as measured.
         protected_steps: up to so many first and last steps may be left alone.
         warm_starts: threshold rules to begin with.
         rank_correlation: Spearman's correlation of the predicted error with measured quality loss and its 95 %
@@ -49,6 +52,7 @@ class SearchSpace(BaseModel):
     rates: tuple[Rate, ...] = Field(min_length=2)
     tiers: int = Field(default=10, ge=2)
     exponents: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 4.0)
+    trusts: tuple[Trust, ...] = Field(default=(Trust(blocks=0.5, steps=0.0), Trust()), min_length=1)
     protected_steps: int = Field(default=2, ge=0)
     warm_starts: tuple[WarmStart, ...] = ()
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ from tuner.profile.profile import Profile
 from tuner.profile.strides import parse_stride
 from tuner.search.feasibility import best_attainable, profiled
 from tuner.search.result import Candidate, FrontierPoint, SearchResult, TrialRecord
-from tuner.search.space import SearchSpace
-from tuner.search.table import TableSolver, undominated
+from tuner.search.space import SearchSpace, WarmStart
+from tuner.search.table import TableSolver, table_kind, undominated
 from tuner.search.threshold import rule_from, rule_parameters, scale_to_target
 from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
 
 FEATURES = ("Q", "V")
+UNIFORM = (WarmStart(name="uniform Q", Q={0.0: 0.5}), WarmStart(name="uniform Q and V", Q={0.0: 0.5}, V={0.0: 0.3}))
 TABLE_SHARE = 1 / 3
 TOLERANCE = 1e-6
 Progress = Callable[[int, int, float | None], None]
@@ -38,7 +40,13 @@ class _Found:
     kind: str  # what makes two schedules different in more than detail
     label: str
     speedup: float
-    error: float
+    errors: tuple[float, ...]  # by every trust of the space
+    yardstick: int  # which of them it is meant to keep small
+
+    @property
+    def error(self) -> float:
+        """By the common yardstick."""
+        return self.errors[0]
 
 
 class _Search:
@@ -48,8 +56,8 @@ class _Search:
         self, profile: Profile, model: LatencyModel, space: SearchSpace, goal: float, weights: np.ndarray | None
     ) -> None:
         self.profile, self.model, self.space, self.goal = profile, model, space, goal
-        self.errors = ErrorModel(profile, weights)
-        self.tables = TableSolver(self.errors, model)
+        self.solvers = [TableSolver(ErrorModel(profile, weights, trust=trust), model) for trust in space.trusts]
+        self.tables = self.solvers[0]
         self.pairs = profiled(profile, space)
         self.strides = list(dict.fromkeys(stride for stride, _ in self.pairs))
         self.cache_steps = list(dict.fromkeys(step for _, step in self.pairs))
@@ -61,18 +69,19 @@ class _Search:
         stride = trial.suggest_categorical("stride", self.strides)
         return stride, int(trial.suggest_categorical("cache_step", [str(step) for step in self.cache_steps]))
 
-    def table(self, trial: optuna.Trial) -> _Found:
+    def table(self, yardstick: int, trial: optuna.Trial) -> _Found:
         """The Lagrangian solution for a sampled exponent and protection."""
+        solver = self.solvers[yardstick]
         stride, cache_step = self.site(trial)
         exponent = float(trial.suggest_categorical("exponent", [f"{p:g}" for p in self.space.exponents]))
         limit = min(self.space.protected_steps, (self.profile.steps - 1) // 2)
         first, last = (trial.suggest_int(name, 0, limit) for name in ("protected_first", "protected_last"))
-        assignment, _ = self.tables.assign(self.goal, stride, cache_step, exponent, first, last)
-        kind = f"table, p={exponent:g}, stride {stride}"
-        label = f"{kind}, cache {cache_step}"
+        assignment, _ = solver.assign(self.goal, stride, cache_step, exponent, first, last)
+        kind = table_kind(stride, solver.errors.trust)
+        label = f"{kind}, cache {cache_step}, p={exponent:g}"
         if first or last:
             label += f", {first} first and {last} last steps left alone"
-        return self.judge(self.tables.schedule(assignment, stride, cache_step), "table", kind, label)
+        return self.judge(solver.schedule(assignment, stride, cache_step), "table", kind, label, yardstick)
 
     def threshold(self, trial: optuna.Trial) -> _Found:
         """A sampled rule of up to two levels per feature, scaled to the target."""
@@ -90,7 +99,7 @@ class _Search:
             self.profile.similarity,
             self.model,
             self.goal,
-            self.errors.largest_rate(stride),
+            self.tables.errors.largest_rate(stride),
             stride=parse_stride(stride),
             cache_step=cache_step,
             timesteps=tuple(self.profile.timesteps.tolist()),
@@ -99,9 +108,9 @@ class _Search:
         kind = "threshold rule"
         return self.judge(schedule, "threshold", kind, f"{kind}, stride {stride}, cache {cache_step}")
 
-    def judge(self, schedule: Schedule, form: str, kind: str, label: str) -> _Found:
-        error = self.errors.predict(schedule)
-        return _Found(schedule, form, kind, label, self.model.speedup(schedule), error)
+    def judge(self, schedule: Schedule, form: str, kind: str, label: str, yardstick: int = 0) -> _Found:
+        errors = tuple(solver.errors.predict(schedule) for solver in self.solvers)
+        return _Found(schedule, form, kind, label, self.model.speedup(schedule), errors, yardstick)
 
     def run(
         self,
@@ -120,7 +129,7 @@ class _Search:
             found = sample(trial)
             missed = self.goal * (1 - TOLERANCE) - found.speedup
             trial.set_constraint("speedup", missed)
-            study.tell(trial, found.error)
+            study.tell(trial, found.errors[found.yardstick])
             if missed <= 0:
                 self.found.append(found)
                 self.best = found.error if self.best is None else min(self.best, found.error)
@@ -136,9 +145,9 @@ class _Search:
             report()
 
     def threshold_warm_starts(self) -> list[dict[str, Any]]:
-        """The space's rules as trial parameters, each with every stride and cache step it does not fix."""
+        """Uniform rates and the space's rules as trial parameters, with every stride and cache step they do not fix."""
         starts = []
-        for start in self.space.warm_starts:
+        for start in (*UNIFORM, *self.space.warm_starts):
             for stride, cache_step in self.pairs:
                 if start.stride in (None, stride) and start.cache_step in (None, cache_step):
                     parameters: dict[str, Any] = {"stride": stride, "cache_step": str(cache_step)}
@@ -158,26 +167,28 @@ class _Search:
         ]
 
     def candidates(self, bound: float) -> list[Candidate]:
-        """The best table, the best table of another exponent or stride, the best threshold rule; by error."""
-        by_error = sorted(self.found, key=lambda found: found.error)
+        """The two best tables of different strides, the best table of every other trust, the best rule; by excess."""
+        least = [min(found.errors[i] for found in self.found) for i in range(len(self.solvers))]
         chosen: list[_Found] = []
-        for found in by_error:
-            same_form = [other for other in chosen if other.form == found.form]
-            wanted = 2 if found.form == "table" else 1
-            if len(same_form) < wanted and all(found.kind != other.kind for other in same_form):
+        for found in sorted(self.found, key=lambda found: found.errors[found.yardstick]):
+            alike = [other for other in chosen if (other.form, other.yardstick) == (found.form, found.yardstick)]
+            wanted = 2 if found.form == "table" and found.yardstick == 0 else 1
+            if len(alike) < wanted and all(found.kind != other.kind for other in alike):
                 chosen.append(found)
-        return [
+        candidates = [
             Candidate(
                 schedule=found.schedule,
                 predicted_seconds=self.model.predict(found.schedule),
                 predicted_speedup=found.speedup,
                 predicted_error=found.error,
                 bound=bound,
+                excess=min(error / best for error, best in zip(found.errors, least, strict=True)),
                 kind=found.kind,
                 label=found.label,
             )
             for found in chosen
         ]
+        return sorted(candidates, key=lambda candidate: (candidate.excess, candidate.predicted_error))
 
     def price(self) -> float | None:
         """See `SearchResult.price_of_interpretability`."""
@@ -205,8 +216,9 @@ def search(
 ) -> SearchResult:
     """Find schedules of least predicted error that are predicted to reach a speed-up.
 
-    A third of the trials solve tables, the others sample threshold rules: in a common study the sampler would drop the
-    threshold form as soon as tables win, and the report needs the best of both. Equal arguments give equal results.
+    A third of the trials solve tables, as many for every trust in the measured errors; the others sample threshold
+    rules. In a common study the sampler would drop all but the form that wins on the yardstick, and which trust is
+    right only generations can tell. Equal arguments give equal results.
 
     Args:
         profile: error curves and similarities.
@@ -227,8 +239,8 @@ def search(
         raise UsageError("The latency model and the profile differ in their numbers of blocks or steps.")
     if not profiled(profile, space):
         raise UsageError("None of the search space's strides and cache steps was profiled; profile the model again.")
-    if trials < 3:
-        raise UsageError(f"A search needs at least 3 trials, not {trials}.")
+    if trials < (least := 1 + len(space.trusts)):
+        raise UsageError(f"A search needs at least {least} trials, not {trials}.")
     attainable = best_attainable(profile, latency_model, space)
     if attainable < target_speedup:
         raise InfeasibleError(
@@ -242,10 +254,12 @@ def search(
         if progress is not None:
             progress(len(state.history), trials, state.best)
 
-    table_trials = max(1, math.ceil(trials * TABLE_SHARE))
+    trusts = len(space.trusts)
+    table_trials = max(1, round(trials * TABLE_SHARE / trusts))
     with _quiet_optuna():
-        state.run(state.table, table_trials, seed, state.table_warm_starts(), report)
-        state.run(state.threshold, trials - table_trials, seed, state.threshold_warm_starts(), report)
+        for yardstick in range(trusts):
+            state.run(partial(state.table, yardstick), table_trials, seed, state.table_warm_starts(), report)
+        state.run(state.threshold, trials - trusts * table_trials, seed, state.threshold_warm_starts(), report)
     bound = state.tables.bound(goal, state.pairs)
     return SearchResult(
         candidates=state.candidates(bound),

@@ -12,6 +12,7 @@ from tuner.search.lagrangian import Assignment, Problem, fastest, frontier, solv
 from tuner.search.result import FrontierPoint
 from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
+from tuner.surrogate.trust import Trust
 
 
 class TableSolver:
@@ -79,6 +80,11 @@ class TableSolver:
                 speedup = self.model.baseline_seconds / self.model.seconds(assignment.seconds)
                 points.append(FrontierPoint(speedup, assignment.loss))
         return undominated(points)
+
+
+def table_kind(stride: str, trust: Trust) -> str:
+    """What makes two tables different in more than detail, in words."""
+    return f"table, stride {stride}, {trust}"
 
 
 def undominated(points: list[FrontierPoint]) -> list[FrontierPoint]:

@@ -6,7 +6,7 @@ from tuner.profile.profile import Profile
 from tuner.search.feasibility import profiled
 from tuner.search.result import Candidate
 from tuner.search.space import SearchSpace
-from tuner.search.table import TableSolver
+from tuner.search.table import TableSolver, table_kind
 from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
 
@@ -20,7 +20,7 @@ def solve_targets(
         profile, latency_model, space: see `search`.
         targets: speed-ups.
     """
-    solver = TableSolver(ErrorModel(profile), latency_model)
+    solver = TableSolver(ErrorModel(profile, trust=space.trusts[0]), latency_model)
     pairs = profiled(profile, space)
     results: list[Candidate | None] = []
     for target in targets:
@@ -30,7 +30,7 @@ def solve_targets(
             results.append(None)
             continue
         assignment, stride, step = min(met, key=lambda entry: entry[0].loss)
-        schedule, kind = solver.schedule(assignment, stride, step), f"table, p=2, stride {stride}"
+        schedule, kind = solver.schedule(assignment, stride, step), table_kind(stride, space.trusts[0])
         results.append(
             Candidate(
                 schedule=schedule,
@@ -38,8 +38,9 @@ def solve_targets(
                 predicted_speedup=latency_model.speedup(schedule),
                 predicted_error=assignment.loss,
                 bound=solver.bound(target, pairs),
+                excess=1.0,
                 kind=kind,
-                label=f"{kind}, cache {step}",
+                label=f"{kind}, cache {step}, p=2",
             )
         )
     return results

@@ -8,6 +8,7 @@ from asymrnr.schedule import Schedule
 from tuner.errors import UsageError
 from tuner.profile.profile import Curves, Profile
 from tuner.profile.strides import stride_name
+from tuner.surrogate.trust import Trust, shrink
 
 
 class ErrorModel:
@@ -19,14 +20,22 @@ class ErrorModel:
         profile: the error curves.
         weights: (steps,) weight of the errors of every step, mean 1.
         exponent: p.
+        trust: how far the curves are believed.
     """
 
-    def __init__(self, profile: Profile, weights: np.ndarray | None = None, exponent: float = 2.0) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        weights: np.ndarray | None = None,
+        exponent: float = 2.0,
+        trust: Trust = Trust(),  # noqa: B008  (immutable)
+    ) -> None:
         """
         Args:
             profile: the error curves.
             weights: (steps,) relative weight of every step; equal by default.
             exponent: p.
+            trust: how far the curves are believed; as measured by default.
 
         Raises:
             UsageError: the weights do not fit the profile's steps.
@@ -37,6 +46,8 @@ class ErrorModel:
         self.profile = profile
         self.weights = weights / weights.mean()
         self.exponent = exponent
+        self.trust = trust
+        self._shrunk: dict[tuple[str, str, int], np.ndarray] = {}
 
     def losses(self, stride: str, cache_step: int, exponent: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Weighted losses of queries and of keys and values at every site and rate, each (blocks, steps, R).
@@ -46,10 +57,7 @@ class ErrorModel:
         """
         power = (self.exponent if exponent is None else exponent) / 2
         weights = self.weights[:, None]
-        profile = self.profile
-        loss_q, loss_v = (
-            weights * self._curves(curves, stride, cache_step) ** power for curves in (profile.q_error, profile.v_error)
-        )
+        loss_q, loss_v = (weights * self._curves(feature, stride, cache_step) ** power for feature in ("Q", "V"))
         return loss_q, loss_v
 
     def largest_rate(self, stride: str) -> float:
@@ -74,18 +82,22 @@ class ErrorModel:
         if (schedule.blocks, schedule.steps) != (profile.blocks, profile.steps):
             raise UsageError(f"The schedule is not for {profile.blocks} blocks and {profile.steps} steps.")
         total = 0.0
-        for feature, curves in (("Q", profile.q_error), ("V", profile.v_error)):
+        for feature in ("Q", "V"):
             if feature not in schedule.rates:
                 continue
-            curve = self._curves(curves, stride, schedule.cache_step)
+            curve = self._curves(feature, stride, schedule.cache_step)
             errors = _interpolate(curve, profile.rates, schedule.rates[feature])
             total += float((self.weights * errors ** (self.exponent / 2)).sum())
         return total
 
-    def _curves(self, curves: Curves, stride: str, cache_step: int) -> np.ndarray:
-        if (stride, cache_step) not in curves:
-            raise UsageError(f"Stride {stride} with cache step {cache_step} was not profiled.")
-        return curves[stride, cache_step]
+    def _curves(self, feature: str, stride: str, cache_step: int) -> np.ndarray:
+        key = (feature, stride, cache_step)
+        if key not in self._shrunk:
+            curves: Curves = self.profile.q_error if feature == "Q" else self.profile.v_error
+            if (stride, cache_step) not in curves:
+                raise UsageError(f"Stride {stride} with cache step {cache_step} was not profiled.")
+            self._shrunk[key] = shrink(curves[stride, cache_step], self.trust)
+        return self._shrunk[key]
 
 
 def _interpolate(curve: np.ndarray, rates: np.ndarray, wanted: np.ndarray) -> np.ndarray:
