@@ -15,7 +15,10 @@ from tuner.profile.profile import Profile
 from tuner.quality.metrics import mse
 from tuner.runner import Generation, Runner
 from tuner.search.scale import smallest_scale
+from tuner.search.space import SearchSpace
+from tuner.search.targets import solve_targets
 from tuner.surrogate.latency import LatencyModel
+from tuner.surrogate.trust import Trust
 
 PAPER = ("2x2x2", 5)  # stride and cache step of the paper's setting for CogVideoX
 MAX_RATE = 0.875  # of that stride
@@ -81,17 +84,24 @@ def tune_heuristic(runner: Runner, profile: Profile) -> ByHand:
     return ByHand(best, attempts, sum(seconds) / float(np.mean(seconds[:2])), rule)
 
 
-def contenders(tuned: Schedule, tuning_ie: float, by_hand: ByHand) -> list[Method]:
+def contenders(
+    tuned: Schedule, tuning_ie: float, by_hand: ByHand, profile: Profile, space: SearchSpace
+) -> list[Method]:
     """The tuned schedule first, then what it has to beat."""
     shape, shuffled = (tuned.blocks, tuned.steps), replace(tuned, metric="random")
 
     def uniform(model: LatencyModel, speedup: float) -> Schedule | None:
         return uniform_schedule(model, speedup, shape, ("Q",), MAX_RATE, **by_hand.rule.settings)
 
+    def unpooled(model: LatencyModel, speedup: float) -> Schedule | None:
+        found = solve_targets(profile, model, space.model_copy(update={"trusts": (Trust(),)}), [speedup])[0]
+        return None if found is None else found.schedule
+
     return [
         Method("tuned", lambda model, speedup: tuned, tuning_ie, fixed=True),
         Method("heuristic (Appendix B)", by_hand.build, by_hand.tuning_ie),
         Method("uniform Q", uniform, 0.0),
+        Method("table of least error as measured", unpooled, tuning_ie),
         Method("tuned rates, random matching", lambda model, speedup: shuffled, tuning_ie, fixed=True),
     ]
 

@@ -11,8 +11,8 @@ from tuner.baselines.staircase import staircase
 from tuner.baselines.uniform import uniform_schedule
 from tuner.profile.profile import Profile
 from tuner.search.scale import smallest_scale
+from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
-from tuner.surrogate.trust import Trust
 
 SHAPE = (3, 12)
 SETTINGS = {"stride": (2, 2, 2), "cache_step": 5}
@@ -62,7 +62,7 @@ def test_a_family_that_cannot_reach_the_target_gives_nothing(model: LatencyModel
 
 
 def test_the_heuristic_drawn_on_the_surrogate_gets_faster_and_worse(profile: Profile, model: LatencyModel) -> None:
-    points = staircase(profile, model, Trust())
+    points = staircase(profile, model, ErrorModel(profile))
     assert len(points) == 4  # rates 0.3, 0.5, 0.7 and the highest
     assert [p.speedup for p in points] == sorted(p.speedup for p in points)
     assert [p.error for p in points] == sorted(p.error for p in points)

@@ -19,7 +19,7 @@ from tuner.flops.architectures import ARCHITECTURES
 from tuner.job.published import FlopsSolver, proxy_error, solve_published, total_flops
 from tuner.job.solve import solve_profile, space_of
 from tuner.profile.profile import Profile
-from tuner.surrogate.error import ErrorModel
+from tuner.search.space import error_models
 from tuner.surrogate.latency import LatencyModel
 
 PAPER_MODEL = "fastvideo-hunyuan"
@@ -61,7 +61,7 @@ def test_every_reachable_target_becomes_an_uncertified_artifact(
 ) -> None:
     solved = solve_profile(saved, [1.1, 1.3, 50.0])
     assert [c is not None for c in solved.candidates] == [True, True, False]
-    yardstick, errors = ErrorModel(profile, trust=space_of(profile).trusts[0]), []
+    yardstick, errors = error_models(profile, space_of(profile))[0], []
     for target, name in ((1.1, "x1.10.json"), (1.3, "x1.30.json")):
         artifact = load_artifact(solved.folder / name)
         assert not artifact.certified

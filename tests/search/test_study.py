@@ -12,11 +12,10 @@ from tuner.profile.profile import Profile
 from tuner.profile.site_latency import SiteLatency
 from tuner.search.feasibility import best_attainable, best_attainable_by_stride
 from tuner.search.result import SearchResult
-from tuner.search.space import SearchSpace
+from tuner.search.space import SearchSpace, error_models
 from tuner.search.study import search
 from tuner.search.targets import solve_targets
 from tuner.search.threshold import constant_in_windows, rule_from, rule_parameters, scale_to_target
-from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
 
 TARGET, MARGIN = 1.3, 0.03
@@ -41,7 +40,7 @@ def test_candidates_meet_the_target_differ_and_come_best_first(
     assert [c.schedule.form for c in found].count("threshold") == 1
     assert len(found) == 4
     assert len({c.schedule.content_hash() for c in found}) == 4
-    yardstick = ErrorModel(profile, trust=space.trusts[0])
+    yardstick = error_models(profile, space)[0]
     for candidate in found:
         schedule = candidate.schedule
         assert candidate.predicted_speedup == pytest.approx(model.speedup(schedule))

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from asymrnr.schedule import Schedule
 from tuner.profile.profile import Profile
 from tuner.search.result import SearchResult
-from tuner.search.space import SearchSpace
+from tuner.search.space import SearchSpace, error_models
 from tuner.search.study import search
 from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
@@ -91,14 +91,14 @@ def run(profile: Profile, model: LatencyModel, space: SearchSpace) -> Callable[.
 
 
 def test_every_trust_has_its_best_table_among_the_candidates(
-    run: Callable[..., SearchResult], profile: Profile
+    run: Callable[..., SearchResult], profile: Profile, space: SearchSpace
 ) -> None:
-    pooled, measured = Trust(0.5, 0.0), Trust()
-    result = run(pooled, measured)
-    for trust in (pooled, measured):
-        best = min(ErrorModel(profile, trust=trust).predict(c.schedule) for c in result.candidates)
+    trusts = (Trust(0.5, 0.0), Trust())
+    result = run(*trusts)
+    for trust, errors in zip(trusts, error_models(profile, space.model_copy(update={"trusts": trusts})), strict=True):
+        best = min(errors.predict(c.schedule) for c in result.candidates)
         mine = [c for c in result.candidates if c.kind.endswith(str(trust))]
-        assert min(ErrorModel(profile, trust=trust).predict(c.schedule) for c in mine) == best
+        assert min(errors.predict(c.schedule) for c in mine) == best
         assert min(c.excess for c in mine) == pytest.approx(1.0)
     assert result.candidates[0].predicted_error == min(c.predicted_error for c in result.candidates)
     assert all(c.excess >= 1 for c in result.candidates)
@@ -110,3 +110,10 @@ def test_less_trust_makes_rates_differ_less(run: Callable[..., SearchResult]) ->
         tables = [c.schedule for c in run(trust).candidates if c.schedule.form == "table"]
         spreads.append(float(tables[0].rates["Q"].std()))
     assert spreads[0] > spreads[1] > spreads[2]
+
+
+def test_weights_of_early_steps_fall_to_those_of_late_ones(space: SearchSpace, profile: Profile) -> None:
+    weights = space.step_weights(5)
+    np.testing.assert_allclose(weights, [1.4, 1.2, 1.0, 0.8, 0.6])
+    for errors in error_models(profile, space):
+        np.testing.assert_allclose(errors.weights, space.step_weights(profile.steps))

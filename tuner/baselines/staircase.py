@@ -7,18 +7,16 @@ from tuner.profile.profile import Profile
 from tuner.search.result import FrontierPoint
 from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
-from tuner.surrogate.trust import Trust
 
 
-def staircase(profile: Profile, model: LatencyModel, trust: Trust) -> list[FrontierPoint]:
+def staircase(profile: Profile, model: LatencyModel, errors: ErrorModel) -> list[FrontierPoint]:
     """Predicted speed-up and error of Appendix B's first threshold at rates 0.3, 0.5, ... up to the highest.
 
     Args:
         profile: similarities and error curves; its first stride and its longest cache step are used.
         model: predicts the speed-up.
-        trust: how far the error curves are believed.
+        errors: predicts the error.
     """
-    errors = ErrorModel(profile, trust=trust)
     stride = next(iter(profile.q_error))[0]
     cache_step = max(step for name, step in profile.q_error if name == stride)
     highest = errors.largest_rate(stride)

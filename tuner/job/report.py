@@ -21,6 +21,7 @@ from tuner.ledger import Ledger
 from tuner.report import plots
 from tuner.report.html import Comparison, RunReport, render_report
 from tuner.report.profile_plots import profile_figures
+from tuner.search.space import error_models
 
 if TYPE_CHECKING:
     from tuner.job.tune import Outcome
@@ -73,7 +74,7 @@ def figures(ctx: Context, profiled: Profiled, verification: Verification) -> dic
     lines = {
         "table": result.frontier,
         "threshold": result.threshold_points,
-        "Appendix B": staircase(profile, verification.model, ctx.space.trusts[0]),
+        "Appendix B": staircase(profile, verification.model, error_models(profile, ctx.space)[0]),
     }
     return {
         "Where the schedule reduces": plots.schedule_maps(chosen.schedule),

@@ -25,10 +25,9 @@ from tuner.profile.profile import Profile
 from tuner.profile.strides import stride_name
 from tuner.search.feasibility import best_attainable, profiled
 from tuner.search.result import Candidate
-from tuner.search.space import SearchSpace
+from tuner.search.space import SearchSpace, error_models
 from tuner.search.table import TableSolver
 from tuner.search.targets import solve_targets
-from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
 
 SOURCE = "Solved from a saved profile; predicted only, neither measured nor certified."
@@ -103,8 +102,7 @@ def solve_profile(path: Path, targets: Sequence[float], output: Path | None = No
     for target, candidate in zip(targets, candidates, strict=True):
         if candidate is not None:
             save_artifact(_artifact(profile, candidate), folder / file_name(target))
-    errors = ErrorModel(profile, trust=space.trusts[0])
-    frontier = TableSolver(errors, model).frontier(profiled(profile, space))
+    frontier = TableSolver(error_models(profile, space)[0], model).frontier(profiled(profile, space))
     document = {
         "model": profile.model,
         "best_attainable": solved.best_attainable,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tuner.errors import UsageError
+from tuner.profile.profile import Profile
 from tuner.profile.strides import parse_stride
+from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.trust import Trust
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -39,6 +42,8 @@ class SearchSpace(BaseModel):
         exponents: p of the error norm that tables are optimised for.
         trusts: how far the measured error curves are believed; tables are made for each, the first one is the common
             yardstick. The default is what was best on the embedded model (docs/baselines.md), and errors as measured.
+        early_weight: weight of the first step's error; weights fall linearly to 2 - early_weight at the last step,
+            because every later step builds on an early error.
         protected_steps: up to so many first and last steps may be left alone.
         warm_starts: threshold rules to begin with.
         rank_correlation: Spearman's correlation of the predicted error with measured quality loss and its 95 %
@@ -52,10 +57,15 @@ class SearchSpace(BaseModel):
     rates: tuple[Rate, ...] = Field(min_length=2)
     tiers: int = Field(default=10, ge=2)
     exponents: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 4.0)
-    trusts: tuple[Trust, ...] = Field(default=(Trust(blocks=0.5, steps=0.0), Trust()), min_length=1)
+    trusts: tuple[Trust, ...] = Field(default=(Trust(blocks=0.5), Trust()), min_length=1)
+    early_weight: float = Field(default=1.4, ge=1, le=2)
     protected_steps: int = Field(default=2, ge=0)
     warm_starts: tuple[WarmStart, ...] = ()
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None
+
+    def step_weights(self, steps: int) -> np.ndarray:
+        """(steps,) weight of the errors of every step, mean 1; see `early_weight`."""
+        return np.linspace(self.early_weight, 2 - self.early_weight, steps)
 
     @field_validator("strides")
     @classmethod
@@ -109,3 +119,9 @@ def load_space(path: Path | str) -> SearchSpace:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
         raise UsageError(f"The search space {path} is wrong at {where}: {first['msg']}.") from error
+
+
+def error_models(profile: Profile, space: SearchSpace) -> list[ErrorModel]:
+    """What predicts errors, by every trust of the space; the first one is the common yardstick."""
+    weights = space.step_weights(profile.steps)
+    return [ErrorModel(profile, weights, trust=trust) for trust in space.trusts]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import optuna
 
 from asymrnr.schedule import Schedule
@@ -18,10 +17,9 @@ from tuner.profile.profile import Profile
 from tuner.profile.strides import parse_stride
 from tuner.search.feasibility import best_attainable, profiled
 from tuner.search.result import Candidate, FrontierPoint, SearchResult, TrialRecord
-from tuner.search.space import SearchSpace, WarmStart
+from tuner.search.space import SearchSpace, WarmStart, error_models
 from tuner.search.table import TableSolver, table_kind, undominated
 from tuner.search.threshold import rule_from, rule_parameters, scale_to_target
-from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
 
 FEATURES = ("Q", "V")
@@ -52,11 +50,9 @@ class _Found:
 class _Search:
     """One search: what trials need to know, and what they found."""
 
-    def __init__(
-        self, profile: Profile, model: LatencyModel, space: SearchSpace, goal: float, weights: np.ndarray | None
-    ) -> None:
+    def __init__(self, profile: Profile, model: LatencyModel, space: SearchSpace, goal: float) -> None:
         self.profile, self.model, self.space, self.goal = profile, model, space, goal
-        self.solvers = [TableSolver(ErrorModel(profile, weights, trust=trust), model) for trust in space.trusts]
+        self.solvers = [TableSolver(errors, model) for errors in error_models(profile, space)]
         self.tables = self.solvers[0]
         self.pairs = profiled(profile, space)
         self.strides = list(dict.fromkeys(stride for stride, _ in self.pairs))
@@ -212,7 +208,6 @@ def search(
     trials: int = 300,
     seed: int = 0,
     progress: Progress | None = None,
-    weights: np.ndarray | None = None,
 ) -> SearchResult:
     """Find schedules of least predicted error that are predicted to reach a speed-up.
 
@@ -229,7 +224,6 @@ def search(
         trials: number of trials in all.
         seed: of the sampler.
         progress: told (trials done, trials in all, least predicted error of a feasible trial so far).
-        weights: see `ErrorModel`.
 
     Raises:
         InfeasibleError: not even the highest rates everywhere are predicted to reach the target.
@@ -248,7 +242,7 @@ def search(
             f"{attainable:.2f}x; ask for less."
         )
     goal = min(target_speedup * (1 + margin), attainable * (1 - TOLERANCE))
-    state = _Search(profile, latency_model, space, goal, weights)
+    state = _Search(profile, latency_model, space, goal)
 
     def report() -> None:
         if progress is not None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import profiled
 from tuner.search.result import Candidate
-from tuner.search.space import SearchSpace
+from tuner.search.space import SearchSpace, error_models
 from tuner.search.table import TableSolver, table_kind
-from tuner.surrogate.error import ErrorModel
 from tuner.surrogate.latency import LatencyModel
 
 
@@ -20,7 +19,7 @@ def solve_targets(
         profile, latency_model, space: see `search`.
         targets: speed-ups.
     """
-    solver = TableSolver(ErrorModel(profile, trust=space.trusts[0]), latency_model)
+    solver = TableSolver(error_models(profile, space)[0], latency_model)
     pairs = profiled(profile, space)
     results: list[Candidate | None] = []
     for target in targets:
