@@ -206,7 +206,7 @@ def write(content: dict[str, Any], root: Path) -> None:
     lines += [
         "",
         f'The search uses "{IN_USE}": {chosen[1]:.3f},',
-        "`rank_correlation` in `search_spaces/tiny-cogvideox.yaml`. The best proxies lie within one another's intervals",
+        "`rank_correlation` in `search_spaces/tiny-cogvideox.yaml`. The best proxies lie within each other's intervals",
         "on random schedules, but not once a search has used them: random schedules do not look for what a proxy gets",
         "wrong, a search does. docs/baselines.md has tables of least error as measured beside tables of least pooled",
         "error and uniform rates.",
