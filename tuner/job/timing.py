@@ -18,7 +18,7 @@ from tuner.profile.site_latency import SiteLatency
 from tuner.runner import Runner
 from tuner.surrogate.latency import LatencyModel
 
-WARM_UP, TIMED, BURSTS = 2, 4, 2
+WARM_UP, TIMED, BURSTS = 2, 3, 3
 SURFACE_SECONDS = 2.0  # over all shapes
 
 
