@@ -1,4 +1,4 @@
-"""A schedule that held-out prompts show to be just too slow gets one corrected successor, and nothing else does."""
+"""A schedule that held-out prompts show to be too slow, or too fast for its quality, gets one corrected successor."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import pytest
 from tuner.errors import BudgetExhaustedError
 from tuner.job import proof
 
+MARGIN = 0.05
 
-def certification(*failed: str) -> Any:
+
+def certification(*failed: str, point: float = 1.28, bound: float = 1.26) -> Any:
     return SimpleNamespace(
-        failed=lambda: [SimpleNamespace(name=name) for name in failed], denoise=SimpleNamespace(point=1.28)
+        failed=lambda: [SimpleNamespace(name=name) for name in failed],
+        denoise=SimpleNamespace(point=point, lower_bound_95=bound),
     )
 
 
 def verification(schedule: str) -> Any:
-    return SimpleNamespace(chosen=SimpleNamespace(candidate=SimpleNamespace(schedule=schedule)))
+    return SimpleNamespace(chosen=SimpleNamespace(candidate=SimpleNamespace(schedule=schedule)), margin=MARGIN)
 
 
 @pytest.fixture
@@ -30,8 +33,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         made.append(("certify", schedule, attempt))
         return ctx.first if schedule == "first" else certification()
 
-    def correct(ctx: Any, profiled: Any, before: Any, measured: float) -> Any:
-        made.append(("correct", measured))
+    def correct(ctx: Any, profiled: Any, before: Any, measured: float, margin: float) -> Any:
+        made.append(("correct", measured, round(margin, 4)))
         return verification("second")
 
     monkeypatch.setattr(proof, "certify", certify)
@@ -51,9 +54,23 @@ def context(first: Any, affordable: bool = True) -> Any:
 
 def test_too_slow_alone_is_corrected_and_certified_with_seeds_of_its_own(calls: list[tuple[Any, ...]]) -> None:
     last, proved = proof.prove(context(certification("speedup")), None, verification("first"))
-    assert calls == [("certify", "first", 0), ("correct", 1.28), ("certify", "second", 1)]
+    assert calls == [("certify", "first", 0), ("correct", 1.28, MARGIN), ("certify", "second", 1)]
     assert last.chosen.candidate.schedule == "second"
     assert not proved.failed()
+
+
+def test_bad_videos_of_a_schedule_faster_than_asked_for_get_a_slower_one(calls: list[tuple[Any, ...]]) -> None:
+    first = certification("video", point=1.3680, bound=1.3411)  # 2 % between them, 3 % above the target
+    last, proved = proof.prove(context(first), None, verification("first"))
+    assert calls == [("certify", "first", 0), ("correct", 1.368, 0.0301), ("certify", "second", 1)]
+    assert last.chosen.candidate.schedule == "second"
+    assert not proved.failed()
+
+
+def test_bad_videos_close_to_the_target_are_final(calls: list[tuple[Any, ...]]) -> None:
+    first = certification("video", point=1.34, bound=1.32)
+    assert proof.prove(context(first), None, verification("first"))[1] is first
+    assert calls == [("certify", "first", 0)]
 
 
 @pytest.mark.parametrize("failed", [(), ("video",), ("speedup", "video"), ("speedup", "noise")])

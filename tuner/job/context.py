@@ -40,7 +40,7 @@ class TuneOptions:
     model: str
     target_speedup: float
     output: Path
-    budget: float = 16.0
+    budget: float = 18.0
     seed: int = 0
     trials: int = 300
     resume: bool = False

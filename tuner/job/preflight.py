@@ -10,7 +10,7 @@ import numpy as np
 from tuner.certify.stats import relative_mad
 from tuner.errors import InfeasibleError
 from tuner.job.context import Context
-from tuner.job.timing import BURSTS, TIMED, Sites, latency_model, look_at_sites, measure_sites
+from tuner.job.timing import BURSTS, TIMED, Sites, latency_model, look_at_sites, measure_sites, undisturbed
 from tuner.profile.site_latency import SiteLatency
 from tuner.search.feasibility import best_attainable_by_stride
 from tuner.surrogate.latency import LatencyModel
@@ -46,13 +46,12 @@ def attention_sites(ctx: Context) -> Sites:
 
 
 def time_unaccelerated(ctx: Context) -> tuple[float, float]:
-    """Seconds of one unaccelerated denoising step and the relative median absolute deviation of all that were timed.
+    """Seconds of one undisturbed, unaccelerated denoising step, and how all that were timed scatter (relative MAD).
 
-    The least median of a few bursts: what disturbs a machine makes steps slower, and makes attention seem a smaller part
-    of them than it is. From here on the budget knows what a generation takes.
+    From here on the budget knows what a generation takes.
     """
     bursts = [ctx.meter.steps(STAGE, TIMED + 1, ctx.tuning_prompt, repeat=r)[1:] for r in range(BURSTS)]
-    step_seconds = float(min(np.median(burst) for burst in bursts))
+    step_seconds = undisturbed(bursts)
     ctx.ledger.unit_seconds = step_seconds * ctx.entry.workload.steps
     ctx.report_budget()
     return step_seconds, relative_mad(np.concatenate(bursts))

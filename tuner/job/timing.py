@@ -109,6 +109,14 @@ def latency_model(sites: SiteLatency, step_seconds: float, steps: int) -> Latenc
     return LatencyModel(sites, steps, rest_seconds=max(0.0, step_seconds - sites.full_seconds) * steps)
 
 
+def undisturbed(bursts: Sequence[np.ndarray]) -> float:
+    """Seconds of one step: the least median of several bursts of steps.
+
+    What disturbs a machine makes steps slower, and makes attention seem a smaller part of them than it is.
+    """
+    return float(min(np.median(burst) for burst in bursts))
+
+
 def time_model(runner: Runner, prompt: str, strides: Sequence[str]) -> LatencyModel:
     """Look, time and model in one go, for commands that keep no log of measurements.
 
@@ -118,6 +126,6 @@ def time_model(runner: Runner, prompt: str, strides: Sequence[str]) -> LatencyMo
         strides: strides whose matching is timed.
     """
     sites = look_at_sites(runner, prompt)
-    steps = np.concatenate([runner.time_steps(TIMED + 1, prompt)[1:] for _ in range(BURSTS)])
+    step_seconds = undisturbed([runner.time_steps(TIMED + 1, prompt)[1:] for _ in range(BURSTS)])
     latency = measure_sites(sites, strides, runner.device)
-    return latency_model(latency, float(np.median(steps)), runner.entry.workload.steps)
+    return latency_model(latency, step_seconds, runner.entry.workload.steps)

@@ -159,7 +159,9 @@ def verify(ctx: Context, preflight: Preflight, profiled: Profiled) -> Verificati
     return Verification(chosen, verified, result, model, margin)
 
 
-def correct(ctx: Context, profiled: Profiled, verification: Verification, measured_speedup: float) -> Verification:
+def correct(
+    ctx: Context, profiled: Profiled, verification: Verification, measured_speedup: float, margin: float
+) -> Verification:
     """Search again with the latency model corrected by what certification measured, and generate the new finalist.
 
     Args:
@@ -167,6 +169,7 @@ def correct(ctx: Context, profiled: Profiled, verification: Verification, measur
         profiled: the profile.
         verification: what was chosen before.
         measured_speedup: denoising speed-up of that choice on held-out prompts.
+        margin: how far above the target to search now.
 
     Raises:
         InfeasibleError: with the corrected model the target is out of reach.
@@ -175,12 +178,12 @@ def correct(ctx: Context, profiled: Profiled, verification: Verification, measur
     before = verification.model
     model = before.refit(before.baseline_seconds / measured_speedup, verification.chosen.candidate.schedule)
     ctx.progress.stage("search", f"again, because held-out prompts gave {measured_speedup:.2f}x")
-    result = run_search(ctx, profiled, model, verification.margin)
+    result = run_search(ctx, profiled, model, margin)
     kind = verification.chosen.candidate.kind
     candidate = next((c for c in result.candidates if c.kind == kind), result.candidates[0])
     ctx.progress.stage(STAGE, f"finalist {len(verification.verified) + 1}: {describe(candidate.schedule)}")
     chosen, _ = _measure(ctx, profiled, candidate, model, len(verification.verified))
-    return Verification(chosen, [*verification.verified, chosen], result, model, verification.margin)
+    return Verification(chosen, [*verification.verified, chosen], result, model, margin)
 
 
 def _choose(verified: list[Verified], accepted: float, target: float) -> Verified | None:
