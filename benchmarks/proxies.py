@@ -143,20 +143,17 @@ def random_schedules(profile: Profile, count: int) -> tuple[list[str], list[Sche
 def predictions(runner: Runner, profile: Profile, schedules: list[Schedule]) -> dict[str, list[float]]:
     """What every proxy says of the schedules."""
     alphas = runner.pipe.scheduler.alphas_cumprod[profile.timesteps.astype(int)].numpy()
-    tried = proxies(
-        profile, np.sqrt(1 - alphas), load_space(search_spaces_folder() / runner.entry.search_space).trusts[0]
-    )
+    space = load_space(search_spaces_folder() / runner.entry.search_space)
+    tried = proxies(profile, np.sqrt(1 - alphas), space)
     return {name: [proxy(s) for s in schedules] for name, proxy in tried.items()}
 
 
-def predict_again(content: dict[str, Any]) -> dict[str, Any]:
-    """The same errors with what every proxy says of their schedules now, where the profile is still there."""
-    path = Path(content["profile"])
-    if not path.is_file():
-        return content
-    profile = Profile.load(path)
+def predict_again(content: dict[str, Any], profile_path: Path) -> dict[str, Any]:
+    """The errors measured before with what every proxy says of their schedules now."""
+    profile = Profile.load(profile_path)
     _, schedules = random_schedules(profile, len(content["kinds"]))
-    return content | {"proxies": predictions(Runner(load_pipeline(MODEL), REGISTRY[MODEL]), profile, schedules)}
+    found = predictions(Runner(load_pipeline(MODEL), REGISTRY[MODEL]), profile, schedules)
+    return content | {"proxies": found, "profile": str(profile_path)}
 
 
 def measure(profile_path: Path, count: int, prompt_count: int) -> dict[str, Any]:
@@ -222,16 +219,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--profile", type=Path, help="profile of a tuning run")
-    source.add_argument("--write-only", action="store_true", help="only write the document again, proxies anew")
+    source.add_argument("--write-only", action="store_true", help="only write the document again")
+    parser.add_argument(
+        "--again", action="store_true", help="with --profile: predict anew for the errors measured before"
+    )
     parser.add_argument("--schedules", type=int, default=60)
     parser.add_argument("--prompts", type=int, default=2)
     arguments = parser.parse_args()
     root = Path(__file__).parents[1]
     results = root / "benchmarks" / "results" / f"proxies-{MODEL}.json"
-    if not arguments.write_only:
-        content = measure(arguments.profile, arguments.schedules, arguments.prompts)
+    if arguments.profile is None or arguments.again:
+        content = json.loads(results.read_text())
     else:
-        content = predict_again(json.loads(results.read_text()))
+        content = measure(arguments.profile, arguments.schedules, arguments.prompts)
+    if arguments.again:
+        content = predict_again(content, arguments.profile)
     results.write_text(json.dumps(content, indent=1) + "\n")
     write(content, root)
 
