@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from baselines_report import write
-from methods import SEED, ByHand, Method, align, contenders, measure, tune_heuristic
+from methods import ByHand, Method, align, contenders, measure, tune_heuristic
 from rich.progress import track
 
 from asymrnr.artifact import Artifact
@@ -48,6 +48,7 @@ from tuner.surrogate.latency import LatencyModel
 Row = dict[str, Any]
 
 MODEL = "tiny-cogvideox"
+SEED = 7_000_000
 RESAMPLES = 4000
 CERTIFICATE_PROMPTS = 2
 
@@ -95,24 +96,24 @@ def tune_all(targets: list[float], ladder: list[float], folder: Path) -> list[Tu
 
 
 def compare(
-    methods: list[Method], model: LatencyModel, runner: Runner, prompts: list[str], forced: int
+    methods: list[Method], model: LatencyModel, runner: Runner, prompts: list[str], forced: int, seed: int = SEED
 ) -> list[Generation]:
     """Bring all methods to the tuned one's speed and generate every prompt with each; returns the plain generations."""
     tuning_prompt = runner.entry.tuning_prompts(2)[1]
     tuned = methods[0].build(model, 1.0)
     assert tuned is not None
-    speedup = float(np.median([measure(tuned, runner, tuning_prompt) for _ in range(3)]))
+    speedup = float(np.median([measure(tuned, runner, tuning_prompt, seed) for _ in range(3)]))
     for method in track(methods, description=f"bringing all to {speedup:.2f}x"):
-        align(method, runner, model, tuning_prompt, speedup)
+        align(method, runner, model, tuning_prompt, seed, speedup)
     there = [method for method in methods if method.schedule is not None]
     baseline: list[Generation] = []
     for i, prompt in enumerate(track(prompts, description="generating")):
-        baseline.append(runner.generate(prompt, SEED + i, record=i < forced))
+        baseline.append(runner.generate(prompt, seed + i, record=i < forced))
         for method in there if i % 2 == 0 else there[::-1]:
-            method.runs.append(runner.generate(prompt, SEED + i, method.schedule))
+            method.runs.append(runner.generate(prompt, seed + i, method.schedule))
     for method in track(there, description="teacher-forced"):
         for i in range(forced):
-            run = runner.generate(prompts[i], SEED + i, method.schedule, forced=baseline[i].trajectory)
+            run = runner.generate(prompts[i], seed + i, method.schedule, forced=baseline[i].trajectory)
             assert run.forced_error is not None
             method.forced.append(float(run.forced_error.mean()))
     return baseline

@@ -22,7 +22,6 @@ from tuner.surrogate.trust import Trust
 
 PAPER = ("2x2x2", 5)  # stride and cache step of the paper's setting for CogVideoX
 MAX_RATE = 0.875  # of that stride
-SEED = 7_000_000
 ALIGNMENTS = 2
 Build = Callable[[LatencyModel, float], Schedule | None]
 
@@ -106,20 +105,20 @@ def contenders(
     ]
 
 
-def measure(schedule: Schedule, runner: Runner, prompt: str) -> float:
+def measure(schedule: Schedule, runner: Runner, prompt: str, seed: int) -> float:
     """Speed-up of one generation over unaccelerated steps timed right before and after it."""
     before = runner.time_steps(4, prompt)[1:]
-    generation = runner.generate(prompt, SEED, schedule)
+    generation = runner.generate(prompt, seed, schedule)
     after = runner.time_steps(4, prompt)[1:]
     baseline = float(np.median(np.concatenate([before, after]))) * len(generation.step_seconds)
     return baseline / float(generation.step_seconds.sum())
 
 
-def align(method: Method, runner: Runner, model: LatencyModel, prompt: str, speedup: float) -> None:
+def align(method: Method, runner: Runner, model: LatencyModel, prompt: str, seed: int, speedup: float) -> None:
     """Settle the method's schedule so that its measured speed-up is the one wanted, where it has a choice."""
     method.schedule = method.build(model, speedup)
     for _ in range(ALIGNMENTS):
         if method.schedule is None or method.fixed:
             return
-        model = model.refit(model.baseline_seconds / measure(method.schedule, runner, prompt), method.schedule)
+        model = model.refit(model.baseline_seconds / measure(method.schedule, runner, prompt, seed), method.schedule)
         method.schedule = method.build(model, speedup)

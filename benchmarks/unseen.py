@@ -14,12 +14,11 @@ import json
 from pathlib import Path
 
 import baselines
-import methods
 import numpy as np
 from methods import MAX_RATE, PAPER, ByHand, Method
 
 from asymrnr.artifact_io import load_artifact
-from tuner.baselines.heuristic import Attempt, HandRule
+from tuner.baselines.heuristic import Attempt, HandRule, best_attempt
 from tuner.fingerprint import environment
 from tuner.job.artifact import file_name
 from tuner.job.profiling import PROFILE_FILE
@@ -59,23 +58,21 @@ def main() -> None:
     root = Path(__file__).parents[1]
     results = json.loads((root / "benchmarks" / "results" / "baselines.json").read_text())
     attempts = [Attempt(**attempt) for attempt in results["heuristic_attempts"]]
-    best = min((a for a in attempts if a.good), key=lambda a: a.attention, default=None)
     runner = Runner(load_pipeline(baselines.MODEL), REGISTRY[baselines.MODEL])
     prompts = runner.entry.held_out_prompts(FIRST_PROMPT + arguments.prompts)[FIRST_PROMPT:]
-    baselines.SEED = methods.SEED = SEED  # type: ignore[attr-defined]
     machine, lines = environment(), []
     for target in (entry["target"] for entry in results["targets"]):
         folder = arguments.runs / file_name(target).removesuffix(".json")
         profile = Profile.load(folder / PROFILE_FILE)
         assert profile.latency is not None
         tuned = load_artifact(folder / file_name(target)).schedule_object()
-        by_hand = ByHand(best, attempts, 0.0, HandRule.of(profile, *PAPER, MAX_RATE))
+        by_hand = ByHand(best_attempt(attempts), attempts, 0.0, HandRule.of(profile, *PAPER, MAX_RATE))
         model = latency_model(profile.latency, float(np.median(runner.time_steps(6, prompts[0])[1:])), profile.steps)
         contenders = [
             Method("tuned", lambda model, speedup, tuned=tuned: tuned, 0.0, fixed=True),
             Method("heuristic (Appendix B)", by_hand.build, 0.0),
         ]
-        plain = baselines.compare(contenders, model, runner, prompts, arguments.forced)
+        plain = baselines.compare(contenders, model, runner, prompts, arguments.forced, SEED)
         lines.append(line(target, baselines.table(contenders, plain, prompts, runner)))
         print(lines[-1])
     text = [

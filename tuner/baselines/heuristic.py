@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,5 +82,9 @@ def tune_by_hand(rule: HandRule, looks_good: Callable[[Schedule], bool]) -> tupl
             break
         else:
             rate = min(rate + RATE_STEP, rule.max_rate)
-    best = min((a for a in attempts if a.good), key=lambda a: a.attention, default=None)
-    return best, attempts
+    return best_attempt(attempts), attempts
+
+
+def best_attempt(attempts: Sequence[Attempt]) -> Attempt | None:
+    """The good attempt that leaves the least attention; None if there was none."""
+    return min((a for a in attempts if a.good), key=lambda a: a.attention, default=None)
