@@ -248,7 +248,7 @@ class ProvenanceSection(_Section):
     """Who made the artifact, with what, where and when."""
 
     environment: dict[str, Plain] = {}
-    """As `tuner.fingerprint.environment` gives it."""
+    """As `tuner.run.identity.environment` gives it."""
     command: str | None = None
     started: str | None = None
     """ISO 8601, UTC."""

@@ -20,14 +20,14 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from asymrnr.resources import search_spaces_folder
-from tuner.fingerprint import environment
-from tuner.job.profiling import settings_for
 from tuner.models import REGISTRY, load_pipeline
 from tuner.profile.agreement import agreement
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler
+from tuner.profile.stage import settings_for
 from tuner.report.plots import axes_grid, save_figures
-from tuner.runner import Runner
+from tuner.run.identity import environment
+from tuner.run.runner import Runner
 from tuner.search.space import load_space
 
 MODEL = "tiny-cogvideox"

@@ -26,24 +26,24 @@ from rich.progress import track
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact
 from asymrnr.resources import search_spaces_folder
+from tuner.certify.protocol import STAGE as CERTIFY
+from tuner.certify.protocol import Certification, certify
 from tuner.errors import TunerError
-from tuner.fingerprint import environment
-from tuner.job.artifact import file_name
-from tuner.job.certify import STAGE as CERTIFY
-from tuner.job.certify import Certification, certify
-from tuner.job.context import TuneOptions, load_context
-from tuner.job.preflight import time_unaccelerated
-from tuner.job.profiling import PROFILE_FILE
-from tuner.job.timing import latency_model
-from tuner.job.tune import tune
+from tuner.latency.micro import latency_model
+from tuner.latency.model import LatencyModel
+from tuner.latency.preflight import time_unaccelerated
 from tuner.models import REGISTRY, load_pipeline
+from tuner.package import file_name
+from tuner.pipeline import tune
 from tuner.profile.profile import Profile
+from tuner.profile.stage import PROFILE_FILE
 from tuner.quality.metrics import mse, psnr, ssim
 from tuner.report.console import LiveProgress
-from tuner.runner import Generation, Runner
+from tuner.run.context import TuneOptions, load_context
+from tuner.run.identity import environment
+from tuner.run.runner import Generation, Runner
+from tuner.run.store import MeasurementStore
 from tuner.search.space import load_space
-from tuner.store import MeasurementStore
-from tuner.surrogate.latency import LatencyModel
 
 Row = dict[str, Any]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import asymrnr
 from asymrnr.schedule import Schedule
-from tuner.job.timing import time_model
+from tuner.latency.micro import time_model
+from tuner.latency.model import LatencyModel
 from tuner.models import REGISTRY, load_pipeline
 from tuner.profile.profile import Profile
-from tuner.profile.strides import stride_name
-from tuner.runner import Runner
-from tuner.surrogate.latency import LatencyModel
+from tuner.run.runner import Runner
+from tuner.strides import stride_name
 
 MODEL = "tiny-cogvideox"
 PROFILE = Path(__file__).parents[1] / "runs" / "tiny-cogvideox-x1.20" / "profile.safetensors"

@@ -25,10 +25,10 @@ from timing import Row, judge, parse_arguments, report
 import asymrnr
 from asymrnr.partition import Grid
 from asymrnr.schedule import Schedule
-from tuner.certify.stats import relative_mad
-from tuner.flops.architectures import find_architecture
-from tuner.job.timing import latency_model, look_at_sites, measure_sites
-from tuner.profile.strides import stride_name
+from tuner.certify.statistics import relative_mad
+from tuner.latency.micro import latency_model, look_at_sites, measure_sites
+from tuner.paper.architectures import find_architecture
+from tuner.strides import stride_name
 
 MATCHING_TARGET, REALISED_TARGET = 0.03, 0.9
 QUICK_GRID: Grid = (4, 6, 6)
@@ -102,7 +102,7 @@ CASES = {
 
 
 class Denoiser:
-    """A transformer on fixed inputs, timed like a pipeline's steps (see `tuner.runner.Runner.time_steps`)."""
+    """A transformer on fixed inputs, timed like a pipeline's steps (see `tuner.run.runner.Runner.time_steps`)."""
 
     def __init__(self, model: torch.nn.Module, inputs: Inputs, batch: int) -> None:
         self.pipe = model

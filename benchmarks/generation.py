@@ -25,13 +25,13 @@ from timing import Row, Timing, compare, judge, parse_arguments, report
 import asymrnr.reduction
 from asymrnr.partition import Partition
 from asymrnr.schedule import Schedule
-from tuner.baselines.heuristic import START_THRESHOLD, HandRule
-from tuner.certify.stats import relative_mad
-from tuner.profile.strides import stride_name
+from tuner.certify.statistics import relative_mad
+from tuner.latency.model import LatencyModel
+from tuner.paper.heuristic import START_THRESHOLD, HandRule
 from tuner.quality.metrics import mse, psnr
-from tuner.runner import Generation, Runner
+from tuner.run.runner import Generation, Runner
 from tuner.search.scale import smallest_scale
-from tuner.surrogate.latency import LatencyModel
+from tuner.strides import stride_name
 
 TARGET = 0.9  # of the predicted speed-up
 MAX_RATE = 0.875

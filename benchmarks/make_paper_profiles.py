@@ -25,8 +25,8 @@ from asymrnr.artifact import (
 )
 from asymrnr.artifact_io import save_artifact
 from asymrnr.resources import profiles_folder
-from tuner.flops.architectures import ARCHITECTURES
-from tuner.flops.schedules import read_similarity, resolve_rule
+from tuner.paper.architectures import ARCHITECTURES
+from tuner.paper.schedules import read_similarity, resolve_rule
 
 METHODS = ("base", "fast")
 TRANSFORMERS = {

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from asymrnr.schedule import Schedule
-from tuner.baselines.heuristic import THRESHOLD_STEP, Attempt, HandRule, tune_by_hand
-from tuner.baselines.uniform import uniform_schedule
 from tuner.certify.gates import attribute_gate, video_gate
+from tuner.latency.model import LatencyModel
+from tuner.paper.heuristic import THRESHOLD_STEP, Attempt, HandRule, tune_by_hand
 from tuner.profile.profile import Profile
 from tuner.quality.metrics import mse
-from tuner.runner import Generation, Runner
+from tuner.run.runner import Generation, Runner
 from tuner.search.scale import smallest_scale
 from tuner.search.space import SearchSpace
 from tuner.search.targets import solve_targets
-from tuner.surrogate.latency import LatencyModel
-from tuner.surrogate.trust import Trust
+from tuner.search.trust import Trust
+from tuner.search.uniform import uniform_schedule
 
 PAPER = ("2x2x2", 5)  # stride and cache step of the paper's setting for CogVideoX
 MAX_RATE = 0.875  # of that stride

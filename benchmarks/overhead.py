@@ -29,7 +29,7 @@ import asymrnr
 from asymrnr.adapters import find_adapter
 from asymrnr.install import find_sites
 from asymrnr.schedule import Schedule
-from tuner.runner import Runner
+from tuner.run.runner import Runner
 
 TARGET = 1.01
 FEATURES = (("Q", "V"), ("H", "Q", "V"))

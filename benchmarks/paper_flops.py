@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.flops.architectures import ARCHITECTURES
-from tuner.flops.counter import FlopCount, count_flops
-from tuner.flops.schedules import read_similarity, resolve_rule
+from tuner.paper.architectures import ARCHITECTURES
+from tuner.paper.counter import FlopCount, count_flops
+from tuner.paper.schedules import read_similarity, resolve_rule
 
 PETA = 1e15
 COUNTS_MATCHING = {"cogvideox-2b", "cogvideox-5b"}

@@ -22,17 +22,17 @@ from scipy.stats import spearmanr
 
 from asymrnr.resources import search_spaces_folder
 from asymrnr.schedule import Schedule
-from tuner.fingerprint import environment
 from tuner.models import REGISTRY, load_pipeline
 from tuner.profile.distribution import DIRECTIONS, divergence_name
 from tuner.profile.profile import Profile
-from tuner.profile.strides import parse_stride
 from tuner.quality.metrics import mse
 from tuner.report.plots import save_figures
-from tuner.runner import Runner
+from tuner.run.identity import environment
+from tuner.run.runner import Runner
+from tuner.search.error import ErrorModel
 from tuner.search.space import SearchSpace, load_space
 from tuner.search.threshold import constant_in_windows
-from tuner.surrogate.error import ErrorModel
+from tuner.strides import parse_stride
 
 MODEL = "tiny-cogvideox"
 SEED = 5_000_000

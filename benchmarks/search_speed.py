@@ -15,12 +15,12 @@ from embedded import load_profile
 from rich.progress import track
 from timing import Row, judge, parse_arguments, report, time_interleaved
 
-from tuner.certify.stats import relative_mad
-from tuner.job.solve import model_of, space_of
+from tuner.certify.statistics import relative_mad
+from tuner.commands.solve import model_of, space_of
+from tuner.search.error import ErrorModel
 from tuner.search.feasibility import profiled
 from tuner.search.study import search
 from tuner.search.table import TableSolver
-from tuner.surrogate.error import ErrorModel
 
 SPEEDUP = 1.2
 TRIALS, QUICK_TRIALS = (100, 300), (10,)

@@ -22,7 +22,7 @@ from timing import Row, Timing, compare, judge, report
 import asymrnr
 from asymrnr.schedule import Schedule
 from tuner.quality.metrics import psnr
-from tuner.runner import Generation, Runner
+from tuner.run.runner import Generation, Runner
 
 METHODS = {"plain": (False, False), "PAB": (True, False), "AsymRnR": (False, True), "PAB + AsymRnR": (True, True)}
 SKIP_RANGE, TIMESTEPS = 2, (100, 850)

@@ -16,8 +16,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tuner.certify.stats import relative_mad
-from tuner.fingerprint import environment
+from tuner.certify.statistics import relative_mad
+from tuner.run.identity import environment
 
 Row = dict[str, Any]
 

@@ -18,14 +18,14 @@ import numpy as np
 from methods import MAX_RATE, PAPER, ByHand, Method
 
 from asymrnr.artifact_io import load_artifact
-from tuner.baselines.heuristic import Attempt, HandRule, best_attempt
-from tuner.fingerprint import environment
-from tuner.job.artifact import file_name
-from tuner.job.profiling import PROFILE_FILE
-from tuner.job.timing import latency_model
+from tuner.latency.micro import latency_model
 from tuner.models import REGISTRY, load_pipeline
+from tuner.package import file_name
+from tuner.paper.heuristic import Attempt, HandRule, best_attempt
 from tuner.profile.profile import Profile
-from tuner.runner import Runner
+from tuner.profile.stage import PROFILE_FILE
+from tuner.run.identity import environment
+from tuner.run.runner import Runner
 
 FIRST_PROMPT, SEED = 30, 7_700_000
 HEADER = (

@@ -21,7 +21,7 @@ from asymrnr.partition import make_partition
 from asymrnr.reduction import Match
 from asymrnr.schedule import Schedule
 from tuner.quality.metrics import mse, psnr
-from tuner.runner import Runner
+from tuner.run.runner import Runner
 
 RADII: tuple[int | None, ...] = (None, 0, 1, 2)
 SAMPLED_STEPS = 5  # about so many steps are looked at

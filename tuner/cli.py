@@ -75,9 +75,9 @@ def tune(
         return
     if model is None or target_speedup is None:
         raise UsageError("Give --model and --target-speedup, or one of the commands that --help lists.")
-    from tuner.job.context import TuneOptions
-    from tuner.job.tune import tune as run
+    from tuner.pipeline import tune as run
     from tuner.report.console import LiveProgress
+    from tuner.run.context import TuneOptions
 
     options = TuneOptions(
         model=model,
@@ -94,7 +94,7 @@ def tune(
     )
     with LiveProgress() as progress:
         outcome = run(options, progress)
-    from tuner.job.report import print_summary
+    from tuner.report.run import print_summary
 
     print_summary(outcome, Console())
 
@@ -127,7 +127,7 @@ def profile(
     attention_backend: Backend = None,
 ) -> None:
     """Profile one generation: similarities, divergences, error curves; heat-maps are written beside the file."""
-    from tuner.job.standalone import profile_to
+    from tuner.commands.standalone import profile_to
     from tuner.report.console import LiveProgress
 
     options = _load_options(weights, offload, attention_backend)
@@ -151,7 +151,7 @@ def generate(
     attention_backend: Backend = None,
 ) -> None:
     """Generate one video, accelerated when a schedule is given, and write it as mp4."""
-    from tuner.job.standalone import generate_to
+    from tuner.commands.standalone import generate_to
 
     options = _load_options(weights, offload, attention_backend)
     Console().print(generate_to(model, prompt, output, schedule, seed, device, options))
@@ -167,7 +167,7 @@ def flops(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, in operations.")] = False,
 ) -> None:
     """Count the operations of one generation of a model of the paper, 2 per multiply-add; no weights are needed."""
-    from tuner.flops.command import flops_report
+    from tuner.commands.flops import flops_report
 
     typer.echo(flops_report(model, similarity, schedule, as_json))
 
@@ -192,13 +192,13 @@ def solve(
     targets = [*(target_speedup or []), *(more_targets or [])]
     console = Console()
     if profile is not None and similarity is None and model is None:
-        from tuner.job.solve import solve_profile, targets_table
+        from tuner.commands.solve import solve_profile, targets_table
 
         solved = solve_profile(profile, targets, output)
         console.print(targets_table(solved))
         console.print(f"uncertified schedules and frontier.json in {solved.folder}", highlight=False)
     elif similarity is not None and model is not None and profile is None:
-        from tuner.job import published
+        from tuner.paper import published
 
         answer = published.solve_published(similarity, model, targets, output)
         console.print(published.targets_table(answer), published.comparison_table(answer), sep="\n")
@@ -228,10 +228,10 @@ def certify(
     Exit codes: 0 certified here, 2 bad input, 3 slower than the target, 4 quality gate failed, 5 too noisy, 6 the
     artifact does not fit the model or its workload, 7 budget too small.
     """
-    from tuner.job.artifact import read_artifact
-    from tuner.job.context import TuneOptions
-    from tuner.job.recheck import print_recheck, recheck, require_certified, target_of
+    from tuner.commands.certify import print_recheck, recheck, require_certified, target_of
+    from tuner.package import read_artifact
     from tuner.report.console import LiveProgress
+    from tuner.run.context import TuneOptions
 
     artifact = read_artifact(schedule, model)
     options = TuneOptions(
@@ -256,7 +256,7 @@ def certify(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
     """Write the report of a finished run again from its measurements; nothing is measured."""
-    from tuner.job.replay import report_of
+    from tuner.commands.report import report_of
     from tuner.report.console import LiveProgress
 
     with LiveProgress() as progress:

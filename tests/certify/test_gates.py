@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tuner.certify import gates
-from tuner.certify.stats import SpeedupEstimate
+from tuner.certify.statistics import SpeedupEstimate
 from tuner.profile.agreement import Agreement
 
 

@@ -12,7 +12,7 @@ from asymrnr.shipped import load_shipped
 from tuner.embedded.world import is_held_out, parse_caption
 from tuner.models import REGISTRY, load_pipeline
 from tuner.quality.metrics import psnr
-from tuner.runner import Runner
+from tuner.run.runner import Runner
 
 ENTRY = REGISTRY["tiny-cogvideox"]
 MAX_BYTES = 10_000_000

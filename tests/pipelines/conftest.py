@@ -6,7 +6,7 @@ import pytest
 from diffusers import DiffusionPipeline
 
 from tests.pipelines.tiny_pipelines import BUILDERS, build, tiny_entry
-from tuner.runner import Runner
+from tuner.run.runner import Runner
 
 _built = functools.cache(build)  # tests leave pipelines as they found them
 

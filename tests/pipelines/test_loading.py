@@ -22,8 +22,6 @@ import asymrnr
 from tests.pipelines.helpers import latents, schedule
 from tests.pipelines.tiny_pipelines import BUILDERS, NEED_ACCELERATE, build, skip_unless_loadable, tiny_entry
 from tuner.errors import UsageError
-from tuner.ledger import Ledger
-from tuner.measure import Meter
 from tuner.models import (
     REGISTRY,
     HubWeights,
@@ -34,8 +32,10 @@ from tuner.models import (
 )
 from tuner.models import loading as loading_module
 from tuner.models.weights import folder_hash
-from tuner.runner import Runner
-from tuner.store import MeasurementStore
+from tuner.run.instrument import Meter
+from tuner.run.ledger import Ledger
+from tuner.run.runner import Runner
+from tuner.run.store import MeasurementStore
 
 Saved = Callable[..., Path]
 

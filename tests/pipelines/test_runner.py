@@ -11,7 +11,7 @@ from tests.pipelines.test_runtime import CALLS_PER_STEP
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.profile.profiler import Profiler
 from tuner.profile.settings import ProfilerSettings
-from tuner.runner import Runner, Trajectory
+from tuner.run.runner import Runner, Trajectory
 
 STEPS = 3
 

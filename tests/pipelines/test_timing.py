@@ -11,13 +11,13 @@ import pytest
 
 from tests.pipelines.test_runtime import CALLS_PER_STEP
 from tests.pipelines.tiny_pipelines import build, tiny_entry
-from tuner.job import timing
-from tuner.job.profiling import observe_generation
-from tuner.job.solve import model_of
-from tuner.job.timing import Sites, latency_model, look_at_sites, measure_sites, time_model
+from tuner.commands.solve import model_of
+from tuner.latency import micro as timing
+from tuner.latency.micro import Sites, latency_model, look_at_sites, measure_sites, time_model
 from tuner.profile.profile import Profile
 from tuner.profile.settings import ProfilerSettings
-from tuner.runner import Runner
+from tuner.profile.stage import observe_generation
+from tuner.run.runner import Runner
 
 GRIDS = {"mochi": [(4, 4, 4)], "ltx-video": [(3, 8, 8)], "animatediff": [(1, 16, 16), (1, 8, 8)]}
 HALVES = {"mochi": 2}  # batch items one after the other

@@ -10,10 +10,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tuner.errors import UsageError
+from tuner.latency.sites import SiteLatency
+from tuner.latency.surface import LatencySurface
 from tuner.profile.agreement import Agreement
-from tuner.profile.latency import LatencySurface
 from tuner.profile.profile import Profile
-from tuner.profile.site_latency import SiteLatency
 
 
 def example() -> Profile:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuner.profile.latency import LatencySurface
+from tuner.latency.model import LatencyModel
+from tuner.latency.sites import SiteLatency
+from tuner.latency.surface import LatencySurface
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import standardise
-from tuner.profile.site_latency import SiteLatency
 from tuner.search.space import SearchSpace
-from tuner.surrogate.latency import LatencyModel
 
 BLOCKS, STEPS = 3, 12
 GRID = (4, 8, 8)

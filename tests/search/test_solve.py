@@ -14,13 +14,13 @@ from safetensors.numpy import save_file
 from asymrnr.artifact_io import load_artifact
 from asymrnr.shipped import load
 from tuner import cli
+from tuner.commands.solve import solve_profile, space_of
 from tuner.errors import InfeasibleError, UsageError
-from tuner.flops.architectures import ARCHITECTURES
-from tuner.job.published import FlopsSolver, proxy_error, solve_published, total_flops
-from tuner.job.solve import solve_profile, space_of
+from tuner.latency.model import LatencyModel
+from tuner.paper.architectures import ARCHITECTURES
+from tuner.paper.published import FlopsSolver, proxy_error, solve_published, total_flops
 from tuner.profile.profile import Profile
 from tuner.search.space import error_models
-from tuner.surrogate.latency import LatencyModel
 
 PAPER_MODEL = "fastvideo-hunyuan"
 

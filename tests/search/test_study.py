@@ -8,15 +8,15 @@ import pytest
 
 from asymrnr.schedule import Schedule
 from tuner.errors import InfeasibleError, UsageError
+from tuner.latency.model import LatencyModel
+from tuner.latency.sites import SiteLatency
 from tuner.profile.profile import Profile
-from tuner.profile.site_latency import SiteLatency
 from tuner.search.feasibility import best_attainable, best_attainable_by_stride
 from tuner.search.result import SearchResult
 from tuner.search.space import SearchSpace, error_models
 from tuner.search.study import search
 from tuner.search.targets import solve_targets
 from tuner.search.threshold import constant_in_windows, rule_from, rule_parameters, scale_to_target
-from tuner.surrogate.latency import LatencyModel
 
 TARGET, MARGIN = 1.3, 0.03
 Run = Callable[..., SearchResult]

@@ -7,10 +7,10 @@ import pytest
 
 from asymrnr.schedule import Schedule
 from tuner.errors import UsageError
+from tuner.latency.model import LatencyModel
+from tuner.latency.sites import SiteLatency
 from tuner.profile.profile import Profile
-from tuner.profile.site_latency import SiteLatency
-from tuner.surrogate.error import ErrorModel
-from tuner.surrogate.latency import LatencyModel
+from tuner.search.error import ErrorModel
 
 BLOCKS, STEPS = 3, 12
 SETTINGS = {"stride": (2, 2, 2), "cache_step": 5}

@@ -9,13 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from asymrnr.schedule import Schedule
+from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
+from tuner.search.error import ErrorModel
 from tuner.search.result import SearchResult
 from tuner.search.space import SearchSpace, error_models
 from tuner.search.study import search
-from tuner.surrogate.error import ErrorModel
-from tuner.surrogate.latency import LatencyModel
-from tuner.surrogate.trust import Trust, shrink
+from tuner.search.trust import Trust, shrink
 
 GOAL = 1.3
 

@@ -23,7 +23,7 @@ from tuner.embedded.checker import CHECKED
 from tuner.embedded.train import STAGES, Denoiser
 from tuner.models import REGISTRY, PackagedWeights, load_pipeline
 from tuner.report.video import write_contact_sheet
-from tuner.runner import Runner
+from tuner.run.runner import Runner
 
 NAME = "tiny-cogvideox"
 CAPTIONS = 48

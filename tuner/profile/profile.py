@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 
 from asymrnr.partition import Grid
 from tuner.errors import UsageError
+from tuner.latency.sites import SiteLatency
 from tuner.profile.agreement import Agreement
-from tuner.profile.site_latency import SiteLatency
 
 VERSION = "2"
 SCALARS = (

@@ -15,14 +15,14 @@ from asymrnr.observation import AttentionCall
 from asymrnr.partition import Grid, Partition, make_partition, window_seed
 from asymrnr.reduction import Match
 from tuner.errors import UsageError
+from tuner.latency.sites import SiteLatency
 from tuner.profile.distribution import divergence_name, divergences, norm_tail
 from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_error
 from tuner.profile.means import Site, SiteMeans
 from tuner.profile.profile import Profile
 from tuner.profile.settings import GAPS, ProfilerSettings
 from tuner.profile.similarity import fill_steps, matched_similarity, standardise
-from tuner.profile.site_latency import SiteLatency
-from tuner.profile.strides import parse_stride
+from tuner.strides import parse_stride
 
 FEATURES = ("H", "Q", "K", "V")
 REDUCED = ("Q", "V")

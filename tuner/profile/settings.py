@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tuner.errors import UsageError
-from tuner.profile.strides import parse_stride
+from tuner.strides import parse_stride
 
 GAPS = (1, 2, 3, 5)
 """Steps over which the persistence of matchings is followed."""

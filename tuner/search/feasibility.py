@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.lagrangian import Problem, fastest
 from tuner.search.space import SearchSpace
-from tuner.surrogate.latency import LatencyModel
 
 
 def _attainable(

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tuner.surrogate.latency import window_starts
+from tuner.latency.model import window_starts
 
 PATTERNS = ((False, False), (True, False), (False, True), (True, True))
 BISECTIONS = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from asymrnr.schedule import Schedule
-from tuner.surrogate.latency import LatencyModel
+from tuner.latency.model import LatencyModel
 
 BISECTIONS = 30
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tuner.errors import UsageError
 from tuner.profile.profile import Profile
-from tuner.profile.strides import parse_stride
-from tuner.surrogate.error import ErrorModel
-from tuner.surrogate.trust import Trust
+from tuner.search.error import ErrorModel
+from tuner.search.trust import Trust
+from tuner.strides import parse_stride
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Rule = dict[float, Rate]

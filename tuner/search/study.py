@@ -13,14 +13,14 @@ import optuna
 
 from asymrnr.schedule import Schedule
 from tuner.errors import InfeasibleError, UsageError
+from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
-from tuner.profile.strides import parse_stride
 from tuner.search.feasibility import best_attainable, profiled
 from tuner.search.result import Candidate, FrontierPoint, SearchResult, TrialRecord
 from tuner.search.space import SearchSpace, WarmStart, error_models
 from tuner.search.table import TableSolver, table_kind, undominated
 from tuner.search.threshold import rule_from, rule_parameters, scale_to_target
-from tuner.surrogate.latency import LatencyModel
+from tuner.strides import parse_stride
 
 FEATURES = ("Q", "V")
 UNIFORM = (WarmStart(name="uniform Q", Q={0.0: 0.5}), WarmStart(name="uniform Q and V", Q={0.0: 0.5}, V={0.0: 0.3}))

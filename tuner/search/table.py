@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from asymrnr.schedule import Schedule
-from tuner.profile.strides import parse_stride
+from tuner.latency.model import LatencyModel
+from tuner.search.error import ErrorModel
 from tuner.search.lagrangian import Assignment, Problem, fastest, frontier, solve
 from tuner.search.result import FrontierPoint
-from tuner.surrogate.error import ErrorModel
-from tuner.surrogate.latency import LatencyModel
-from tuner.surrogate.trust import Trust
+from tuner.search.trust import Trust
+from tuner.strides import parse_stride
 
 
 class TableSolver:

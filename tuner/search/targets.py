@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import profiled
 from tuner.search.result import Candidate
 from tuner.search.space import SearchSpace, error_models
 from tuner.search.table import TableSolver, table_kind
-from tuner.surrogate.latency import LatencyModel
 
 
 def solve_targets(

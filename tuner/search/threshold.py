@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from asymrnr.schedule import Schedule
+from tuner.latency.model import LatencyModel
 from tuner.search.scale import smallest_scale
-from tuner.surrogate.latency import LatencyModel
 
 Rules = Mapping[str, Mapping[float, float]]
 

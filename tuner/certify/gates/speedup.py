@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tuner.certify.gates.gate import Gate
-from tuner.certify.stats import SpeedupEstimate
+from tuner.certify.statistics import SpeedupEstimate
 
 
 def speedup_gate(estimate: SpeedupEstimate, target: float) -> Gate:

@@ -1,0 +1,126 @@
+"""The command line: documented exit codes, one sentence a failure, no tracebacks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import imageio.v2 as imageio
+import pytest
+
+from asymrnr.artifact_io import load_artifact
+from tests.pipeline.conftest import Finished
+from tuner import cli
+from tuner.profile.profile import Profile
+
+PROMPT = "a red circle moving slowly left on a plain black background"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Calls the entry point; returns exit code, stdout and stderr."""
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["asymrnr-tune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        streams = capsys.readouterr()
+        return int(stop.value.code or 0), streams.out, streams.err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "--model and --target-speedup"),
+        (["--model", "tiny-cogvideox"], "--target-speedup"),
+        (["--model", "nope", "--target-speedup", "1.3"], "choose one of"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "0.5"], "more than 1"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "fast"], "valid number"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--budget", "-1"], "positive"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--colour"], "--colour"),
+        (["frobnicate"], "frobnicate"),
+        (["report", "missing-folder"], "holds no run"),
+        (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "-o", "video.avi"], ".mp4"),
+        (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "--schedule", "missing.json"], "missing.json"),
+        (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "--schedule", "x9.99"], "There is no profile"),
+        (["certify", "missing.json", "--model", "tiny-cogvideox", "--target-speedup", "1.1"], "missing.json"),
+        (["certify", "x9.99", "--model", "tiny-cogvideox"], "There is no profile"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "1.1", "--lpips-weights", "missing.pth"], "missing.pth"),
+        (["profile", "--model", "tiny-cogvideox", "-o", "profile.txt"], ".safetensors"),
+        (["profile", "--model", "tiny-cogvideox", "--device", "abacus"], "abacus"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(run, arguments, says, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, error = run(*arguments)
+    assert code == 2
+    *progress, sentence = error.splitlines()
+    assert sentence.startswith("error: ")
+    assert says in sentence
+    assert len(progress) <= 1
+    assert not list(tmp_path.rglob("*.mp4"))
+
+
+def test_an_output_that_cannot_be_written(run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, _, error = run("--model", "tiny-cogvideox", "--target-speedup", "1.3", "--output", tmp_path / "file" / "run")
+    assert code == 2
+    assert "cannot be" in error
+
+
+def test_a_damaged_schedule(run, tmp_path: Path) -> None:
+    path = tmp_path / "x1.30.json"
+    path.write_text('{"schema_version": 1, "model"')
+    code, _, error = run("generate", "--model", "tiny-cogvideox", "--prompt", PROMPT, "--schedule", path)
+    assert code == 2
+    assert "x1.30.json" in error
+
+
+def test_interruption_has_its_own_code_and_says_how_to_go_on(run, monkeypatch, tmp_path: Path) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tuner.pipeline.tune", interrupt)
+    code, _, error = run("--model", "tiny-cogvideox", "--target-speedup", "1.3", "--output", tmp_path)
+    assert code == 130
+    assert "--resume" in error
+
+
+def test_models_are_listed(run) -> None:
+    code, out, _ = run("models")
+    assert code == 0
+    assert "tiny-cogvideox" in out
+    assert "packaged" in out
+
+
+def test_infeasible_targets_exit_with_3(run, quick_model: str, tmp_path: Path) -> None:
+    code, _, error = run("--model", quick_model, "--target-speedup", "50", "--output", tmp_path)
+    assert code == 3
+    assert "50x cannot be reached" in error
+    assert (tmp_path / "frontier.json").is_file()
+
+
+def test_generate_writes_a_video_with_and_without_a_schedule(run, finished: Finished, tmp_path: Path) -> None:
+    for name, extra in (("plain.mp4", []), ("fast.mp4", ["--schedule", finished.artifact_path])):
+        code, out, error = run(
+            "generate", "--model", finished.options.model, "--prompt", PROMPT, "-o", tmp_path / name, *extra
+        )
+        assert (code, error) == (0, "")
+        assert name in out
+    films = [imageio.mimread(tmp_path / name) for name in ("plain.mp4", "fast.mp4")]
+    assert [len(film) for film in films] == [12, 12]
+    assert any((a != b).any() for a, b in zip(*films, strict=True))
+
+
+def test_profile_writes_tables_and_heat_maps(run, quick_model: str, tmp_path: Path) -> None:
+    code, out, _ = run("profile", "--model", quick_model, "-o", tmp_path / "p.safetensors")
+    assert code == 0
+    assert "heat-maps" in out
+    assert Profile.load(tmp_path / "p.safetensors").similarity["V"].shape == (8, 6)
+    assert (tmp_path / "p-figures" / "similarity-of-every-site-standardised.png").is_file()
+    code, out, error = run("solve", "--profile", tmp_path / "p.safetensors", "--target-speedup", "1.01", "90")
+    assert (code, error) == (0, "")
+    assert load_artifact(tmp_path / "p-schedules" / "x1.01.json").workload.steps == 6
+    assert not (tmp_path / "p-schedules" / "x90.00.json").exists()

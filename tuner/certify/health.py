@@ -1,0 +1,22 @@
+"""What the profile and the predictions say about a certificate: checks that warn and never fail it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tuner.certify import gates
+from tuner.certify.protocol import Certification
+from tuner.certify.verify import Verification
+from tuner.profile.stage import Profiled
+
+
+def with_health(profiled: Profiled, verification: Verification, certification: Certification) -> Certification:
+    """The certification with the checks of what it was found by."""
+    profile = profiled.profile
+    predicted = verification.model.speedup(verification.chosen.candidate.schedule)
+    found = [
+        gates.prediction_gate(predicted, certification.denoise.point),
+        gates.agreement_gate(profile.agreement),
+        gates.observation_gate(profile.diagnostics["recomputed_rows"]),
+    ]
+    return replace(certification, gates=[*certification.gates, *found])

@@ -1,0 +1,46 @@
+"""The `flops` command: counts, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from tuner.paper.architectures import find_architecture
+from tuner.paper.counter import count_flops
+from tuner.paper.schedules import read_schedule, read_similarity
+
+PETA = 1e15
+
+
+def flops_report(model: str, similarity: Path | None, schedule: str | None, as_json: bool) -> str:
+    """Count the operations of one generation and say what they are.
+
+    Args:
+        model: one of the paper's five.
+        similarity: published similarity table that a threshold schedule refers to.
+        schedule: see `read_schedule`; None counts the baseline.
+        as_json: one JSON object, in operations (2 per multiply-add), instead of text.
+
+    Raises:
+        UsageError, ArtifactError, ScheduleError: something handed in is wrong.
+    """
+    architecture = find_architecture(model)
+    table = None if similarity is None else read_similarity(similarity, architecture)
+    found = None if schedule is None else read_schedule(schedule, model, architecture, table)
+    count = count_flops(architecture, found)
+    if as_json:
+        return json.dumps({"model": model, **asdict(count)})
+    frames, height, width = architecture.grid
+    lines = [
+        f"{model}: {frames}x{height}x{width} video tokens, {architecture.text_tokens} text tokens, "
+        f"{len(architecture.blocks)} blocks, {architecture.steps} steps, batch {architecture.cfg_batches}",
+        f"baseline  {count.baseline_flops / PETA:9.3f} PFLOP per video",
+    ]
+    if found is not None:
+        share = count.flops / count.baseline_flops
+        lines += [
+            f"schedule  {count.flops / PETA:9.3f} PFLOP ({share:.1%} of the baseline)",
+            f"matching  {count.matching_flops / PETA:9.3f} PFLOP on top",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,92 @@
+"""What attention, matching and gathering take at every block: one latency surface for every shape of attention call."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tuner.errors import UsageError
+from tuner.latency.surface import LatencySurface
+from tuner.strides import stride_max_rate
+
+
+@dataclass(frozen=True)
+class SiteLatency:
+    """Seconds of a model's attention sites.
+
+    Attributes:
+        surfaces: one for every shape of attention call; a U-Net has several.
+        surface_of: (blocks,) which of them holds for each block.
+        calls: attention calls of a block in one step: 2 where guidance runs its branches, or the model its batch items,
+            one after the other.
+    """
+
+    surfaces: tuple[LatencySurface, ...]
+    surface_of: tuple[int, ...]
+    calls: int = 1
+
+    @property
+    def blocks(self) -> int:
+        return len(self.surface_of)
+
+    @property
+    def full_seconds(self) -> float:
+        """Attention of all blocks in one step without reduction."""
+        return float(self.seconds(0.0, 0.0).sum())
+
+    def seconds(self, rate_q: np.ndarray | float, rate_v: np.ndarray | float) -> np.ndarray:
+        """Attention and gathering in one step, without matching.
+
+        Args:
+            rate_q, rate_v: reduction rates, which broadcast to (blocks, ...).
+
+        Returns:
+            (blocks, ...) seconds.
+        """
+        shape = (self.blocks, *np.broadcast_shapes(np.shape(rate_q), np.shape(rate_v))[1:])
+        q, v = np.broadcast_to(rate_q, shape), np.broadcast_to(rate_v, shape)
+        result = np.empty(shape)
+        for index, surface in enumerate(self.surfaces):
+            rows = np.array(self.surface_of) == index
+            gathering = surface.gather_seconds("Q", q[rows]) + surface.gather_seconds("V", v[rows])
+            result[rows] = surface.attention_seconds(q[rows], v[rows]) + gathering
+        return self.calls * result
+
+    def matching_seconds(self, stride: str) -> np.ndarray:
+        """(blocks,) seconds of one feature's matching for one cache window.
+
+        Raises:
+            UsageError: the stride was not measured.
+        """
+        return self.calls * np.array([self.surfaces[index].matching_seconds(stride) for index in self.surface_of])
+
+    def largest_rates(self, stride: str) -> np.ndarray:
+        """(blocks,) highest rates that keep all destinations."""
+        return np.array([stride_max_rate(self.surfaces[index].grid, stride) for index in self.surface_of])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], blocks: int) -> SiteLatency:
+        """Read back what `to_dict` gave, also after JSON.
+
+        Args:
+            values: what was kept.
+            blocks: attention sites of the model.
+
+        Raises:
+            UsageError: something is missing or does not fit.
+        """
+        try:
+            surfaces = tuple(LatencySurface.from_dict(surface) for surface in values["surfaces"])
+            sites = cls(surfaces, tuple(values["surface_of"]), values["calls"])
+            fits = sites.blocks == blocks and set(sites.surface_of) <= set(range(len(surfaces))) and sites.calls >= 1
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"The latency is damaged ({error}); measure it again.") from error
+        if not fits:
+            raise UsageError(f"The latency is not that of a model with {blocks} blocks; measure it again.")
+        return sites

@@ -1,0 +1,116 @@
+"""One observed generation and a glance at a second prompt: what every site shows, and the unaccelerated video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from tuner.latency.model import LatencyModel
+from tuner.profile.agreement import agreement, at_timesteps
+from tuner.profile.profile import Profile
+from tuner.profile.profiler import Profiler
+from tuner.profile.settings import ProfilerSettings
+from tuner.run.context import Context
+from tuner.run.runner import Generation, Runner
+from tuner.run.workload import describe_workload
+from tuner.search.space import SearchSpace
+
+STAGE = "profile"
+EXPECTED_IE = 2.0
+SHORT_SHARE, SHORTEST = 8, 4  # steps of the second prompt's generation
+PROFILE_FILE = "profile.safetensors"
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """The profile and the unaccelerated video of the same generation, (frames, 3, height, width) in [0, 1]."""
+
+    profile: Profile
+    video: torch.Tensor
+
+
+def settings_for(space: SearchSpace, total_steps: int, seed: int) -> ProfilerSettings:
+    """Profile everything the search space can choose."""
+    return ProfilerSettings(
+        strides=space.strides,
+        cache_steps=space.cache_steps,
+        rates=space.rates,
+        seed=seed,
+        total_steps=total_steps,
+    )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The profile, the generation it was made from, and how long that and a second prompt's short one took."""
+
+    profile: Profile
+    generation: Generation
+    seconds: float
+
+
+def observe_generation(
+    runner: Runner,
+    settings: ProfilerSettings,
+    seed: int,
+    latency: LatencyModel,
+    progress: Callable[[int, int], None],
+) -> Observed:
+    """Generate the first tuning prompt with the profiler looking on, and the second one in a few steps to compare.
+
+    Args:
+        runner: the model.
+        settings: what to measure.
+        seed: of both generations.
+        latency: what predicts latency, kept with the profile.
+        progress: told (steps begun, steps in all).
+    """
+    prompt, second = runner.entry.tuning_prompts(2)
+    short = min(settings.total_steps, max(SHORTEST, settings.total_steps // SHORT_SHARE))
+    total = settings.total_steps + short
+    profiler = Profiler(settings, progress=lambda done, _: progress(done, total))
+    generation = runner.generate(prompt, seed, observer=profiler)
+    profile = profiler.finish(
+        model=runner.entry.name,
+        workload=describe_workload(runner),
+        prompt=prompt,
+        generation_seed=seed,
+        latency=latency.sites,
+        rest_seconds=latency.rest_seconds,
+        transformer=type(runner.denoiser).__name__,
+    )
+    glance = Profiler(
+        settings.for_similarity(short), progress=lambda done, _: progress(settings.total_steps + done, total)
+    )
+    entry = replace(runner.entry, workload=replace(runner.entry.workload, steps=short))
+    other = Runner(runner.pipe, entry).generate(second, seed, observer=glance)
+    seen = glance.finish(runner.entry.name, {}, second, seed)
+    agreements = {
+        feature: agreement(at_timesteps(table, profile.timesteps, seen.timesteps), seen.raw_similarity[feature])
+        for feature, table in profile.raw_similarity.items()
+    }
+    return Observed(replace(profile, agreement=agreements), generation, generation.seconds + other.seconds)
+
+
+def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
+    """Profile on the tuning prompt, or read back what an earlier run profiled; what predicts latency is kept with it.
+
+    Raises:
+        BudgetExhaustedError: the budget does not hold one observed generation.
+    """
+    ctx.progress.stage(STAGE, "one observed generation")
+    path = ctx.options.output / PROFILE_FILE
+    settings = settings_for(ctx.space, ctx.entry.workload.steps, ctx.options.seed)
+    key = ctx.meter.key("profile", prompt=ctx.tuning_prompt, seed=ctx.tuning_seed, settings=repr(settings))
+    record = ctx.store.get(key)
+    if record is None or not path.is_file():
+        ctx.ledger.check(EXPECTED_IE, STAGE)
+        observed = observe_generation(ctx.runner, settings, ctx.tuning_seed, latency, ctx.progress.advance)
+        observed.profile.save(path)
+        video = (observed.generation.video * 255).round().byte().numpy()
+        record = ctx.store.put(key, {"seconds": observed.seconds}, {"video": video})
+    ctx.ledger.charge(STAGE, record.values["seconds"])
+    ctx.report_budget()
+    return Profiled(Profile.load(path), torch.from_numpy(record.arrays["video"].copy()).float() / 255)

@@ -1,0 +1,119 @@
+"""What every stage of a tuning run shares: the options it was asked for and the things it works with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from asymrnr.resources import search_spaces_folder
+from asymrnr.schedule import Schedule
+from tuner.models import LoadOptions, ModelEntry, find_model, load_pipeline
+from tuner.run.instrument import Meter
+from tuner.run.ledger import Ledger
+from tuner.run.runner import Runner
+from tuner.run.store import MeasurementStore
+from tuner.search.space import SearchSpace, load_space
+from tuner.strides import stride_name
+
+OPTIONS_KEY = {"kind": "options"}
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What the user asked for.
+
+    Attributes:
+        model: name in the registry.
+        target_speedup: denoising speed-up to certify, as baseline time / tuned time.
+        output: folder of the run: measurements, profile, schedule, report.
+        budget: inference-equivalents that may be spent in all.
+        seed: seed of the search, of the destinations and of the prompts' noise.
+        trials: surrogate trials of the search.
+        resume: continue from what the output folder already holds.
+        device: torch device.
+        command: the command line, for the record.
+        load: other weights, offloading, attention backend.
+        lpips_weights: weights of the AlexNet backbone of LPIPS; random when None.
+    """
+
+    model: str
+    target_speedup: float
+    output: Path
+    budget: float = 18.0
+    seed: int = 0
+    trials: int = 300
+    resume: bool = False
+    device: str = "cpu"
+    command: str = ""
+    load: LoadOptions = field(default_factory=LoadOptions)
+    lpips_weights: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, from which `from_dict` makes the same options again."""
+        lpips_weights = None if self.lpips_weights is None else str(self.lpips_weights)
+        changed = {"output": str(self.output), "load": self.load.to_dict(), "lpips_weights": lpips_weights}
+        return {**asdict(self), **changed}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TuneOptions:
+        """Options as an earlier run stored them."""
+        load, lpips_weights = LoadOptions.from_dict(values["load"]), values.get("lpips_weights")
+        changed = {"output": Path(values["output"]), "load": load}
+        return cls(**{**values, **changed, "lpips_weights": None if lpips_weights is None else Path(lpips_weights)})
+
+
+class Progress(Protocol):
+    """Where a run shows what it is doing."""
+
+    def stage(self, name: str, detail: str = "") -> None: ...
+    def advance(self, done: float, total: float, detail: str = "") -> None: ...
+    def budget(self, spent: float, total: float) -> None: ...
+    def best(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run's tools."""
+
+    options: TuneOptions
+    entry: ModelEntry
+    runner: Runner
+    store: MeasurementStore
+    ledger: Ledger
+    meter: Meter
+    space: SearchSpace
+    progress: Progress
+
+    @property
+    def tuning_prompt(self) -> str:
+        """The one prompt that profiling and verification see."""
+        return self.entry.tuning_prompts(1)[0]
+
+    @property
+    def tuning_seed(self) -> int:
+        return 1_000 + self.options.seed
+
+    def report_budget(self) -> None:
+        self.progress.budget(self.ledger.spent_ie, self.options.budget)
+
+
+def load_context(options: TuneOptions, store: MeasurementStore, progress: Progress) -> Context:
+    """Load the model and lay out the run's tools.
+
+    Raises:
+        UsageError: the model is unknown or cannot be loaded, or the budget is impossible.
+    """
+    entry, ledger = find_model(options.model), Ledger(options.budget)
+    progress.stage("load", entry.name)
+    runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
+    space = load_space(search_spaces_folder() / entry.search_space)
+    return Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)
+
+
+def describe(schedule: Schedule) -> str:
+    """A schedule in a few words."""
+    return (
+        f"{schedule.form}, stride {stride_name(schedule.stride)}, cache {schedule.cache_step}, "
+        f"attention {schedule.attention_cost():.2f}"
+    )
