@@ -206,12 +206,17 @@ class Speedup(_Section):
     """Baseline time over tuned time."""
 
     point: Positive
-    lower_bound_95: Positive
+    lower_bound_95: Positive | None = None
+    """One-sided; None for a single pair, which has no interval."""
     scope: Literal["denoise", "end_to_end"]
 
 
 class EvidenceSection(_Section):
-    """What was measured on held-out prompts and seeds, unaccelerated and tuned runs interleaved."""
+    """What was measured on held-out prompts and seeds, every one of them with and without the schedule."""
+
+    added_later = (
+        *("pair_speedups", "spread", "set_aside", "disturbed", "attempt", "method", "modes", "noise_floor"),
+    )
 
     baseline_seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
     """Denoising time of every unaccelerated run."""
@@ -219,7 +224,22 @@ class EvidenceSection(_Section):
     speedup: Speedup
     end_to_end: Speedup | None = None
     relative_mad: NotNegative | None = None
-    """Scatter of the paired measurements, relative to their median."""
+    """Of earlier releases: scatter of run times, relative to their median."""
+    pair_speedups: tuple[Positive, ...] | None = None
+    """Denoising speed-up of every pair, steps that something disturbed set aside."""
+    spread: NotNegative | None = None
+    """Standard deviation of the pairs' log speed-ups."""
+    set_aside: Unit | None = None
+    """Share of the pairs' steps that were set aside because something disturbed them."""
+    disturbed: Annotated[int, Field(ge=0)] | None = None
+    """Pairs that were measured again because most of their steps were disturbed."""
+    attempt: Count | None = None
+    """Which schedule of its run this was: 2 says that another one was judged before, on other prompts."""
+    method: str | None = None
+    modes: tuple[str, ...] | None = None
+    """How the two generations of a pair ran: in "lock-step", or "alternating" one after the other."""
+    noise_floor: Positive | None = None
+    """Mean squared error between unaccelerated videos of one prompt with different seeds."""
     quality: dict[str, Interval] = {}
     prompts_sha256: Sha256
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]

@@ -57,7 +57,10 @@ def attend(
         return attention_dispatch.dispatch_attention_fn(q, k, v, m, scale=scale, backend=chosen)
 
     found = _SITES[int(site)]
-    output = found.engine.attend(found, query, key, value, mask, "bhsd" if layout == "bhsd" else "bshd", attention)
+    if layout == "bhsd":
+        output = found.engine.attend(found, query, key, value, mask, "bhsd", attention)
+    else:
+        output = found.engine.attend(found, query, key, value, mask, "bshd", attention, backend)
     return output.contiguous()
 
 

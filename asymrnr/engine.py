@@ -139,6 +139,7 @@ class Engine:
         mask: torch.Tensor | None,
         layout: Layout,
         attention: Attention,
+        backend: str | None = None,
     ) -> torch.Tensor:
         """Stand in for one attention call.
 
@@ -148,6 +149,7 @@ class Engine:
             mask: as the operation takes it.
             layout: order of the axes.
             attention: the operation.
+            backend: see `AttentionCall`.
 
         Returns:
             The attention output at full length, in the given layout.
@@ -166,7 +168,9 @@ class Engine:
         self.counter.mark_call(site.row)
         if self.observer is not None:
             output = attention(query, key, value, mask)
-            self._show(site, call, grid, video, q, k, v, heads_first(output))
+            if mask is not None:
+                mask = widen_mask(mask, q.shape[0], length, key_padding=layout == "bshd")
+            self._show(site, call, grid, video, (q, k, v, heads_first(output)), mask, backend)
             return output
         rate_q, rate_v = self.rate("Q", site.row), self.rate("V", site.row)
         if rate_q == rate_v == 0:
@@ -235,13 +239,13 @@ class Engine:
         call: int,
         grid: Grid,
         video: slice,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        output: torch.Tensor,
+        tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+        mask: torch.Tensor | None,
+        backend: str | None,
     ) -> None:
         assert self.observer is not None
         assert site.hidden is not None
+        query, key, value, output = tensors
         hidden = site.hidden
         if query.shape[0] == 1 and hidden.shape[0] > 1:  # one call per batch item
             hidden = hidden[call : call + 1]
@@ -264,5 +268,8 @@ class Engine:
                 value=value,
                 output=output,
                 hidden=hidden,
+                mask=mask,
+                uniform_mask=self.adapter.uniform_mask,
+                backend=backend,
             )
         )

@@ -100,11 +100,11 @@ def _dispatch_for(original: Callable[..., torch.Tensor]) -> Callable[..., torch.
         site = _RUNNING.site
         if site is None or is_causal or kwargs.get("parallel_config") is not None:
             return attention(query, key, value, attn_mask)
+        backend = kwargs.get("backend")
+        name = "" if backend is None else getattr(backend, "value", backend)
         if torch.compiler.is_compiling():
-            backend = kwargs.get("backend")
-            name = "" if backend is None else getattr(backend, "value", backend)
             return compile_op.attend(query, key, value, attn_mask, site.number, "bshd", kwargs.get("scale"), name)
-        return site.engine.attend(site, query, key, value, attn_mask, "bshd", attention)
+        return site.engine.attend(site, query, key, value, attn_mask, "bshd", attention, name)
 
     return dispatch_attention_fn
 

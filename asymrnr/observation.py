@@ -25,6 +25,9 @@ class AttentionCall:
         query, key, value: (batch, heads, joint tokens, head dim), views.
         output: (batch, heads, joint tokens, head dim), a view.
         hidden: (batch, video tokens, channels), the hidden states entering the attention processor.
+        mask: of the attention, (batch or 1, heads or 1, queries or 1, keys or 1), see `widen_mask`; None without one.
+        uniform_mask: masks never hide single video tokens (see `ModelAdapter`).
+        backend: name of diffusers' attention backend, "" the active one; None where torch's own is called directly.
     """
 
     block: int
@@ -39,6 +42,9 @@ class AttentionCall:
     value: torch.Tensor
     output: torch.Tensor
     hidden: torch.Tensor
+    mask: torch.Tensor | None = None
+    uniform_mask: bool = False
+    backend: str | None = None
 
 
 Observer = Callable[[AttentionCall], None]

@@ -139,8 +139,13 @@ class Schedule:
 
     def attention_cost(self) -> float:
         """Mean of (1 - r_q)(1 - r_v) over all sites: the share of the attention matrix still computed."""
+        return float(np.mean(self.attention_of_steps()))
+
+    def attention_of_steps(self) -> np.ndarray:
+        """(steps,) mean of (1 - r_q)(1 - r_v) over the blocks: the share of every step's attention still computed."""
         zero = np.zeros((self.blocks, self.steps))
-        return float(np.mean((1 - self.rates.get("Q", zero)) * (1 - self.rates.get("V", zero))))
+        share: np.ndarray = np.mean((1 - self.rates.get("Q", zero)) * (1 - self.rates.get("V", zero)), axis=0)
+        return share
 
     def content_hash(self) -> str:
         """SHA-256 over everything that decides what the schedule does."""

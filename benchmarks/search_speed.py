@@ -16,7 +16,7 @@ from rich.progress import track
 from timing import Row, judge, parse_arguments, report, time_interleaved
 
 from tuner.certify.statistics import relative_mad
-from tuner.commands.solve import model_of, space_of
+from tuner.commands.solve_profile import model_of, space_of
 from tuner.search.error import ErrorModel
 from tuner.search.feasibility import profiled
 from tuner.search.study import search

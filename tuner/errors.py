@@ -29,6 +29,10 @@ class QualityGateError(TunerError):
     exit_code = 4
 
 
+class NonFiniteError(QualityGateError):
+    """The denoiser produced NaN or infinity with a schedule."""
+
+
 class NoisyMeasurementError(TunerError):
     """Timings scatter too much to decide anything; measure again on a quieter machine."""
 

@@ -1,9 +1,10 @@
-"""Puts everything a run found into one artifact."""
+"""Puts what is known of a schedule into one artifact; the only place where artifacts are made."""
 
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -22,20 +23,22 @@ from asymrnr.artifact import (
     WorkloadSection,
 )
 from asymrnr.artifact_io import load_artifact
+from asymrnr.schedule import Schedule
 from asymrnr.shipped import load_shipped
 from tuner.certify.protocol import Certification
+from tuner.certify.statistics import SpeedupEstimate, mean_bounds
 from tuner.certify.verify import Verification
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import PERCENTILES
 from tuner.profile.stage import Profiled
 from tuner.run.context import Context
 from tuner.run.identity import environment
-from tuner.run.workload import describe_workload
+from tuner.run.instrument import COST
+from tuner.run.store import MeasurementStore
+from tuner.search.result import Candidate
 
-
-def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+METHOD = "pairs in lock-step; Student's t over the pairs' log speed-ups, error spent over sequential looks"
+BOTH_SIDES = 0.025
 
 
 def file_name(target: float) -> str:
@@ -52,50 +55,87 @@ def read_artifact(schedule: str, model: str) -> Artifact:
     return load_artifact(schedule) if schedule.endswith(".json") else load_shipped(model, schedule)
 
 
-def build_artifact(
-    ctx: Context,
-    profiled: Profiled,
-    verification: Verification,
-    certification: Certification | None,
-    started: str,
+def package(
+    *,
+    model: ModelSection,
+    workload: Mapping[str, Any],
+    schedule: Schedule,
+    provenance: ProvenanceSection,
+    similarity: SimilaritySection | None = None,
+    prediction: PredictionSection | None = None,
+    certification: Certification | None = None,
+    ledger: tuple[LedgerRow, ...] = (),
 ) -> Artifact:
-    """The artifact of a finished run, or of one that ended before certification.
+    """An artifact of what is given; without a certification it is not certified.
+
+    Args:
+        model, workload: what the schedule is for; the workload as entries of `WorkloadSection`.
+        schedule: what to apply.
+        provenance: who made it, with what.
+        similarity, prediction, certification, ledger: what else is known.
+    """
+    return Artifact(
+        model=model,
+        workload=WorkloadSection(**workload),
+        schedule=ScheduleSection.from_schedule(schedule),
+        similarity=similarity,
+        prediction=prediction,
+        evidence=None if certification is None else evidence_section(certification),
+        gates=() if certification is None else gate_sections(certification),
+        ledger=ledger,
+        provenance=provenance,
+    )
+
+
+def build_artifact(
+    ctx: Context, profiled: Profiled, verification: Verification, certification: Certification | None
+) -> Artifact:
+    """The artifact of a tuning run, finished or not.
 
     Args:
         ctx: the run.
         profiled: the profile the search used.
-        verification: the finalist and the last search.
+        verification: the schedule chosen and the last search.
         certification: evidence and gates; without them the artifact is not certified.
-        started: when the run began, ISO 8601.
     """
-    profile, model, result = profiled.profile, verification.model, verification.result
-    candidate = verification.chosen.candidate
-    return Artifact(
-        model=ModelSection(
-            repo=ctx.entry.name,
-            transformer=type(ctx.runner.denoiser).__name__,
-            blocks=candidate.schedule.blocks,
-            heads=profile.heads,
-        ),
-        workload=WorkloadSection(**describe_workload(ctx.runner)),
-        schedule=ScheduleSection.from_schedule(candidate.schedule),
+    profile, candidate = profiled.profile, verification.chosen
+    correlation = ctx.space.rank_correlation
+    prediction = prediction_section(candidate).model_copy(
+        update={
+            "seconds": verification.model.baseline_seconds / verification.predicted_speedup,
+            "speedup": verification.predicted_speedup,
+            "price_of_interpretability": verification.result.price_of_interpretability,
+            "rank_correlation": None if correlation is None else Interval(**correlation),
+        }
+    )
+    return package(
+        model=model_section(profile),
+        workload=ctx.instrument.subject["workload"],
+        schedule=candidate.schedule,
         similarity=similarity_section(profile),
-        prediction=PredictionSection(
-            seconds=model.predict(candidate.schedule),
-            speedup=model.speedup(candidate.schedule),
-            error=candidate.predicted_error,
-            bound=candidate.bound,
-            gap=candidate.gap,
-            p=2.0,
-            price_of_interpretability=result.price_of_interpretability,
-            rank_correlation=None if ctx.space.rank_correlation is None else Interval(**ctx.space.rank_correlation),
-        ),
-        evidence=None if certification is None else evidence_section(certification),
-        gates=() if certification is None else gate_sections(certification),
+        prediction=prediction,
+        certification=certification,
         ledger=ledger_rows(ctx),
-        provenance=ProvenanceSection(
-            environment=environment(), command=ctx.options.command or None, started=started, finished=now()
-        ),
+        provenance=provenance_of(ctx.instrument.store, ctx.options.command),
+    )
+
+
+def model_section(profile: Profile) -> ModelSection:
+    """The model that was profiled."""
+    return ModelSection(
+        repo=profile.model, transformer=profile.transformer or "unknown", blocks=profile.blocks, heads=profile.heads
+    )
+
+
+def prediction_section(candidate: Candidate) -> PredictionSection:
+    """What the surrogate says of a candidate."""
+    return PredictionSection(
+        seconds=candidate.predicted_seconds,
+        speedup=candidate.predicted_speedup,
+        error=candidate.predicted_error,
+        bound=candidate.bound,
+        gap=candidate.gap,
+        p=2.0,
     )
 
 
@@ -107,15 +147,31 @@ def similarity_section(profile: Profile) -> SimilaritySection:
     )
 
 
+def provenance_of(store: MeasurementStore, command: str, source: str | None = None) -> ProvenanceSection:
+    """Machine and dates of the measurements themselves, whenever they are packaged.
+
+    Args:
+        store: the run's measurements.
+        command: the command line that asked for them.
+        source: where the schedule comes from, for one that was not tuned here.
+    """
+    records = store.lines()
+    made_on = next((line["values"] for line in records if line["key"] == {"kind": "environment"}), environment())
+    times = sorted(line["at"] for line in records if COST in line["values"])
+    return ProvenanceSection(
+        environment=made_on,
+        command=command or None,
+        started=times[0] if times else None,
+        finished=times[-1] if times else None,
+        source=source,
+    )
+
+
 def gate_sections(certification: Certification) -> tuple[GateSection, ...]:
     """The verdicts."""
     return tuple(
         GateSection(
-            name=gate.name,
-            verdict=gate.verdict,
-            threshold=gate.threshold,
-            value=gate.value,
-            message=gate.message,
+            name=gate.name, verdict=gate.verdict, threshold=gate.threshold, value=gate.value, message=gate.message
         )
         for gate in certification.gates
     )
@@ -131,23 +187,29 @@ def evidence_section(certification: Certification) -> EvidenceSection:
     pairs = certification.pairs
     prompts = "\n".join(pair.prompt for pair in pairs)
     return EvidenceSection(
-        baseline_seconds=tuple(float(pair.baseline.step_seconds.sum()) for pair in pairs),
+        baseline_seconds=tuple(float(pair.plain.step_seconds.sum()) for pair in pairs),
         tuned_seconds=tuple(float(pair.tuned.step_seconds.sum()) for pair in pairs),
-        speedup=Speedup(
-            point=certification.denoise.point,
-            lower_bound_95=certification.denoise.lower_bound_95,
-            scope="denoise",
-        ),
-        end_to_end=Speedup(
-            point=certification.end_to_end.point,
-            lower_bound_95=certification.end_to_end.lower_bound_95,
-            scope="end_to_end",
-        ),
-        relative_mad=certification.denoise.relative_mad,
-        quality={
-            name: Interval(value=float(np.mean(values)), low=min(values), high=max(values))
-            for name, values in certification.quality.items()
-        },
+        pair_speedups=tuple(pair.denoise.speedup for pair in pairs),
+        speedup=_speedup(certification.denoise, "denoise"),
+        end_to_end=_speedup(certification.end_to_end, "end_to_end"),
+        spread=certification.denoise.spread,
+        set_aside=certification.set_aside,
+        disturbed=len(certification.disturbed),
+        attempt=certification.attempt + 1,
+        method=METHOD,
+        modes=tuple(dict.fromkeys(pair.mode for pair in pairs)),
+        noise_floor=certification.noise_floor,
+        quality={name: _interval(values) for name, values in certification.quality.items()},
         prompts_sha256=hashlib.sha256(prompts.encode()).hexdigest(),
         seeds=tuple(pair.seed for pair in pairs),
     )
+
+
+def _speedup(estimate: SpeedupEstimate, scope: str) -> Speedup:
+    return Speedup(point=estimate.point, lower_bound_95=estimate.lower_bound_95, scope=scope)  # type: ignore[arg-type]
+
+
+def _interval(values: list[float]) -> Interval:
+    """Mean over prompts with its two-sided 95 % interval; none for a single prompt."""
+    bounds = mean_bounds(values, BOTH_SIDES)
+    return Interval(value=bounds.mean, low=bounds.low, high=bounds.high)

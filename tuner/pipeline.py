@@ -1,17 +1,21 @@
-"""The whole job: preflight, profile, search, verify, certify, artifact, report."""
+"""The whole job as one corridor: preflight, profile, verify, certify, package, report; and the policy between them.
+
+Whatever ends a run, the best schedule so far is saved with what is known of it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import save_artifact
+from asymrnr.errors import ArtifactError
+from asymrnr.resources import search_spaces_folder
 from tuner.certify.health import with_health
-from tuner.certify.proof import prove
 from tuner.certify.protocol import STAGE as CERTIFY
-from tuner.certify.protocol import Certification, cost_ie
-from tuner.certify.verify import Verification, verify
+from tuner.certify.protocol import Certification, certify, cost_ie
+from tuner.certify.verify import AIM, Verification, corrected, verify
 from tuner.errors import (
     BudgetExhaustedError,
     EnvironmentMismatchError,
@@ -20,71 +24,118 @@ from tuner.errors import (
     TunerError,
     UsageError,
 )
-from tuner.latency.preflight import preflight
-from tuner.models import find_model
-from tuner.package import build_artifact, file_name, now
-from tuner.profile.stage import profile_model
+from tuner.latency.preflight import Preflight, preflight
+from tuner.models import find_model, load_pipeline
+from tuner.package import build_artifact, file_name
+from tuner.profile.stage import Profiled, profile_model
 from tuner.quality.lpips import Lpips
-from tuner.report.run import write_report
-from tuner.run.context import OPTIONS_KEY, Context, Progress, TuneOptions, load_context
-from tuner.run.identity import differences, environment
+from tuner.run.context import Context, NoProgress, Progress, TuneOptions
+from tuner.run.identity import differences, environment, subject
+from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
-from tuner.run.store import MeasurementStore
+from tuner.run.runner import Runner
+from tuner.run.store import LOG_NAME, MeasurementStore
+from tuner.search.space import load_space
 
 ENVIRONMENT_KEY = {"kind": "environment"}
+OPTIONS_KEY = {"kind": "options"}
+SUBJECT_KEY = {"kind": "subject"}
+SLACK = 0.05  # a certified speed-up further above the target costs quality that nobody asked for
+CLOSER = 0.02  # least distance to the target from which going closer to it is worth an attempt
+
+
+@dataclass
+class Findings:
+    """What a run has found so far; None for what it has not reached.
+
+    Attributes:
+        early: the latency model before whole generations.
+        profiled: the profile.
+        verification: the finalists and what they were chosen by.
+        certification: the best evidence: a certificate, or else the last refusal.
+        artifact, path: what was saved, and where.
+        error: what ended the run without a certificate.
+    """
+
+    early: Preflight | None = None
+    profiled: Profiled | None = None
+    verification: Verification | None = None
+    certification: Certification | None = None
+    artifact: Artifact | None = None
+    path: Path | None = None
+    error: BaseException | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run.
+    """A finished run: what it found, its report, and the run's tools for summaries."""
 
-    Attributes:
-        artifact: what was saved.
-        path: where.
-        report: the HTML report.
-        certification: evidence and gates.
-        verification: the finalists.
-        ctx: the run's tools, for summaries.
-    """
-
-    artifact: Artifact
-    path: Path
-    report: Path
-    certification: Certification
-    verification: Verification
+    findings: Findings
+    report: Path | None
     ctx: Context
 
 
 def open_run(options: TuneOptions, progress: Progress) -> Context:
-    """Check everything that can be checked before any work, then load the model.
+    """Check everything that can be checked before any work, then load the model; the folder is this run's from now on.
 
     Raises:
         UsageError: unknown model, impossible target or budget, a folder that cannot be written or is taken.
         EnvironmentMismatchError: the folder's measurements were made on another machine or with other versions.
     """
-    find_model(options.model)
-    Ledger(options.budget)  # refuses an impossible budget
+    entry, ledger = find_model(options.model), Ledger(options.budget)
     if not options.target_speedup > 1:
         raise UsageError(f"The target speed-up is {options.target_speedup:g}; ask for more than 1, for example 1.3.")
     if options.lpips_weights is not None:
         Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
     store = MeasurementStore(options.output)
-    here = environment()
-    if len(store) and not options.resume:
-        raise UsageError(
-            f"{options.output} already holds measurements; add --resume to go on from them, or choose another --output."
-        )
-    known = store.get(ENVIRONMENT_KEY)
-    changed = [] if known is None else differences(known.values, here)
-    if changed:
-        raise EnvironmentMismatchError(
-            f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
-        )
-    ctx = load_context(options, store, progress)
-    if known is None:
-        store.put(ENVIRONMENT_KEY, here)
-    store.put(OPTIONS_KEY, options.to_dict())
-    return ctx
+    try:
+        here = environment()
+        if len(store) and not options.resume:
+            raise UsageError(
+                f"{options.output} already holds measurements; add --resume to go on from them, or choose another "
+                "--output."
+            )
+        known = store.get(ENVIRONMENT_KEY)
+        changed = [] if known is None else differences(known.values, here)
+        if changed:
+            raise EnvironmentMismatchError(
+                f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
+            )
+        progress.stage("load", entry.name)
+        runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
+        if known is None:
+            store.put(ENVIRONMENT_KEY, here)
+        found = subject(runner)
+        asked = store.get(OPTIONS_KEY)
+        if asked is not None:  # a resumed run is still the one that was asked for
+            options = replace(options, command=asked.values["command"])
+        for key, values in ((OPTIONS_KEY, options.to_dict()), (SUBJECT_KEY, found)):
+            before = store.get(key)
+            if before is None or before.values != values:
+                store.put(key, values)
+        space = load_space(search_spaces_folder() / entry.search_space)
+        return Context(options, entry, Instrument(store, ledger, found, runner), space, progress)
+    except BaseException:
+        store.close()
+        raise
+
+
+def open_records(folder: Path) -> Context:
+    """The tools of a run that only reads what was measured; no model is loaded.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    if not (folder / LOG_NAME).is_file():
+        raise UsageError(f"{folder} holds no run; give the folder that a run was given as --output.")
+    store = MeasurementStore(folder, read_only=True)
+    records = [store.get(key) for key in (OPTIONS_KEY, SUBJECT_KEY)]
+    if records[0] is None or records[1] is None:
+        raise UsageError(f"The run in {folder} ended before its model was loaded; start it again.")
+    options = replace(TuneOptions.from_dict(records[0].values), output=folder)
+    entry = find_model(options.model)
+    instrument = Instrument(store, Ledger(options.budget), records[1].values)
+    return Context(options, entry, instrument, load_space(search_spaces_folder() / entry.search_space), NoProgress())
 
 
 def tune(options: TuneOptions, progress: Progress) -> Outcome:
@@ -93,38 +144,153 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
     Raises:
         TunerError: the run ended without a certificate; its exit code says why, and what was found is saved.
     """
-    started = now()
     ctx = open_run(options, progress)
-    early = preflight(ctx)
-    ctx.ledger.reserve(CERTIFY, cost_ie(options.target_speedup))
-    profiled = profile_model(ctx, early.model)
-    verification = verify(ctx, early, profiled)
-    path = options.output / file_name(options.target_speedup)
-
-    def save(certification: Certification | None) -> Artifact:
-        artifact = build_artifact(ctx, profiled, verification, certification, started)
-        return save_artifact(artifact, path)
-
+    findings = Findings()
     try:
-        verification, certification = prove(ctx, profiled, verification)
-    except BudgetExhaustedError:
-        save(None)
+        go(ctx, findings)
+    except BaseException as error:
+        findings.error = error
+        _forget_disturbed(ctx, findings)
+        saved = "" if findings.path is None else f" The best schedule so far is saved, uncertified, as {findings.path}."
+        try_report(ctx, findings)
+        if isinstance(error, TunerError) and saved:
+            raise type(error)(f"{error}{saved}") from error
         raise
-    certification = with_health(profiled, verification, certification)
-    artifact = save(certification)
-    report = write_report(ctx, profiled, verification, certification)
-    if not certification.certified:
-        raise verdict_error(certification, path)
-    return Outcome(artifact, path, report, certification, verification, ctx)
+    else:
+        return Outcome(findings, write(ctx, findings), ctx)
+    finally:
+        ctx.instrument.store.close()
 
 
-def verdict_error(certification: Certification, path: Path) -> TunerError:
+def go(ctx: Context, findings: Findings) -> None:
+    """Walk through the stages, noting in `findings` what each found and saving the best schedule so far.
+
+    Raises:
+        TunerError: there is no certificate.
+    """
+
+    def keep_verification(verification: Verification) -> None:
+        findings.verification = verification
+        save(ctx, findings)
+
+    findings.early = preflight(ctx)
+    target = ctx.options.target_speedup
+    ctx.ledger.reserve(CERTIFY, cost_ie(target))
+    findings.profiled = profile_model(ctx, findings.early.model)
+    findings.verification = verify(ctx, findings.early, findings.profiled, keep_verification)
+    prove(ctx, findings)
+    assert findings.certification is not None
+    if not findings.certification.certified:
+        raise verdict_error(findings.certification)
+
+
+def prove(ctx: Context, findings: Findings) -> None:
+    """Certify; where another schedule of the same kind may do better and the budget holds it, try once more.
+
+    It may when the first is too slow, when it is certified but more than 5 % above the target (which costs quality), or
+    when only its videos fail although the target is surpassed. A certificate is never given up for a refusal.
+    """
+    profiled, first = findings.profiled, findings.verification
+    assert profiled is not None
+    assert first is not None
+    assert first.noise_floor is not None
+
+    def keep(certification: Certification) -> None:
+        findings.certification = certification
+        save(ctx, findings)
+
+    before = certify(ctx, first.chosen.schedule, first.predicted_speedup, first.noise_floor, keep=keep)
+    keep(before)
+    aim = second_aim(before, ctx.options.target_speedup)
+    if aim is None:
+        return
+    second = corrected(ctx, profiled, first, before.evidence, aim)
+    if second.chosen.schedule.content_hash() == first.chosen.schedule.content_hash():
+        return
+    try:
+        ctx.ledger.reserve(CERTIFY, cost_ie(second.predicted_speedup))
+        after = certify(ctx, second.chosen.schedule, second.predicted_speedup, first.noise_floor, attempt=1)
+    except (BudgetExhaustedError, QualityGateError):
+        return
+    if after.certified or not before.certified:
+        findings.verification, findings.certification = second, after
+        save(ctx, findings)
+
+
+def second_aim(certification: Certification, target: float) -> float | None:
+    """The speed-up that a second schedule should aim at; None where it is of no use.
+
+    Args:
+        certification: of the first one.
+        target: denoising speed-up asked for.
+    """
+    point = certification.denoise.point
+    failed = {gate.name for gate in certification.failed()}
+    if not failed:
+        return target * (1 + AIM) if point > target * (1 + SLACK) else None
+    if failed <= {"speedup"}:
+        return target * (1 + max(AIM, 0.75 * SLACK))
+    if failed <= {"video", "sharpness", "flicker"} and point >= target * (1 + AIM + CLOSER):
+        return target * (1 + AIM)
+    return None
+
+
+def verdict_error(certification: Certification) -> TunerError:
     """The error for a run whose gates did not all pass; noise excuses a missed target, nothing excuses quality."""
     failed = {gate.name: gate for gate in certification.failed()}
-    saved = f"the schedule is saved, uncertified, as {path}"
-    quality = [gate for name, gate in failed.items() if name not in ("speedup", "noise")]
+    decided = [gate for name, gate in failed.items() if name not in ("speedup", "noise") and not gate.open]
+    n = len(certification.pairs)
+    if decided:
+        return QualityGateError(f"{decided[0].message}.")
+    if "noise" in failed or certification.disturbed:
+        message = failed["noise"].message if "noise" in failed else certification.cut_short
+        return NoisyMeasurementError(f"{message}; --resume measures the disturbed pairs again.")
+    quality = [gate for name, gate in failed.items() if name != "speedup"]
     if quality:
-        return QualityGateError(f"{quality[0].message}; {saved}.")
-    if "noise" in failed:
-        return NoisyMeasurementError(f"{failed['noise'].message}; measure again on a quieter machine; {saved}.")
-    return BudgetExhaustedError(f"{failed['speedup'].message}, and the budget holds no further attempt; {saved}.")
+        return QualityGateError(f"{quality[0].message}, after {n} pairs.")
+    if not failed:
+        return BudgetExhaustedError(f"{n} held-out pairs are too few for a certificate; raise --budget.")
+    why = "the budget holds no more" if certification.cut_short else "more pairs or another attempt are not planned"
+    return BudgetExhaustedError(f"{failed['speedup'].message}, after {n} pairs, and {why}.")
+
+
+def save(ctx: Context, findings: Findings) -> None:
+    """Save the best schedule so far with what is known of it; a run that only reads saves nothing."""
+    if findings.profiled is None or findings.verification is None:
+        return
+    certification = findings.certification
+    if certification is not None:
+        certification = with_health(findings.profiled, findings.verification, certification)
+    findings.artifact = build_artifact(ctx, findings.profiled, findings.verification, certification)
+    if ctx.instrument.store.read_only:
+        return
+    path = ctx.options.output / file_name(ctx.options.target_speedup)
+    findings.artifact = save_artifact(findings.artifact, path)
+    findings.path = path
+
+
+def write(ctx: Context, findings: Findings) -> Path:
+    """Write the report of whatever was found."""
+    from tuner.report.run import write_report
+
+    certification = findings.certification
+    if findings.profiled is not None and findings.verification is not None and certification is not None:
+        certification = with_health(findings.profiled, findings.verification, certification)
+    return write_report(ctx, findings.profiled, findings.verification, certification, findings.error, findings.artifact)
+
+
+def try_report(ctx: Context, findings: Findings) -> None:
+    """Write the report of a run that failed; what goes wrong here must not hide why it did."""
+    try:
+        write(ctx, findings)
+    except (OSError, TunerError, ArtifactError, ValueError) as error:
+        findings.error.add_note(f"The report could not be written: {error}") if findings.error else None
+
+
+def _forget_disturbed(ctx: Context, findings: Findings) -> None:
+    """After a run that was too noisy, `--resume` measures what was disturbed again."""
+    certification = findings.certification
+    if isinstance(findings.error, NoisyMeasurementError) and certification is not None:
+        pairs = [*certification.disturbed, *(p for p in certification.pairs if not p.denoise.usable)]
+        if pairs and not ctx.instrument.store.read_only:
+            ctx.instrument.store.forget([pair.key_hash for pair in pairs])

@@ -1,53 +1,95 @@
-"""How far above the target the search goes, and which finalist gets the next generation."""
+"""Which finalist gets the next generation, and what a second attempt aims at."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
+import pytest
 
 from asymrnr.schedule import Schedule
-from tuner.certify.verify import Verified, next_finalist, search_margin
-from tuner.search.result import Candidate
+from tuner.certify.gates import Gate
+from tuner.certify.verify import AIM, believed_speedup, next_finalist
+from tuner.latency.fit import Evidence
+from tuner.pipeline import SLACK, second_aim, verdict_error
+from tuner.search.result import Candidate, Recipe
 
-ACCEPTED = 1.25
+TARGET = 1.2
 
 
 def candidate(kind: str, error: float, rate: float = 0.5) -> Candidate:
     schedule = Schedule(rates={"Q": np.full((2, 4), rate)})
-    return Candidate(schedule, 1.0, 1.3, predicted_error=error, bound=error, excess=error, kind=kind, label=kind)
+    recipe = Recipe("table", "2x2x2", 3)
+    return Candidate(schedule, 1.0, 1.3, error, bound=error, excess=error, kind=kind, label=kind, recipe=recipe)
 
 
-def verified(candidate: Candidate, measured: float, predicted: float = 1.3) -> Verified:
-    return Verified(candidate, predicted, measured, mse=1e-3, reduced_sites=8)
+def measured(candidate: Candidate) -> Any:
+    return SimpleNamespace(candidate=candidate)
 
 
-def test_the_least_predicted_error_comes_first() -> None:
+def test_the_least_predicted_error_comes_first_and_every_kind_once() -> None:
     first, second = candidate("a", 1.0), candidate("b", 1.1, 0.6)
-    assert next_finalist([first, second], [], ACCEPTED) is first
-
-
-def test_a_finalist_as_fast_as_predicted_makes_way_for_another_kind() -> None:
-    first, second = candidate("a", 1.0), candidate("b", 1.1, 0.6)
-    corrected = candidate("a", 1.0, 0.4)
-    assert next_finalist([corrected, second], [verified(first, 1.31)], ACCEPTED) is second
-
-
-def test_a_finalist_that_was_too_slow_or_mispredicted_is_corrected_first() -> None:
-    first, second = candidate("a", 1.0), candidate("b", 1.1, 0.6)
-    corrected = candidate("a", 1.0, 0.4)
-    for measured in (1.22, 1.4):  # too slow; more than was asked for, which costs quality
-        assert next_finalist([corrected, second], [verified(first, measured)], ACCEPTED) is corrected
+    assert next_finalist([first, second], []) is first
+    assert next_finalist([candidate("a", 1.0, 0.4), second], [measured(first)]) is second
+    assert next_finalist([first, second], [measured(first), measured(second)]) is None
 
 
 def test_kinds_predicted_far_worse_are_given_up() -> None:
     first, hopeless = candidate("a", 1.0), candidate("b", 1.6, 0.6)
-    assert next_finalist([first, hopeless], [verified(first, 1.31)], ACCEPTED) is None
+    assert next_finalist([first, hopeless], [measured(first)]) is None
 
 
-def test_the_same_schedule_is_never_measured_twice() -> None:
-    first = candidate("a", 1.0)
-    assert next_finalist([first], [verified(first, 1.1)], ACCEPTED) is None
+def test_a_schedule_is_believed_by_what_is_precise() -> None:
+    model: Any = SimpleNamespace(speedup=lambda _: 1.3)
+    one = candidate("a", 1.0)
+    assert believed_speedup(model, one, []) == pytest.approx(1.3)
+    precise, vague = (Evidence(one.schedule, np.log(1.2), error) for error in (1e-4, 10.0))
+    other = Evidence(candidate("b", 1.0, 0.7).schedule, np.log(2.0), 1e-4)
+    assert believed_speedup(model, one, [precise, other]) == pytest.approx(1.2, rel=1e-3)
+    assert believed_speedup(model, one, [vague, other]) == pytest.approx(1.3, rel=1e-3)
 
 
-def test_a_quiet_machine_is_given_less_margin_than_a_noisy_one() -> None:
-    quiet, usual, noisy = (search_margin(scatter) for scatter in (0.0, 0.01, 0.2))
-    assert 0 < quiet < usual < noisy == search_margin(1.0)
+def certification(*failed: str, point: float, open_gates: bool = False, pairs: int = 4, **more: Any) -> Any:
+    gates = [Gate(name, "FAIL", 0.0, 1.0, f"about {name}", open=open_gates) for name in failed]
+    return SimpleNamespace(
+        failed=lambda: gates,
+        denoise=SimpleNamespace(point=point),
+        pairs=[None] * pairs,
+        **{"disturbed": (), "cut_short": None, **more},
+    )
+
+
+@pytest.mark.parametrize(
+    ("failed", "point", "aim"),
+    [
+        ((), TARGET * 1.03, None),
+        ((), TARGET * (1 + SLACK) * 1.01, TARGET * (1 + AIM)),  # speed not asked for costs quality
+        (("speedup",), TARGET * 0.98, TARGET * (1 + 0.75 * SLACK)),
+        (("video",), TARGET * 1.08, TARGET * (1 + AIM)),
+        (("video",), TARGET * 1.03, None),
+        (("speedup", "video"), TARGET * 0.98, None),
+        (("applied",), TARGET * 1.2, None),
+        (("speedup", "noise"), TARGET, None),
+    ],
+)
+def test_a_second_attempt_is_made_where_it_may_help(failed: tuple[str, ...], point: float, aim: float | None) -> None:
+    found = second_aim(certification(*failed, point=point), TARGET)
+    assert found == (None if aim is None else pytest.approx(aim))
+
+
+@pytest.mark.parametrize(
+    ("failed", "open_gates", "more", "code"),
+    [
+        (("speedup",), True, {"cut_short": "no budget"}, 7),
+        (("speedup",), False, {}, 7),
+        (("speedup", "noise"), True, {}, 5),
+        (("speedup",), True, {"disturbed": (None,)}, 5),
+        (("video",), False, {}, 4),
+        (("video",), True, {}, 4),
+        (("speedup", "video"), False, {}, 4),
+        ((), False, {"pairs": 3}, 7),
+    ],
+)
+def test_exit_codes_follow_the_gates(failed: tuple[str, ...], open_gates: bool, more: dict, code: int) -> None:
+    assert verdict_error(certification(*failed, point=1.2, open_gates=open_gates, **more)).exit_code == code

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 import asymrnr
 from asymrnr.shipped import load_shipped
+from tests.pipelines.helpers import left_as_found
 from tuner.embedded.world import is_held_out, parse_caption
 from tuner.models import REGISTRY, load_pipeline
 from tuner.quality.metrics import psnr
@@ -21,6 +23,12 @@ MAX_BYTES = 10_000_000
 @pytest.fixture(scope="module")
 def runner() -> Runner:
     return Runner(load_pipeline("tiny-cogvideox"), ENTRY)
+
+
+@pytest.fixture(autouse=True)
+def _shared_runner(runner: Runner) -> Iterator[None]:
+    with left_as_found(runner.pipe):
+        yield
 
 
 def test_it_is_small_and_of_the_real_classes(runner: Runner) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.search.conftest import model, profile, space, surface  # noqa: F401  (fixtures of the baselines)
+
 
 @pytest.fixture(scope="session")
 def reference() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import imageio.v2 as imageio
 import pytest
 
 from asymrnr.artifact_io import load_artifact
-from tests.pipeline.conftest import Finished
+from tests.pipeline.conftest import STEPS, Finished
 from tuner import cli
 from tuner.profile.profile import Profile
 
@@ -61,6 +62,20 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run, arguments, says, tmp_pat
     assert says in sentence
     assert len(progress) <= 1
     assert not list(tmp_path.rglob("*.mp4"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["certify", "--help"], ["--model", "tiny-cogvideox"], ["frobnicate"]]
+)
+def test_help_and_bad_usage_wait_for_no_library(arguments: list[str]) -> None:
+    """Torch takes seconds to import, and reads OMP_WAIT_POLICY, which the entry point sets, when it is."""
+    program = (
+        "import atexit, sys; from tuner import cli; "
+        "atexit.register(lambda: print('torch' if 'torch' in sys.modules else 'nothing', 'imported')); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 2)
+    assert done.stdout.endswith("nothing imported\n")
 
 
 def test_an_output_that_cannot_be_written(run, tmp_path: Path) -> None:
@@ -118,9 +133,9 @@ def test_profile_writes_tables_and_heat_maps(run, quick_model: str, tmp_path: Pa
     code, out, _ = run("profile", "--model", quick_model, "-o", tmp_path / "p.safetensors")
     assert code == 0
     assert "heat-maps" in out
-    assert Profile.load(tmp_path / "p.safetensors").similarity["V"].shape == (8, 6)
+    assert Profile.load(tmp_path / "p.safetensors").similarity["V"].shape == (8, STEPS)
     assert (tmp_path / "p-figures" / "similarity-of-every-site-standardised.png").is_file()
     code, out, error = run("solve", "--profile", tmp_path / "p.safetensors", "--target-speedup", "1.01", "90")
     assert (code, error) == (0, "")
-    assert load_artifact(tmp_path / "p-schedules" / "x1.01.json").workload.steps == 6
+    assert load_artifact(tmp_path / "p-schedules" / "x1.01.json").workload.steps == STEPS
     assert not (tmp_path / "p-schedules" / "x90.00.json").exists()

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from asymrnr.schedule import Schedule
-from tuner.errors import UsageError
+from tests.pipeline.conftest import STEPS
+from tuner.errors import NonFiniteError, UsageError
 from tuner.models import REGISTRY, load_pipeline
-from tuner.run.runner import NonFiniteError, Runner
+from tuner.run.runner import Runner
 
 PROMPT = "a red circle moving slowly left on a plain black background"
 
@@ -21,13 +22,13 @@ def runner(quick_model: str) -> Runner:
 
 @pytest.fixture
 def schedule() -> Schedule:
-    rates = {f: np.full((8, 6), 0.5) for f in ("Q", "V")}
+    rates = {f: np.full((8, STEPS), 0.5) for f in ("Q", "V")}
     return Schedule(rates=rates, stride=(2, 2, 2), cache_step=3)
 
 
 def test_every_step_is_timed(runner: Runner) -> None:
     generation = runner.generate(PROMPT, 1)
-    assert generation.step_seconds.shape == (6,)
+    assert generation.step_seconds.shape == (STEPS,)
     assert 0 < generation.step_seconds.sum() <= generation.seconds
     assert generation.video.shape == (12, 3, 64, 64)
     assert len(runner.time_steps(2, PROMPT)) == 2
@@ -40,7 +41,7 @@ def test_forced_error_is_zero_for_the_plain_model_and_not_for_a_reduced_one(runn
     assert np.all(again.forced_error == 0)
     reduced = runner.generate(PROMPT, 1, schedule, forced=plain.trajectory)
     assert reduced.forced_error is not None
-    assert reduced.forced_error.shape == (6,)
+    assert reduced.forced_error.shape == (STEPS,)
     assert np.all(reduced.forced_error > 0)
 
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import pytest
 from diffusers import DiffusionPipeline
 
+from tests.pipelines.helpers import left_as_found
 from tests.pipelines.tiny_pipelines import BUILDERS, build, tiny_entry
 from tuner.run.runner import Runner
 
-_built = functools.cache(build)  # tests leave pipelines as they found them
+_built = functools.cache(build)
 
 
 @pytest.fixture(params=[name for name in BUILDERS if name != "fastvideo-hunyuan"])  # a HunyuanVideo
@@ -17,8 +19,15 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def pipe(name: str) -> DiffusionPipeline:
-    return _built(name)
+def pipe(name: str) -> Iterator[DiffusionPipeline]:
+    """Shared by all tests, each of which leaves it as found; the one that does not fails, and the next gets another."""
+    shared = _built(name)
+    try:
+        with left_as_found(shared):
+            yield shared
+    except AssertionError:
+        _built.cache_clear()
+        raise
 
 
 @pytest.fixture

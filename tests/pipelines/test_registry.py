@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +15,7 @@ from tests.pipelines.tiny_pipelines import BUILDERS
 from tuner.cli import app
 from tuner.errors import UsageError
 from tuner.models import REGISTRY, HubWeights
+from tuner.models.registry import Registry
 from tuner.search.space import load_space
 
 PAPER = {  # appendix C and table 4: frames, height, width, steps
@@ -66,3 +69,46 @@ def test_the_command_line_lists_them_all() -> None:
     assert listed.exit_code == 0
     for name in REGISTRY:
         assert name in listed.output
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Puts a package on the path whose module `house_models` has this text and registers its ENTRIES."""
+
+    def write(text: str) -> None:
+        (tmp_path / "house_models.py").write_text(text)
+        about = tmp_path / "house-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: house\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text("[asymrnr.models]\nours = house_models:ENTRIES\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    yield write
+    sys.modules.pop("house_models", None)
+
+
+def test_packages_register_models(install) -> None:
+    install(
+        "from dataclasses import replace\n"
+        "from tuner.models.hub import ENTRIES as HUB\n"
+        "ENTRIES = [replace(HUB[0], name='house-video')]\n"
+    )
+    registry = Registry([REGISTRY["mochi"]])
+    assert set(registry) == {"mochi", "tiny-cogvideox", "house-video"}
+    assert registry["house-video"].name == "house-video"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import no_such_module", "no_such_module"),
+        ("", "ENTRIES"),
+        ("ENTRIES = ['mochi']", "no sequence of ModelEntry"),
+        ("ENTRIES = None", "not iterable"),
+        ("from tuner.models.hub import ENTRIES", "there is a model 'cogvideox-2b' already"),
+    ],
+)
+def test_a_broken_package_is_named_in_one_sentence(text: str, reason: str, install) -> None:
+    install(text)
+    with pytest.raises(UsageError, match=rf"^The models that the package house registers [^\n]*{reason}[^\n]*$"):
+        len(Registry([REGISTRY["cogvideox-2b"]]))

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tuner.errors import UsageError
+from tuner.latency.model import LatencyModel
 from tuner.latency.sites import SiteLatency
 from tuner.latency.surface import LatencySurface
 from tuner.profile.agreement import Agreement
@@ -55,7 +56,7 @@ def example() -> Profile:
         v_error={("2x2x2", 2): curve * 2},
         diagnostics={"recomputed_rows": 1e-9},
         agreement={"Q": Agreement(0.9, 0.8, 1.0)},
-        latency=SiteLatency((surface, replace(surface, heads=4)), (0, 1), calls=2),
+        latency=LatencyModel(SiteLatency((surface, replace(surface, heads=4)), (0, 1), calls=2), 4, step_seconds=5.0),
     )
 
 
@@ -89,13 +90,20 @@ def rewrite(path: Path, latency: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"surface_of": [0]}, {"surface_of": [0, 2]}, {"calls": 0}, {"surfaces": [{}]}, {"calls": None}]
+    "change",
+    [
+        *({"sites": s} for s in ({"surface_of": [0]}, {"surface_of": [0, 2]}, {"calls": 0}, {"surfaces": [{}]})),
+        *({"sites": {"calls": None}}, {"steps": 3}, {"step_seconds": 1.0}, {"coefficients": None}),
+    ],
 )
 def test_a_latency_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     profile, path = example(), tmp_path / "p.safetensors"
     assert profile.latency is not None
     profile.save(path)
-    rewrite(path, {**profile.latency.to_dict(), **change})
+    values = profile.latency.to_dict()
+    sites = change.get("sites", {})
+    assert isinstance(sites, dict)
+    rewrite(path, {**values, **change, "sites": {**values["sites"], **sites}})
     with pytest.raises(UsageError, match="measure it again"):
         Profile.load(path)
 

@@ -48,8 +48,8 @@ def test_equals_eager_without_graph_breaks_or_recompilation(denoiser: Any, regio
         outputs = [run(compiled, inputs, t) for t in TIMES]
         assert handle.summary().reduced["Q"].sum() == 2 * sites
     reduced_graphs = counter.frame_count
-    assert all(map(torch.equal, outputs, eager))
-    assert torch.equal(run(compiled, inputs), baseline)
+    for output, want in zip([*outputs, run(compiled, inputs)], [*eager, baseline], strict=True):
+        torch.testing.assert_close(output, want, rtol=1e-4, atol=1e-5)
 
     torch._dynamo.reset()
     plain_counter = CompileCounterWithBackend("aot_eager")

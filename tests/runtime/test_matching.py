@@ -47,7 +47,7 @@ def test_random_matching_is_seeded_and_covers_the_destinations() -> None:
 
 def test_identical_tokens_have_distance_zero() -> None:
     x = features(1, 1, 1, 8).expand(1, 1, 144, 8)
-    assert match_tokens(x, PARTITION)[0].max() == 0
+    assert match_tokens(x, PARTITION)[0].max() < 1e-5  # differences of sums of squares, which rounding may leave
 
 
 def test_wrong_number_of_tokens_is_refused() -> None:

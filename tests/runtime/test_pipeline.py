@@ -173,10 +173,9 @@ def test_an_interrupted_generation_leaves_no_trace(pipeline: diffusers.CogVideoX
         def stop(*_: object) -> None:
             raise KeyboardInterrupt
 
-        hook = pipeline.transformer.transformer_blocks[1].register_forward_pre_hook(stop)
-        with pytest.raises(KeyboardInterrupt):
+        block = pipeline.transformer.transformer_blocks[1]
+        with block.register_forward_pre_hook(stop), pytest.raises(KeyboardInterrupt):
             generate(pipeline)
-        hook.remove()
         assert torch.equal(generate(pipeline), want)
         assert handle.summary().steps_seen == 4
 

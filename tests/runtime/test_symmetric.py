@@ -34,9 +34,8 @@ def first_call(model: nn.Module, inputs: dict[str, Any]) -> tuple[nn.Module, dic
     name = next(n for n, m in model.named_modules() if n.endswith("attn1") and "motion_modules" not in n)
     module, seen = model.get_submodule(name), []
     parameters = list(inspect.signature(module.forward).parameters)
-    hook = module.register_forward_hook(lambda _, args, kwargs, out: seen.append((args, kwargs, out)), with_kwargs=True)
-    run(model, inputs)
-    hook.remove()
+    with module.register_forward_hook(lambda _, args, kwargs, out: seen.append((args, kwargs, out)), with_kwargs=True):
+        run(model, inputs)
     args, kwargs, output = seen[0]
     return module, {**dict(zip(parameters, args, strict=False)), **kwargs}, output
 

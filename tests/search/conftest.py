@@ -49,11 +49,12 @@ def surface() -> LatencySurface:
 
 @pytest.fixture
 def model(surface: LatencySurface) -> LatencyModel:
-    return LatencyModel(SiteLatency((surface,), (0,) * BLOCKS), STEPS, rest_seconds=1.5)
+    sites = SiteLatency((surface,), (0,) * BLOCKS)
+    return LatencyModel(sites, STEPS, step_seconds=sites.full_seconds + 1.5 / STEPS)
 
 
 @pytest.fixture
-def profile(surface: LatencySurface, space: SearchSpace) -> Profile:
+def profile(model: LatencyModel, space: SearchSpace) -> Profile:
     rng = np.random.default_rng(0)
     rates = np.array(space.rates)
     similarity = {f: standardise(rng.normal(size=(BLOCKS, STEPS))) for f in ("H", "Q", "K", "V")}
@@ -83,5 +84,5 @@ def profile(surface: LatencySurface, space: SearchSpace) -> Profile:
         rates=rates,
         q_error=q_error,
         v_error=v_error,
-        latency=SiteLatency((surface,), (0,) * BLOCKS),
+        latency=model,
     )

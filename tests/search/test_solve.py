@@ -14,11 +14,12 @@ from safetensors.numpy import save_file
 from asymrnr.artifact_io import load_artifact
 from asymrnr.shipped import load
 from tuner import cli
-from tuner.commands.solve import solve_profile, space_of
+from tuner.commands.solve_profile import solve_profile, space_of
+from tuner.commands.solve_published import solve_published
 from tuner.errors import InfeasibleError, UsageError
 from tuner.latency.model import LatencyModel
 from tuner.paper.architectures import ARCHITECTURES
-from tuner.paper.published import FlopsSolver, proxy_error, solve_published, total_flops
+from tuner.paper.published import FlopsSolver, proxy_error, total_flops
 from tuner.profile.profile import Profile
 from tuner.search.space import error_models
 
@@ -26,11 +27,9 @@ PAPER_MODEL = "fastvideo-hunyuan"
 
 
 @pytest.fixture
-def saved(profile: Profile, model: LatencyModel, tmp_path: Path) -> Path:
+def saved(profile: Profile, tmp_path: Path) -> Path:
     workload = {"frames": 13, "height": 64, "width": 64, "steps": profile.steps}
-    replace(profile, workload=workload, rest_seconds=model.rest_seconds, transformer="Some").save(
-        tmp_path / "p.safetensors"
-    )
+    replace(profile, workload=workload, transformer="Some").save(tmp_path / "p.safetensors")
     return tmp_path / "p.safetensors"
 
 
@@ -52,8 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 def test_a_saved_profile_says_as_much_as_the_one_in_memory(saved: Path, model: LatencyModel) -> None:
     back = Profile.load(saved)
-    assert (back.rest_seconds, back.transformer) == (model.rest_seconds, "Some")
-    assert LatencyModel(back.latency, back.steps, back.rest_seconds) == model
+    assert (back.latency, back.transformer) == (model, "Some")
 
 
 def test_every_reachable_target_becomes_an_uncertified_artifact(
@@ -87,7 +85,7 @@ def test_no_reachable_target_is_an_error_that_names_the_best(saved: Path, tmp_pa
 
 
 def test_a_profile_without_latency_is_refused(profile: Profile, tmp_path: Path) -> None:
-    profile.save(tmp_path / "old.safetensors")
+    replace(profile, latency=None).save(tmp_path / "old.safetensors")
     with pytest.raises(UsageError, match="no latency"):
         solve_profile(tmp_path / "old.safetensors", [1.1])
 

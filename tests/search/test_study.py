@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -8,7 +9,7 @@ import pytest
 
 from asymrnr.schedule import Schedule
 from tuner.errors import InfeasibleError, UsageError
-from tuner.latency.model import LatencyModel
+from tuner.latency.model import Coefficients, LatencyModel
 from tuner.latency.sites import SiteLatency
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import best_attainable, best_attainable_by_stride
@@ -125,6 +126,18 @@ def test_the_best_attainable_is_what_the_highest_rates_give(
     assert best_attainable_by_stride(model, space)["2x2x2"] == pytest.approx(model.speedup(everywhere))
     profile.q_error["2x2x2", 5][..., -1] = np.inf  # as if not reachable at some site
     assert best_attainable(profile, model, space) < model.speedup(everywhere)
+
+
+def test_the_search_uses_the_coefficients_of_the_model(
+    profile: Profile, model: LatencyModel, space: SearchSpace
+) -> None:
+    dear = replace(model, coefficients=Coefficients(attention=0.9, gathering=2.0, matching=3.0))
+    assert best_attainable(profile, dear, space) < best_attainable(profile, model, space)
+    solved = solve_targets(profile, dear, space, [1.2])[0]
+    assert solved is not None
+    for found in (solved, *search(profile, dear, space, 1.2, trials=12).candidates):
+        assert dear.speedup(found.schedule) == pytest.approx(found.predicted_speedup)
+        assert dear.speedup(found.schedule) >= 1.2 * (1 - 1e-6)
 
 
 def test_many_targets_from_one_profile(profile: Profile, model: LatencyModel, space: SearchSpace, run: Run) -> None:

@@ -35,9 +35,11 @@ def test_latency_adds_up_attention_gathering_and_one_matching_a_window(model: La
 
 
 def test_two_calls_a_step_double_what_sites_take(model: LatencyModel) -> None:
-    twice = replace(model, sites=replace(model.sites, calls=2))
+    sites = replace(model.sites, calls=2)
+    twice = replace(model, sites=sites, step_seconds=model.step_seconds + model.sites.full_seconds)
     schedule = Schedule(tables(0.6, 0.4), **SETTINGS)
     saved = model.baseline_seconds - model.predict(schedule)
+    assert twice.rest_seconds == pytest.approx(model.rest_seconds)
     assert twice.baseline_seconds - twice.predict(schedule) == pytest.approx(2 * saved)
 
 
@@ -49,32 +51,17 @@ def test_every_block_has_the_times_of_its_own_shape(model: LatencyModel) -> None
         matching={stride: 3 * x for stride, x in small.matching.items()},
         gather_q=tuple(2 * x for x in small.gather_q),
     )
-    mixed = replace(model, sites=SiteLatency((small, large), (0, 1, 0)))
+    sites = SiteLatency((small, large), (0, 1, 0))
+    mixed = replace(model, sites=sites, step_seconds=sites.full_seconds + 1.5 / STEPS)
     rates = tables()
     rates["Q"][0, 1], rates["Q"][1, 2], rates["V"][1, 6] = 0.6, 0.6, 0.3
-    of_block = [
-        replace(model, sites=SiteLatency((surface,), (0,)), rest_seconds=0.0).predict(
-            Schedule({f: table[block : block + 1] for f, table in rates.items()}, **SETTINGS)
-        )
-        for block, surface in enumerate((small, large, small))
-    ]
+    of_block = []
+    for block, surface in enumerate((small, large, small)):
+        alone = SiteLatency((surface,), (0,))
+        schedule = Schedule({f: table[block : block + 1] for f, table in rates.items()}, **SETTINGS)
+        of_block.append(LatencyModel(alone, STEPS, alone.full_seconds).predict(schedule))
     assert mixed.predict(Schedule(rates, **SETTINGS)) == pytest.approx(1.5 + sum(of_block))
     assert mixed.baseline_seconds == pytest.approx(1.5 + 12 * (2 * 0.101 + 1.01))
-
-
-def test_refitting_reproduces_the_measurement_and_keeps_the_baseline(model: LatencyModel) -> None:
-    schedule = Schedule(tables(0.6, 0.4), **SETTINGS)
-    measured = model.predict(schedule) + 0.2
-    fitted = model.refit(measured, schedule)
-    assert fitted.predict(schedule) == pytest.approx(measured)
-    assert fitted.baseline_seconds == model.baseline_seconds
-    again = fitted.refit(measured - 0.1, schedule)  # from a model already corrected
-    assert again.predict(schedule) == pytest.approx(measured - 0.1)
-    assert fitted.seconds(fitted.sites_budget(1.2)) == pytest.approx(fitted.baseline_seconds / 1.2)
-
-
-def test_a_schedule_that_saves_nothing_cannot_be_refitted_to(model: LatencyModel) -> None:
-    assert model.refit(1.0, Schedule(tables(), **SETTINGS)) is model
 
 
 def test_latency_refuses_what_it_does_not_model(model: LatencyModel) -> None:

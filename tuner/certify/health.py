@@ -13,10 +13,9 @@ from tuner.profile.stage import Profiled
 def with_health(profiled: Profiled, verification: Verification, certification: Certification) -> Certification:
     """The certification with the checks of what it was found by."""
     profile = profiled.profile
-    predicted = verification.model.speedup(verification.chosen.candidate.schedule)
-    found = [
-        gates.prediction_gate(predicted, certification.denoise.point),
+    found = (
+        gates.prediction_gate(verification.predicted_speedup, certification.denoise.point),
         gates.agreement_gate(profile.agreement),
         gates.observation_gate(profile.diagnostics["recomputed_rows"]),
-    ]
-    return replace(certification, gates=[*certification.gates, *found])
+    )
+    return replace(certification, gates=(*certification.gates, *found))

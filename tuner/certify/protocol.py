@@ -1,34 +1,29 @@
-"""Proof on held-out prompts and seeds: interleaved runs, a lower bound of the speed-up, and the quality gates."""
+"""Proof on held-out prompts and seeds: pairs in lock-step, added until every verdict is decided or the budget ends."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from asymrnr.schedule import Schedule
 from tuner.certify import gates
 from tuner.certify.gates import Gate
-from tuner.certify.statistics import PairedRun, SpeedupEstimate, estimate_speedup
+from tuner.certify.statistics import CONFIDENCE, LOOKS, SpeedupEstimate, alpha_at, estimate_speedup
+from tuner.errors import BudgetExhaustedError
+from tuner.latency.fit import Evidence
 from tuner.quality.lpips import Lpips
 from tuner.quality.metrics import flicker, mse, psnr, sharpness, ssim
 from tuner.run.context import Context
-from tuner.run.instrument import Measured
+from tuner.run.pair import Pair
 
 STAGE = "certify"
-SEEDS_PER_ATTEMPT = 10
 FIRST_SEED = 9_000_000  # never used for tuning or training
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """One held-out pair: the same prompt and seed with and without the schedule."""
-
-    prompt: str
-    seed: int
-    baseline: Measured
-    tuned: Measured
+LOOK_PAIRS = tuple(look.pairs for look in LOOKS)
+MOST_PAIRS = LOOK_PAIRS[-1]
+PROMPTS = 2 * MOST_PAIRS  # two attempts, none of which looks at what the other saw
+REPEATS = 2  # of a pair that was disturbed
 
 
 @dataclass(frozen=True)
@@ -36,128 +31,174 @@ class Certification:
     """Evidence and verdicts.
 
     Attributes:
-        denoise: speed-up of the denoising loop, with its 95 % lower bound.
+        schedule: what was judged.
+        attempt: 0 for the first schedule that this run tried to certify, 1 for the second.
+        alpha: share of the error probability spent at this look; 0.05 where no look was reached.
+        denoise: speed-up of the denoising steps, with its bounds.
         end_to_end: the same for whole calls, text encoder and decoder included.
-        pairs: every held-out pair, for times and videos.
+        pairs: every held-out pair judged.
+        disturbed: pairs that were set aside because the machine was busy with something else.
+        set_aside: share of steps set aside in the pairs judged.
         quality: metric name to the values of every pair.
         gates: all verdicts.
+        noise_floor: mean squared error between plain videos of different seeds.
+        cut_short: why no more pairs were added although a verdict was open; None otherwise.
     """
 
+    schedule: Schedule
+    attempt: int
+    alpha: float
     denoise: SpeedupEstimate
     end_to_end: SpeedupEstimate
-    pairs: list[HeldOut]
+    pairs: tuple[Pair, ...]
+    disturbed: tuple[Pair, ...]
+    set_aside: float
     quality: dict[str, list[float]]
-    gates: list[Gate]
+    gates: tuple[Gate, ...]
+    noise_floor: float
+    cut_short: str | None = None
 
     @property
     def certified(self) -> bool:
-        return all(gate.verdict != "FAIL" for gate in self.gates)
+        """Whether no gate failed, on as many pairs as a certificate needs."""
+        return not self.failed() and len(self.pairs) >= LOOKS[0].pairs
 
     def failed(self) -> list[Gate]:
         return [gate for gate in self.gates if gate.verdict == "FAIL"]
 
+    @property
+    def undecided(self) -> bool:
+        """Whether more pairs could still turn every failed gate."""
+        failed = self.failed()
+        return bool(failed) and all(gate.open for gate in failed)
 
-def held_out_plan(ctx: Context, pairs: int = 3) -> list[tuple[str, int]]:
-    """Prompts and seeds of one to three pairs.
-
-    The first prompt comes twice with different seeds, which gives the noise floor for nothing.
-    """
-    first, second = ctx.entry.held_out_prompts(2)
-    return [(first, FIRST_SEED), (first, FIRST_SEED + 1), (second, FIRST_SEED + 2)][:pairs]
+    @property
+    def evidence(self) -> list[Evidence]:
+        """For the latency model."""
+        found = [pair.denoise for pair in self.pairs]
+        return [Evidence(self.schedule, e.log_speedup, e.standard_error) for e in found]
 
 
-def cost_ie(target: float, pairs: int = 3, teacher_forced: bool = True) -> float:
-    """What certification will cost: the pairs, and where wanted one tuned run along a recorded trajectory."""
-    return pairs * (1 + 1 / target) + teacher_forced / target
+def held_out_plan(ctx: Context, attempt: int = 0) -> list[tuple[str, int]]:
+    """Prompts and seeds of an attempt's pairs, all prompts different; they rotate with the run's seed."""
+    prompts = ctx.entry.held_out_prompts(PROMPTS)
+    first = (LOOKS[0].pairs * ctx.options.seed + MOST_PAIRS * attempt) % PROMPTS
+    order = [(first + i) % PROMPTS for i in range(MOST_PAIRS)]
+    return [(prompts[i], FIRST_SEED + PROMPTS * ctx.options.seed + i) for i in order]
+
+
+def cost_ie(speedup: float, pairs: int = LOOKS[0].pairs) -> float:
+    """What so many pairs cost, in unaccelerated generations."""
+    return pairs * (1 + 1 / speedup)
 
 
 def certify(
     ctx: Context,
     schedule: Schedule,
-    pairs: int = 3,
-    teacher_forced: bool = True,
+    expected_speedup: float,
+    noise_floor: float,
     attempt: int = 0,
-    noise_floor: float | None = None,
+    looks: Sequence[int] = LOOK_PAIRS,
+    keep: Callable[[Certification], None] = lambda _: None,
 ) -> Certification:
-    """Generate every held-out pair in the order A B, B A, A B, and judge.
+    """Add pairs from look to look, until every gate is decided or the budget ends.
 
     Args:
         ctx: the run.
-        schedule: what the tuned runs use.
-        pairs: one to three; one needs the noise floor.
-        teacher_forced: also measure the denoiser's error along the first unaccelerated trajectory; no gate needs it.
-        attempt: every attempt has seeds of its own, so that no schedule is judged by runs that led to it.
-        noise_floor: mean squared error between unaccelerated videos of different seeds, where it is known; otherwise
-            the first two pairs tell.
+        schedule: what the tuned sides use.
+        expected_speedup: for the budget.
+        noise_floor: mean squared error between plain videos of different seeds, which quality is held against.
+        attempt: every attempt has prompts of its own, so that no schedule is judged by what led to it.
+        looks: numbers of pairs at which to judge.
+        keep: told of the state after every look.
 
     Raises:
-        BudgetExhaustedError: the budget does not hold the runs.
+        BudgetExhaustedError: the budget does not hold one pair.
         NonFiniteError: the schedule makes the model produce NaN.
     """
-    plan = [(prompt, seed + SEEDS_PER_ATTEMPT * attempt) for prompt, seed in held_out_plan(ctx, pairs)]
-    total = 2 * len(plan) + teacher_forced
-    done = 0
-    share = 1 / max(1.0, ctx.options.target_speedup)
-
-    def run(prompt: str, seed: int, tuned: bool, record: bool = False) -> Measured:
-        nonlocal done
-        kind = "tuned" if tuned else "baseline"
-        ctx.progress.advance(done, total, f"{kind}: {prompt}")
-        measured = ctx.meter.generation(
-            STAGE,
-            prompt,
-            seed,
-            schedule if tuned else None,
-            expected_ie=share if tuned else 1.0,
-            record_trajectory=record,
+    plan = held_out_plan(ctx, attempt)
+    lpips = Lpips(weights=ctx.options.lpips_weights)
+    pairs: list[Pair] = []
+    disturbed: list[Pair] = []
+    state: Certification | None = None
+    ctx.progress.stage(STAGE, f"held-out pairs in lock-step, judged at {', '.join(map(str, looks))}")
+    for look in looks:
+        stopped: str | None = None
+        while len(pairs) < look:
+            ctx.progress.advance(len(pairs), look, f"pair {len(pairs) + 1}: {plan[len(pairs)][0]}")
+            try:
+                pair = _undisturbed(ctx, plan[len(pairs)], schedule, expected_speedup, disturbed)
+            except BudgetExhaustedError as error:
+                if not pairs:
+                    raise
+                stopped = str(error)
+                break
+            if pair is None:
+                stopped = "The machine was too busy to measure one pair undisturbed."
+                break
+            pairs.append(pair)
+            ctx.report_budget()
+        if not pairs:
+            pairs, disturbed = disturbed[-1:], disturbed[:-1]
+        if state is not None and len(pairs) == len(state.pairs):
+            return _stopped(state, stopped)
+        at_look = len(pairs) == look and len(looks) > 1
+        alpha = alpha_at(look) if at_look else 1 - CONFIDENCE
+        if stopped is not None and state is not None:  # between looks nothing may be judged
+            return _stopped(state, stopped)
+        state = judge(ctx, schedule, attempt, alpha, pairs, disturbed, noise_floor, lpips)
+        ctx.progress.advance(len(pairs), look)
+        ctx.progress.best(
+            f"{state.denoise.point:.3f}x over {len(pairs)} held-out pairs"
+            + ("" if state.denoise.lower_bound_95 is None else f", at least {state.denoise.lower_bound_95:.3f}x")
         )
-        done += 1
-        ctx.report_budget()
-        return measured
+        keep(state)
+        if stopped is not None or not state.undecided:
+            return _stopped(state, stopped)
+    assert state is not None
+    return state
 
-    ctx.progress.stage(STAGE, f"{len(plan)} held-out pairs, interleaved")
-    found: list[HeldOut] = []
-    for i, (prompt, seed) in enumerate(plan):
-        if i % 2 == 0:
-            baseline = run(prompt, seed, tuned=False, record=teacher_forced and i == 0)
-            tuned = run(prompt, seed, tuned=True)
-        else:
-            tuned = run(prompt, seed, tuned=True)
-            baseline = run(prompt, seed, tuned=False)
-        found.append(HeldOut(prompt, seed, baseline, tuned))
-    forced = None
-    if teacher_forced:
-        ctx.progress.advance(done, total, "teacher-forced error along the first baseline")
-        forced = ctx.meter.generation(
-            STAGE, plan[0][0], plan[0][1], schedule, expected_ie=share, forced=found[0].baseline.trajectory
-        ).forced_error
-    ctx.progress.advance(total, total)
-    ctx.report_budget()
-    if noise_floor is None:
-        noise_floor = mse(found[0].baseline.video, found[1].baseline.video)
-    return judge(ctx, schedule, found, forced, noise_floor)
+
+def _stopped(state: Certification, why: str | None) -> Certification:
+    return state if why is None else Certification(**{**vars(state), "cut_short": why})
+
+
+def _undisturbed(
+    ctx: Context, where: tuple[str, int], schedule: Schedule, expected: float, disturbed: list[Pair]
+) -> Pair | None:
+    """One pair, measured again where most of its steps were disturbed; None where it always was."""
+    for repeat in range(1 + REPEATS):
+        pair = ctx.instrument.pair(STAGE, *where, schedule, expected, repeat)
+        if pair.denoise.usable:
+            return pair
+        disturbed.append(pair)
+    return None
 
 
 def judge(
-    ctx: Context, schedule: Schedule, pairs: list[HeldOut], forced_error: np.ndarray | None, noise_floor: float
+    ctx: Context,
+    schedule: Schedule,
+    attempt: int,
+    alpha: float,
+    pairs: Sequence[Pair],
+    disturbed: Sequence[Pair],
+    noise_floor: float,
+    lpips: Lpips,
 ) -> Certification:
-    """Statistics and gates over finished held-out pairs; see `Measured` for the teacher-forced error."""
-    runs = [PairedRun(p.baseline.step_seconds, p.tuned.step_seconds) for p in pairs]
-    denoise = estimate_speedup(runs, seed=ctx.options.seed)
-    whole = estimate_speedup(
-        [PairedRun(np.array([p.baseline.seconds]), np.array([p.tuned.seconds])) for p in pairs], seed=ctx.options.seed
-    )
-    quality = measure_quality(pairs, Lpips(weights=ctx.options.lpips_weights))
-    if forced_error is not None:
-        quality["teacher_forced_error"] = [float(np.mean(forced_error))]
+    """Statistics and gates over finished held-out pairs."""
+    denoise = estimate_speedup([p.denoise.log_speedup for p in pairs], alpha)
+    whole = estimate_speedup([p.end_to_end for p in pairs], alpha)
+    set_aside = sum(p.denoise.set_aside for p in pairs) / sum(p.denoise.steps for p in pairs)
+    quality = measure_quality(pairs, lpips)
     planned = int(sum(np.count_nonzero(table) for table in schedule.rates.values()))
+    changes = [error / noise_floor for error in quality["mse"]]
     verdicts = [
         gates.speedup_gate(denoise, ctx.options.target_speedup),
-        gates.noise_gate(denoise.relative_mad),
-        gates.applied_gate(min(p.tuned.reduced_sites for p in pairs), planned),
-        gates.video_gate(quality["mse"], noise_floor),
-        gates.drift_gate("flicker", quality["flicker_drift"]),
-        gates.drift_gate("sharpness", quality["sharpness_drift"]),
+        gates.noise_gate(denoise.spread, set_aside),
+        gates.applied_gate(min(p.reduced_sites for p in pairs), planned),
+        gates.video_gate(changes, alpha),
+        gates.drift_gate("flicker", quality["flicker_drift"], alpha),
+        gates.drift_gate("sharpness", quality["sharpness_drift"], alpha),
     ]
     if ctx.entry.attributes is not None:
         right = {
@@ -166,30 +207,38 @@ def judge(
                 for pair in pairs
                 for correct in ctx.entry.attributes(getattr(pair, kind).video, pair.prompt).values()
             ]
-            for kind in ("baseline", "tuned")
+            for kind in ("plain", "tuned")
         }
-        verdicts.append(gates.attribute_gate(right["baseline"], right["tuned"]))
+        verdicts.append(gates.attribute_gate(right["plain"], right["tuned"]))
         quality["attributes_right"] = [float(np.mean(right["tuned"]))]
-    return Certification(denoise, whole, pairs, quality, verdicts)
+    return Certification(
+        schedule,
+        attempt,
+        alpha,
+        denoise,
+        whole,
+        tuple(pairs),
+        tuple(disturbed),
+        set_aside,
+        quality,
+        tuple(verdicts),
+        noise_floor,
+    )
 
 
-def measure_quality(pairs: list[HeldOut], lpips: Lpips) -> dict[str, list[float]]:
-    """Every metric of tuned against unaccelerated, one value a pair."""
+def measure_quality(pairs: Sequence[Pair], lpips: Lpips) -> dict[str, list[float]]:
+    """Every metric of tuned against plain, one value a pair."""
 
-    def latent_error(pair: HeldOut) -> float:
-        return float((pair.tuned.latents - pair.baseline.latents).norm() / pair.baseline.latents.norm())
+    def latent_error(pair: Pair) -> float:
+        return float((pair.tuned.latents - pair.plain.latents).norm() / pair.plain.latents.norm())
 
-    def drift(metric: object, pair: HeldOut) -> float:
-        assert callable(metric)
-        return float(metric(pair.tuned.video) / metric(pair.baseline.video))
-
-    videos: list[tuple[torch.Tensor, torch.Tensor]] = [(p.tuned.video, p.baseline.video) for p in pairs]
+    videos = [(p.tuned.video, p.plain.video) for p in pairs]
     return {
         "mse": [mse(a, b) for a, b in videos],
         "psnr": [psnr(a, b) for a, b in videos],
         "ssim": [ssim(a, b) for a, b in videos],
         lpips.name: [lpips(a, b) for a, b in videos],
         "latent_error": [latent_error(p) for p in pairs],
-        "flicker_drift": [drift(flicker, p) for p in pairs],
-        "sharpness_drift": [drift(sharpness, p) for p in pairs],
+        "flicker_drift": [flicker(a) / flicker(b) for a, b in videos],
+        "sharpness_drift": [sharpness(a) / sharpness(b) for a, b in videos],
     }

@@ -1,28 +1,28 @@
-"""Finalists become real generations, until the others are not worth one; what they take corrects the latency model."""
+"""Finalists become real generations, in lock-step with plain ones, until the others are not worth one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from tuner.errors import InfeasibleError
+from tuner.errors import BudgetExhaustedError, InfeasibleError, NonFiniteError
+from tuner.latency.fit import Evidence, fit
 from tuner.latency.model import LatencyModel
-from tuner.latency.preflight import Preflight
+from tuner.latency.preflight import SURE, Preflight
 from tuner.profile.stage import Profiled
 from tuner.quality.metrics import mse
 from tuner.run.context import Context, describe
+from tuner.run.pair import Pair
 from tuner.search.result import Candidate, SearchResult
-from tuner.search.study import search
+from tuner.search.study import rebuild, search
 
 STAGE = "verify"
-FINALISTS = 4
-MARGINS = (0.04, 0.055)  # searched above the target: what the lower bound and other prompts will cost; more than needed
-MARGIN_OF_QUIET, MARGIN_PER_SCATTER = 0.03, 2.0  # costs quality, so a quiet machine gets less than a noisy one
-ACCEPTED = 0.6  # of that margin has to show when measured
-AGREED = 0.03  # between predicted and measured speed-up
+FINALISTS = 3
+AIM = 0.03  # searched above the target: the certificate's point is to lie between the target and 5 % above it
+CLOSE = 0.01  # of the aim; a schedule measured there is left as it is
 HOPELESS = 1.5  # `Candidate.excess`; more than what the surrogate's ranking gets wrong
-BASELINE_STEPS = 4
+MISFIT = 0.015  # standard deviation of a schedule's own log speed-up around the latency model
 
 
 @dataclass(frozen=True)
@@ -31,165 +31,220 @@ class Verified:
 
     Attributes:
         candidate: the schedule with its predictions.
-        predicted_speedup: denoising speed-up the latency model expected before this measurement.
-        measured_speedup: unaccelerated steps timed right before and after it, over its own steps.
-        mse: mean squared error of its video to the unaccelerated one, values in [0, 1].
-        reduced_sites: (feature, block, step) sites that were really reduced.
+        predicted_speedup: what the latency model expected before this measurement.
+        pair: its generation beside the plain one.
+        mse: mean squared error between the two videos, values in [0, 1].
     """
 
     candidate: Candidate
     predicted_speedup: float
-    measured_speedup: float
+    pair: Pair
     mse: float
-    reduced_sites: int
+
+    @property
+    def measured_speedup(self) -> float:
+        """Denoising speed-up of the pair."""
+        return self.pair.denoise.speedup
+
+    @property
+    def evidence(self) -> Evidence:
+        """For the latency model."""
+        estimate = self.pair.denoise
+        return Evidence(self.candidate.schedule, estimate.log_speedup, estimate.standard_error)
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Every finalist measured, the one chosen, the last search, and how far above the target it searched."""
+    """Every finalist measured, the schedule chosen, and what it was chosen by.
 
-    chosen: Verified
-    verified: list[Verified]
+    Attributes:
+        chosen: what is to be certified; where no finalist was measured close to the aim, the best one's kind solved
+            again with the pooled latency model.
+        predicted_speedup: of the chosen schedule, by the pooled model and its own measurement.
+        verified: the finalists.
+        result: the last search.
+        model: latency model with all measurements pooled.
+        noise_floor: mean squared error between plain videos of one prompt with different seeds; None before the first
+            finalist.
+    """
+
+    chosen: Candidate
+    predicted_speedup: float
+    verified: tuple[Verified, ...]
     result: SearchResult
     model: LatencyModel
-    margin: float
+    noise_floor: float | None
 
 
-def search_margin(scatter: float) -> float:
-    """How far above the target to search, as a share of it.
-
-    Args:
-        scatter: relative median absolute deviation of equal steps on this machine.
-    """
-    return float(np.clip(MARGIN_OF_QUIET + MARGIN_PER_SCATTER * scatter, *MARGINS))
-
-
-def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, margin: float) -> SearchResult:
-    """Search on the surrogate; costs no device time."""
+def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, target: float) -> SearchResult:
+    """Search on the surrogate, at most for what it says can be reached; costs no device time."""
 
     def on_trial(trial: int, total: int, best: float | None) -> None:
-        detail = "" if best is None else f"best predicted error {best:.4g}"
-        ctx.progress.advance(trial, total, detail)
+        ctx.progress.advance(trial, total, "" if best is None else f"best predicted error {best:.4g}")
 
     return search(
         profiled.profile,
         model,
         ctx.space,
-        ctx.options.target_speedup,
-        margin=margin,
+        target,
         trials=ctx.options.trials,
         seed=ctx.options.seed,
         progress=on_trial,
+        or_fastest=True,
     )
 
 
-def _measure(
-    ctx: Context, profiled: Profiled, candidate: Candidate, model: LatencyModel, number: int
-) -> tuple[Verified, float]:
-    """The finalist's generation between two bursts of unaccelerated steps; also its own denoising seconds."""
-    predicted = model.speedup(candidate.schedule)
-    before = ctx.meter.steps(STAGE, BASELINE_STEPS, ctx.tuning_prompt, repeat=100 + 2 * number)[1:]
-    measured = ctx.meter.generation(
-        STAGE, ctx.tuning_prompt, ctx.tuning_seed, candidate.schedule, expected_ie=1.0 / max(1.0, predicted)
-    )
-    after = ctx.meter.steps(STAGE, BASELINE_STEPS, ctx.tuning_prompt, repeat=101 + 2 * number)[1:]
-    baseline = float(np.median(np.concatenate([before, after]))) * len(measured.step_seconds)
-    tuned = float(measured.step_seconds.sum())
-    error = mse(measured.video, profiled.video)
-    verified = Verified(candidate, predicted, baseline / tuned, error, measured.reduced_sites)
-    return verified, tuned * model.baseline_seconds / baseline
-
-
-def next_finalist(candidates: list[Candidate], verified: list[Verified], accepted: float) -> Candidate | None:
-    """The first candidate whose kind still has to be measured, or measured again.
-
-    Kinds predicted to be far worse than the best by every trust are given up unmeasured. A kind is settled once a
-    generation was fast enough and took what was predicted; until then its candidate is measured again with the
-    corrected latency model.
+def next_finalist(candidates: Sequence[Candidate], verified: Sequence[Verified]) -> Candidate | None:
+    """The first candidate of a kind that was not measured yet; kinds predicted to be far worse are given up.
 
     Args:
         candidates: of the last search, in its order.
-        verified: what was measured so far, in order.
-        accepted: measured denoising speed-up that is fast enough.
+        verified: what was measured so far.
     """
-    known = {v.candidate.schedule.content_hash() for v in verified}
-    settled = {}
-    for v in verified:
-        fast = v.measured_speedup >= accepted
-        settled[v.candidate.kind] = fast and abs(v.measured_speedup / v.predicted_speedup - 1) <= AGREED
-    for candidate in candidates:
-        measured = settled.get(candidate.kind) or candidate.schedule.content_hash() in known
-        if not measured and candidate.excess <= HOPELESS:
-            return candidate
-    return None
+    known = {v.candidate.kind for v in verified}
+    return next((c for c in candidates if c.kind not in known and c.excess <= HOPELESS), None)
 
 
-def verify(ctx: Context, preflight: Preflight, profiled: Profiled) -> Verification:
-    """Measure up to four finalists of searches with the latency model corrected so far, see `next_finalist`.
+def believed_speedup(model: LatencyModel, candidate: Candidate, measured: Sequence[Evidence]) -> float:
+    """What a schedule is believed to give: the model's prediction and its own measurements, by their precision."""
+    total, weights = math.log(model.speedup(candidate.schedule)) / MISFIT**2, 1 / MISFIT**2
+    known = candidate.schedule.content_hash()
+    for evidence in measured:
+        if evidence.schedule.content_hash() == known:
+            total += evidence.log_speedup / evidence.standard_error**2
+            weights += 1 / evidence.standard_error**2
+    return math.exp(total / weights)
 
-    Raises:
-        InfeasibleError: no finalist reached the target when measured.
-        BudgetExhaustedError: the budget ended before the first finalist was measured.
+
+def aimed(
+    ctx: Context,
+    profiled: Profiled,
+    model: LatencyModel,
+    candidate: Candidate,
+    measured: Sequence[Evidence],
+    aim: float,
+) -> tuple[Candidate, float]:
+    """The candidate where it is believed to give what is wanted, or else its kind blended along the frontier.
+
+    Args:
+        ctx, profiled: the run.
+        model: latency model with everything pooled.
+        candidate: where to start from.
+        measured: what was measured of any schedule.
+        aim: denoising speed-up wanted.
+
+    Returns:
+        The candidate and the speed-up it is believed to give.
     """
-    model, target = preflight.model, ctx.options.target_speedup
-    margin = search_margin(preflight.scatter)
-    accepted = target * (1 + ACCEPTED * margin)
-    verified: list[Verified] = []
-    result: SearchResult | None = None
-    for number in range(FINALISTS):
-        ctx.progress.stage("search", f"round {number + 1}, target {target:g}x plus {margin:.0%}")
-        result = run_search(ctx, profiled, model, margin)
-        candidate = next_finalist(result.candidates, verified, accepted)
-        if candidate is None or (verified and ctx.ledger.remaining_ie < 1.0 / target + 0.3):
-            break
-        ctx.progress.stage(STAGE, f"finalist {number + 1}: {describe(candidate.schedule)}")
-        measured, seconds = _measure(ctx, profiled, candidate, model, number)
-        verified.append(measured)
-        model = model.refit(seconds, candidate.schedule)
-        ctx.report_budget()
-        best = _choose(verified, accepted, target)
-        if best is not None:
-            ctx.progress.best(f"{best.measured_speedup:.2f}x, mean squared error {best.mse:.2e}")
-    chosen = _choose(verified, accepted, target)
-    if chosen is None or result is None:
-        fastest = max((v.measured_speedup for v in verified), default=1.0)
-        raise InfeasibleError(
-            f"No schedule reached {target:g}x when measured; the fastest finalist gave {fastest:.2f}x; ask for less."
-        )
-    return Verification(chosen, verified, result, model, margin)
+    believed = believed_speedup(model, candidate, measured)
+    if abs(believed / aim - 1) <= CLOSE:
+        return candidate, believed
+    own = believed / model.speedup(candidate.schedule)  # what sets this kind apart from the model
+    found = rebuild(candidate.recipe, profiled.profile, model, ctx.space, aim / own)
+    return found, model.speedup(found.schedule) * own
 
 
-def correct(
-    ctx: Context, profiled: Profiled, verification: Verification, measured_speedup: float, margin: float
-) -> Verification:
-    """Search again with the latency model corrected by what certification measured, and generate the new finalist.
+def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[Verification], None]) -> Verification:
+    """Measure up to three finalists of different kinds, see `next_finalist`, and choose.
+
+    A search that finds nothing better ends verification; what was found stays found.
 
     Args:
         ctx: the run.
+        early: the latency model.
         profiled: the profile.
-        verification: what was chosen before.
-        measured_speedup: denoising speed-up of that choice on held-out prompts.
-        margin: how far above the target to search now.
+        keep: told of the best so far after every finalist.
 
     Raises:
-        InfeasibleError: with the corrected model the target is out of reach.
-        BudgetExhaustedError: the budget does not hold one more generation.
+        InfeasibleError: with every measurement pooled the target is out of reach beyond doubt.
+        BudgetExhaustedError: the budget does not hold the first finalist.
+        NonFiniteError: every finalist makes the model produce NaN.
     """
-    before = verification.model
-    model = before.refit(before.baseline_seconds / measured_speedup, verification.chosen.candidate.schedule)
-    ctx.progress.stage("search", f"again, because held-out prompts gave {measured_speedup:.2f}x")
-    result = run_search(ctx, profiled, model, margin)
-    kind = verification.chosen.candidate.kind
-    candidate = next((c for c in result.candidates if c.kind == kind), result.candidates[0])
-    ctx.progress.stage(STAGE, f"finalist {len(verification.verified) + 1}: {describe(candidate.schedule)}")
-    chosen, _ = _measure(ctx, profiled, candidate, model, len(verification.verified))
-    return Verification(chosen, [*verification.verified, chosen], result, model, margin)
+    target = ctx.options.target_speedup
+    aim = target * (1 + AIM)
+    model = early.model
+    verified: list[Verified] = []
+    broken: NonFiniteError | None = None
+    verification: Verification | None = None
+    tried: list[str] = []
+    for number in range(FINALISTS):
+        ctx.progress.stage("search", f"round {number + 1}, {aim:.3g}x")
+        result = run_search(ctx, profiled, model, aim)
+        candidates = [c for c in result.candidates if c.kind not in tried]
+        candidate = next_finalist(candidates, verified)
+        if candidate is None:
+            break
+        tried.append(candidate.kind)
+        ctx.progress.stage(STAGE, f"finalist {number + 1}: {describe(candidate.schedule)}")
+        predicted = model.speedup(candidate.schedule)
+        try:
+            pair = ctx.instrument.pair(STAGE, ctx.tuning_prompt, ctx.tuning_seed + 1, candidate.schedule, predicted)
+        except NonFiniteError as error:
+            broken = error
+            continue
+        except BudgetExhaustedError:
+            if verification is None:
+                raise
+            break
+        verified.append(Verified(candidate, predicted, pair, mse(pair.tuned.video, pair.plain.video)))
+        model = fit(early.model, [v.evidence for v in verified])
+        verification = choose(ctx, profiled, verified, result, model, aim)
+        keep(verification)
+        ctx.report_budget()
+        best = verification.chosen
+        ctx.progress.best(f"{verification.predicted_speedup:.2f}x expected of {best.label}")
+    if verification is None:
+        raise broken or InfeasibleError(f"No schedule for {target:g}x was found; ask for less.")
+    _require_attainable(verification, target)
+    return verification
 
 
-def _choose(verified: list[Verified], accepted: float, target: float) -> Verified | None:
-    """The closest to the unaccelerated video among those fast enough to be certified, or else among the fast enough."""
-    for needed in (accepted, target):
-        fast = [v for v in verified if v.measured_speedup >= needed]
-        if fast:
-            return min(fast, key=lambda v: v.mse)
-    return None
+def choose(
+    ctx: Context,
+    profiled: Profiled,
+    verified: Sequence[Verified],
+    result: SearchResult,
+    model: LatencyModel,
+    aim: float,
+) -> Verification:
+    """The finalist whose kind has the least error at the speed-up wanted.
+
+    Finalists were measured at somewhat different speeds, so each one's measured error is carried to the speed wanted
+    along the surrogate's frontier of its kind.
+    """
+    measured = [v.evidence for v in verified]
+    options = []
+    for v in verified:
+        candidate, believed = aimed(ctx, profiled, model, v.candidate, measured, aim)
+        growth = candidate.predicted_error / v.candidate.predicted_error if v.candidate.predicted_error > 0 else 1.0
+        options.append((v.mse * growth, believed, candidate))
+    fast = [option for option in options if option[1] >= aim * (1 - CLOSE)]
+    _, believed, chosen = min(fast, key=lambda o: o[0]) if fast else max(options, key=lambda o: o[1])
+    floor = mse(verified[0].pair.plain.video, profiled.video)
+    return Verification(chosen, believed, tuple(verified), result, model, floor)
+
+
+def _require_attainable(verification: Verification, target: float) -> None:
+    sd = verification.model.log_speedup_sd(verification.chosen.schedule)
+    best = max(verification.result.best_attainable, verification.predicted_speedup)
+    if best * math.exp(SURE * sd) < target:
+        raise InfeasibleError(
+            f"{target:g}x is out of reach: with the finalists measured, the highest rates at every site are expected "
+            f"to give {best:.2f}x; ask for less."
+        )
+
+
+def corrected(
+    ctx: Context, profiled: Profiled, verification: Verification, evidence: Sequence[Evidence], aim: float
+) -> Verification:
+    """Another schedule of the chosen kind, for a speed-up, with further measurements pooled.
+
+    Args:
+        ctx, profiled, verification: the run so far.
+        evidence: what certification measured.
+        aim: denoising speed-up wanted.
+    """
+    measured = [*(v.evidence for v in verification.verified), *evidence]
+    model = fit(verification.model, evidence)
+    candidate, believed = aimed(ctx, profiled, model, verification.chosen, measured, aim)
+    return replace(verification, chosen=candidate, predicted_speedup=believed, model=model)

@@ -1,30 +1,100 @@
-"""Checks an artifact again on this machine: does it fit, what is different here, and do its gates still pass?"""
+"""`asymrnr-tune certify`: does a schedule hold on this machine?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 from rich.console import Console
-from rich.table import Table
 
-from asymrnr.artifact import Artifact, ProvenanceSection
-from asymrnr.artifact_io import artifact_differences, save_artifact
-from tuner.certify.protocol import STAGE, Certification, certify, cost_ie
-from tuner.errors import EnvironmentMismatchError, InfeasibleError, TunerError, UsageError
-from tuner.latency.preflight import attention_sites, time_unaccelerated
-from tuner.models import ModelEntry, find_model
-from tuner.package import evidence_section, file_name, gate_sections, ledger_rows, now
-from tuner.pipeline import open_run, verdict_error
-from tuner.run.context import Context, Progress, TuneOptions
-from tuner.run.identity import environment
-from tuner.run.workload import describe_workload
+from tuner.commands.options import (
+    Backend,
+    Device,
+    LpipsWeights,
+    Model,
+    Offload,
+    OffloadChoice,
+    Resume,
+    Weights,
+    command_line,
+    load_options,
+)
+from tuner.errors import (
+    BudgetExhaustedError,
+    EnvironmentMismatchError,
+    InfeasibleError,
+    QualityGateError,
+    TunerError,
+    UsageError,
+)
 
-PAIRS = (3, 2, 1)  # as many as the budget holds
-FOR_NOISE_FLOOR = 2  # two pairs share a prompt
+if TYPE_CHECKING:
+    from asymrnr.artifact import Artifact
+    from tuner.certify.protocol import Certification
+    from tuner.models import ModelEntry
+    from tuner.run.context import Context, Progress, TuneOptions
+
+LOOK = "look"
+LOOK_STEPS, LOOK_IE = 4, 1.0  # of the look at the model, and the most that may cost
 MUST_FIT = ("frames", "height", "width", "steps")
+FLOOR_SEEDS = (1, 2)
+
+
+def certify(
+    schedule: Annotated[str, typer.Argument(help="Artifact file, or a shipped target such as x1.30.")],
+    model: Model,
+    target_speedup: Annotated[
+        float | None, typer.Option(help="Speed-up to check.", show_default="the artifact's own")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the check.", show_default="runs/certify-MODEL-SCHEDULE")
+    ] = None,
+    budget: Annotated[
+        float,
+        typer.Option(
+            help="What may be spent, in unaccelerated generations: 16 holds up to eight pairs; 3 is a spot check of "
+            "one pair without an interval."
+        ),
+    ] = 16.0,
+    resume: Resume = False,
+    device: Device = "cpu",
+    weights: Weights = None,
+    offload: Offload = OffloadChoice.NONE,
+    attention_backend: Backend = None,
+    lpips_weights: LpipsWeights = None,
+) -> None:
+    """Check an artifact again on this machine, with as many held-out pairs as it takes and the budget holds.
+
+    Fewer than four pairs are a spot check: nothing is certified, and it ends with 0 when nothing contradicts.
+
+    Exit codes: 0 certified here (or not contradicted), 2 bad input, 3 slower than the target, 4 quality gate failed,
+    5 too noisy, 6 the artifact does not fit the model or its workload, 7 budget too small to decide.
+    """
+    from tuner.package import read_artifact
+    from tuner.report.console import LiveProgress
+    from tuner.run.context import TuneOptions
+
+    artifact = read_artifact(schedule, model)
+    options = TuneOptions(
+        model=model,
+        target_speedup=target_of(artifact) if target_speedup is None else target_speedup,
+        output=output or Path("runs") / f"certify-{model}-{Path(schedule).name.removesuffix('.json')}",
+        budget=budget,
+        resume=resume,
+        device=device,
+        command=command_line(),
+        load=load_options(weights, offload, attention_backend),
+        lpips_weights=lpips_weights,
+    )
+    with LiveProgress() as progress:
+        checked = recheck(artifact, options, progress)
+    console = Console()
+    print_recheck(checked, console)
+    console.print(f"evidence in {checked.path}", highlight=False)
+    if checked.error is not None:
+        raise checked.error
 
 
 @dataclass(frozen=True)
@@ -32,10 +102,12 @@ class Rechecked:
     """What checking an artifact again gave.
 
     Attributes:
-        artifact: with this machine's evidence and gates.
+        artifact: with this machine's evidence and gates, and the earlier ones that were not measured again.
         path: where it is saved.
         differences: what differs from where it was made, in sentences.
         certification: evidence and gates.
+        spot_check: whether the budget held too few pairs for a certificate.
+        target: speed-up checked.
         spent_ie: cost in unaccelerated generations.
     """
 
@@ -43,16 +115,32 @@ class Rechecked:
     path: Path
     differences: list[str]
     certification: Certification
+    spot_check: bool
+    target: float
     spent_ie: float
 
     @property
     def error(self) -> TunerError | None:
-        """Why it is not certified here, with the exit code; None when it is."""
-        failed = {gate.name for gate in self.certification.failed()}
-        if failed == {"speedup"}:
-            message = next(gate.message for gate in self.certification.failed())
-            return InfeasibleError(f"{message}; the evidence is saved in {self.path}.")
-        return verdict_error(self.certification, self.path) if failed else None
+        """Why it is not certified here, or contradicted, with the exit code; None when all is well."""
+        from tuner.pipeline import verdict_error
+
+        failed = {gate.name: gate for gate in self.certification.failed()}
+        saved = f"the evidence is saved in {self.path}"
+        n = len(self.certification.pairs)
+        if self.spot_check:
+            bad = [gate for name, gate in failed.items() if name != "speedup"]
+            if bad:
+                return QualityGateError(f"{bad[0].message}; {saved}.")
+            point = self.certification.denoise.point
+            if point < self.target:
+                return InfeasibleError(f"Denoising is {point:.3f}x faster (n = {n}) for {self.target:g}x; {saved}.")
+            return None
+        if set(failed) == {"speedup"} and not failed["speedup"].open:
+            return InfeasibleError(f"{failed['speedup'].message}; {saved}.")
+        if not failed and self.certification.certified:
+            return None
+        found = verdict_error(self.certification)
+        return type(found)(f"{str(found).rstrip('.')}; {saved}.")
 
 
 def target_of(artifact: Artifact) -> float:
@@ -68,9 +156,14 @@ def target_of(artifact: Artifact) -> float:
 
 
 def noise_floor_of(artifact: Artifact) -> float | None:
-    """What another seed changes in the model's videos, as the artifact's evidence implies; None without evidence."""
+    """What another seed changes in the model's videos, as the artifact's evidence says; None without evidence."""
+    evidence = artifact.evidence
+    if evidence is None:
+        return None
+    if evidence.noise_floor is not None:
+        return evidence.noise_floor
     share = next((gate.value for gate in artifact.gates if gate.name == "video"), None)
-    errors = None if artifact.evidence is None else artifact.evidence.quality.get("mse")
+    errors = evidence.quality.get("mse")
     return errors.value / share if errors is not None and share else None
 
 
@@ -90,14 +183,32 @@ def check_model(artifact: Artifact, ctx: Context) -> None:
     Raises:
         EnvironmentMismatchError: it is for another class of transformer or another number of blocks.
     """
-    transformer, blocks = type(ctx.runner.denoiser).__name__, len(attention_sites(ctx).shape_of)
+    from tuner.latency.preflight import attention_sites
+
+    blocks = len(attention_sites(ctx).shape_of)
+    transformer = ctx.instrument.subject["transformer"]
     _refuse(artifact, {"model": {"transformer": transformer, "blocks": blocks}}, ctx.entry.name)
 
 
 def _refuse(artifact: Artifact, needed: dict[str, dict[str, Any]], model: str) -> None:
+    from asymrnr.artifact_io import artifact_differences
+
     found = artifact_differences(artifact, needed)
     if found:
         raise EnvironmentMismatchError(f"The schedule does not fit {model}: {' '.join(found)}")
+
+
+def measure_noise_floor(ctx: Context) -> float:
+    """Mean squared error between two unaccelerated videos of a tuning prompt; costs two generations."""
+    from tuner.quality.metrics import mse
+
+    def make() -> tuple[dict[str, Any], dict[str, Any]]:
+        runner = ctx.instrument.runner
+        first, second = (runner.generate(ctx.tuning_prompt, seed).video for seed in FLOOR_SEEDS)
+        return {"mse": mse(first, second)}, {}
+
+    key = ctx.instrument.key("noise-floor", prompt=ctx.tuning_prompt, seeds=FLOOR_SEEDS)
+    return float(ctx.instrument.measure(LOOK, key, make, len(FLOOR_SEEDS)).values["mse"])
 
 
 def recheck(artifact: Artifact, options: TuneOptions, progress: Progress) -> Rechecked:
@@ -111,70 +222,87 @@ def recheck(artifact: Artifact, options: TuneOptions, progress: Progress) -> Rec
     Raises:
         UsageError: an option cannot be used.
         EnvironmentMismatchError: the artifact does not fit the model or its workload.
-        BudgetExhaustedError: the budget does not hold one pair, or two where the artifact knows no noise floor.
+        BudgetExhaustedError: the budget does not hold one pair.
     """
-    started = now()
-    entry = find_model(options.model)
-    check_workload(artifact, entry)
+    from tuner.models import find_model
+    from tuner.pipeline import open_run
+
+    check_workload(artifact, find_model(options.model))
     ctx = open_run(options, progress)
-    progress.stage("look", "does the schedule fit, and how long do unaccelerated steps take")
+    try:
+        return _recheck(artifact, ctx)
+    finally:
+        ctx.instrument.store.close()
+
+
+def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:
+    import numpy as np
+
+    from asymrnr.artifact_io import artifact_differences, save_artifact
+    from tuner.certify.protocol import STAGE, cost_ie
+    from tuner.certify.protocol import certify as judge
+    from tuner.certify.statistics import LOOKS
+    from tuner.package import evidence_section, file_name, gate_sections, ledger_rows, provenance_of
+    from tuner.run.identity import environment
+
+    options, schedule = ctx.options, artifact.schedule_object()
+    ctx.progress.stage(LOOK, "does the schedule fit, and how long do steps take")
     check_model(artifact, ctx)
-    time_unaccelerated(ctx)
-    workload = describe_workload(ctx.runner)
+    steps = min(LOOK_STEPS, schedule.steps)
+    plain, _ = ctx.instrument.first_steps(LOOK, ctx.tuning_prompt, schedule, steps)
+    ctx.ledger.unit_seconds = float(np.median(plain)) * schedule.steps
+    floor = noise_floor_of(artifact) or measure_noise_floor(ctx)
+    pairs = int((options.budget - LOOK_IE) / cost_ie(options.target_speedup, 1))
+    if pairs < 1:
+        raise BudgetExhaustedError(
+            f"A budget of {options.budget:g} does not hold one pair, which costs "
+            f"{cost_ie(options.target_speedup, 1):.1f} generations beside {LOOK_IE:g} for a look; raise --budget."
+        )
+    spot_check = pairs < LOOKS[0].pairs
+    looks = (pairs,) if spot_check else tuple(look.pairs for look in LOOKS)
+    ctx.ledger.reserve(STAGE, ctx.ledger.remaining_ie)
+    certification = judge(ctx, schedule, options.target_speedup, floor, looks=looks)
+    subject = ctx.instrument.subject
     found = artifact_differences(
-        artifact, {"model": {"repo": entry.name}, "workload": workload, "environment": environment()}
+        artifact,
+        {"model": {"repo": ctx.entry.name}, "workload": subject["workload"], "environment": environment()},
     )
-    floor = noise_floor_of(artifact)
-    possible = [n for n in PAIRS if floor is not None or n >= FOR_NOISE_FLOOR]
-    pairs = max((n for n in possible if _cost(options, n) <= ctx.ledger.remaining_ie), default=min(possible))
-    ctx.ledger.reserve(STAGE, _cost(options, pairs))
-    certification = certify(ctx, artifact.schedule_object(), pairs, teacher_forced=False, noise_floor=floor)
+    gates = gate_sections(certification)
+    measured = {gate.name for gate in gates}
     path = options.output / file_name(options.target_speedup)
     checked = artifact.model_copy(
         update={
-            "model": artifact.model.model_copy(update={"repo": entry.name}),
-            "workload": artifact.workload.model_copy(update=workload),
+            "model": artifact.model.model_copy(update={"repo": ctx.entry.name}),
+            "workload": artifact.workload.model_copy(update=subject["workload"]),
             "evidence": evidence_section(certification),
-            "gates": gate_sections(certification),
+            "gates": (*gates, *(gate for gate in artifact.gates if gate.name not in measured)),
             "ledger": ledger_rows(ctx),
-            "provenance": ProvenanceSection(
-                environment=environment(),
-                command=options.command or None,
-                started=started,
-                finished=now(),
-                source=artifact.provenance.source,
-            ),
+            "provenance": provenance_of(ctx.instrument.store, options.command, artifact.provenance.source),
         }
     )
-    return Rechecked(save_artifact(checked, path), path, found, certification, ctx.ledger.spent_ie)
-
-
-def _cost(options: TuneOptions, pairs: int) -> float:
-    return cost_ie(options.target_speedup, pairs, teacher_forced=False)
+    saved = save_artifact(checked, path)
+    return Rechecked(saved, path, found, certification, spot_check, options.target_speedup, ctx.ledger.spent_ie)
 
 
 def print_recheck(checked: Rechecked, console: Console) -> None:
     """What differs, what was measured, and the gates."""
+    import numpy as np
+    from rich.table import Table
+
+    from tuner.report.run import speedup_text
+
     for sentence in checked.differences:
         console.print(f"differs: {sentence}", highlight=False, soft_wrap=True)
     certification = checked.certification
     verdict = "certified here" if certification.certified else "not certified here"
+    if checked.spot_check:
+        verdict = f"spot check of {len(certification.pairs)}, no certificate"
     table = Table(title=f"{checked.path.name}: {verdict}", show_header=False, title_justify="left")
     for name, speed in (("denoising", certification.denoise), ("end-to-end", certification.end_to_end)):
-        table.add_row(f"{name} speed-up", f"{speed.point:.3f}x, at least {speed.lower_bound_95:.3f}x (95 %)")
+        table.add_row(f"{name} speed-up", speedup_text(speed))
     for name, values in certification.quality.items():
         table.add_row(name, f"{np.mean(values):.4g}")
-    for gate in certification.gates:
+    for gate in checked.artifact.gates:
         table.add_row(f"gate: {gate.name}", f"{gate.verdict}  {gate.message}")
     table.add_row("generations spent", f"{checked.spent_ie:.1f}")
     console.print(table)
-
-
-def require_certified(checked: Rechecked) -> None:
-    """Raises the error that says why the artifact is not certified here, if it is not.
-
-    Raises:
-        QualityGateError, NoisyMeasurementError, InfeasibleError: a gate failed.
-    """
-    if checked.error is not None:
-        raise checked.error

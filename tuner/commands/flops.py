@@ -1,16 +1,27 @@
-"""The `flops` command: counts, as text or as JSON."""
+"""`asymrnr-tune flops`: operations of one generation, as text or as JSON."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from tuner.paper.architectures import find_architecture
-from tuner.paper.counter import count_flops
-from tuner.paper.schedules import read_schedule, read_similarity
+import typer
 
 PETA = 1e15
+
+
+def flops(
+    model: Annotated[str, typer.Option("--model", help="One of the paper's five models.")],
+    similarity: Annotated[Path | None, typer.Option(help="Published similarity table, .safetensors.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Artifact or rule as a .json file, a rule as JSON text, or a shipped target.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, in operations.")] = False,
+) -> None:
+    """Count the operations of one generation of a model of the paper, 2 per multiply-add; no weights are needed."""
+    typer.echo(flops_report(model, similarity, schedule, as_json))
 
 
 def flops_report(model: str, similarity: Path | None, schedule: str | None, as_json: bool) -> str:
@@ -25,6 +36,10 @@ def flops_report(model: str, similarity: Path | None, schedule: str | None, as_j
     Raises:
         UsageError, ArtifactError, ScheduleError: something handed in is wrong.
     """
+    from tuner.paper.architectures import find_architecture
+    from tuner.paper.counter import count_flops
+    from tuner.paper.schedules import read_schedule, read_similarity
+
     architecture = find_architecture(model)
     table = None if similarity is None else read_similarity(similarity, architecture)
     found = None if schedule is None else read_schedule(schedule, model, architecture, table)

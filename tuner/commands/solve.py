@@ -1,199 +1,47 @@
-"""Schedules for several target speed-ups from one saved profile, without a device."""
+"""`asymrnr-tune solve`: schedules for several targets at once, from a profile or from a published table."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from rich.table import Table
+import typer
+from rich.console import Console
 
-from asymrnr.artifact import (
-    Artifact,
-    ModelSection,
-    PredictionSection,
-    ProvenanceSection,
-    ScheduleSection,
-    WorkloadSection,
-)
-from asymrnr.artifact_io import save_artifact
-from tuner.errors import InfeasibleError, UsageError
-from tuner.latency.model import LatencyModel
-from tuner.latency.preflight import FRONTIER_FILE
-from tuner.package import file_name, similarity_section
-from tuner.profile.profile import Profile
-from tuner.search.feasibility import best_attainable, profiled
-from tuner.search.result import Candidate
-from tuner.search.space import SearchSpace, error_models
-from tuner.search.table import TableSolver
-from tuner.search.targets import solve_targets
-from tuner.strides import stride_name
-
-SOURCE = "Solved from a saved profile; predicted only, neither measured nor certified."
+from tuner.commands.validation import check_targets
+from tuner.errors import UsageError
 
 
-@dataclass(frozen=True)
-class Solved:
-    """The answer to several targets.
+def solve(
+    target_speedup: Annotated[
+        list[float] | None, typer.Option(help="One or more: --target-speedup 1.1 1.2 1.3.", metavar="X...")
+    ] = None,
+    more_targets: Annotated[list[float] | None, typer.Argument(metavar="[X...]", hidden=True)] = None,
+    profile: Annotated[Path | None, typer.Option(help="Profile that `profile` or a run wrote.")] = None,
+    similarity: Annotated[
+        Path | None, typer.Option(help="Published similarity table instead; speed is then counted in operations.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Model of the published table.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the schedules.")] = None,
+) -> None:
+    """Find schedules for several targets from a saved profile, in seconds and without a device.
 
-    Attributes:
-        targets: speed-ups asked for.
-        candidates: the best table of each target; None where it is out of reach.
-        best_attainable: highest predicted speed-up of the profile.
-        folder: where the artifacts and the frontier were written.
+    Nothing is measured: the schedules are not certified. Exit code 3 when no target can be met.
     """
-
-    targets: Sequence[float]
-    candidates: list[Candidate | None]
-    best_attainable: float
-    folder: Path
-
-
-def check_targets(targets: Sequence[float]) -> None:
-    """Targets must ask for something.
-
-    Raises:
-        UsageError: there is none, or one is not above 1.
-    """
-    if not targets:
-        raise UsageError("Give at least one --target-speedup, for example --target-speedup 1.1 1.2 1.3.")
-    wrong = [target for target in targets if not 1 < target < float("inf")]
-    if wrong:
-        raise UsageError(f"The target speed-up is {wrong[0]:g}; ask for more than 1, for example 1.3.")
-
-
-def space_of(profile: Profile) -> SearchSpace:
-    """Every stride, cache step and rate that was profiled."""
-    strides, steps = (dict.fromkeys(key[i] for key in profile.q_error) for i in range(2))
-    return SearchSpace.model_validate({"strides": [*strides], "cache_steps": [*steps], "rates": profile.rates.tolist()})
-
-
-def model_of(profile: Profile) -> LatencyModel:
-    """The latency model of the machine that was profiled.
-
-    Raises:
-        UsageError: the profile holds no latency.
-    """
-    if profile.latency is None or profile.rest_seconds is None:
-        raise UsageError("The profile holds no latency of its machine; profile the model again with this release.")
-    return LatencyModel(profile.latency, profile.steps, profile.rest_seconds)
-
-
-def solve_profile(path: Path, targets: Sequence[float], output: Path | None = None) -> Solved:
-    """Solve every target and write what was found.
-
-    Args:
-        path: profile, .safetensors.
-        targets: denoising speed-ups.
-        output: folder for one uncertified artifact per target and `frontier.json`; beside the profile by default.
-
-    Raises:
-        UsageError: a target, the profile or the folder cannot be used.
-        InfeasibleError: no target can be met; the frontier is written all the same.
-    """
+    targets = [*(target_speedup or []), *(more_targets or [])]
     check_targets(targets)
-    profile = Profile.load(path)
-    model, space = model_of(profile), space_of(profile)
-    folder = output or path.with_name(path.stem + "-schedules")
-    candidates = solve_targets(profile, model, space, list(targets))
-    solved = Solved(targets, candidates, best_attainable(profile, model, space), folder)
-    make_folder(folder)
-    for target, candidate in zip(targets, candidates, strict=True):
-        if candidate is not None:
-            save_artifact(_artifact(profile, candidate), folder / file_name(target))
-    frontier = TableSolver(error_models(profile, space)[0], model).frontier(profiled(profile, space))
-    document = {
-        "model": profile.model,
-        "best_attainable": solved.best_attainable,
-        "targets": [_row(target, candidate) for target, candidate in zip(targets, candidates, strict=True)],
-        "frontier": [point._asdict() for point in frontier],
-    }
-    (folder / FRONTIER_FILE).write_text(json.dumps(document, indent=2) + "\n")
-    require_one(solved)
-    return solved
+    console = Console()
+    if profile is not None and similarity is None and model is None:
+        from tuner.commands.solve_profile import solve_profile, targets_table
 
+        solved = solve_profile(profile, targets, output)
+        console.print(targets_table(solved))
+        console.print(f"uncertified schedules and frontier.json in {solved.folder}", highlight=False)
+    elif similarity is not None and model is not None and profile is None:
+        from tuner.commands import solve_published as published
 
-def make_folder(folder: Path) -> None:
-    """Create a folder for results.
-
-    Raises:
-        UsageError: it cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"The folder {folder} cannot be created: {error.strerror or error}.") from None
-
-
-def require_one(solved: Solved) -> None:
-    """At least one target must have been met.
-
-    Raises:
-        InfeasibleError: none was.
-    """
-    if all(candidate is None for candidate in solved.candidates):
-        raise InfeasibleError(
-            f"{', '.join(f'{target:g}x' for target in solved.targets)} cannot be reached: the highest rates at every "
-            f"site are predicted to give {solved.best_attainable:.2f}x; the frontier is in {solved.folder}."
-        )
-
-
-def targets_table(solved: Solved) -> Table:
-    """One row a target, for the terminal."""
-    table = Table("target", "predicted", "error", "bound", "gap", "attention", "stride", "cache")
-    for target, candidate in zip(solved.targets, solved.candidates, strict=True):
-        if candidate is None:
-            table.add_row(f"{target:g}x", f"at most {solved.best_attainable:.2f}x")
-            continue
-        schedule = candidate.schedule
-        table.add_row(
-            f"{target:g}x",
-            f"{candidate.predicted_speedup:.3f}x",
-            f"{candidate.predicted_error:.4g}",
-            f"{candidate.bound:.4g}",
-            f"{candidate.gap:.2%}",
-            f"{schedule.attention_cost():.3f}",
-            stride_name(schedule.stride),
-            str(schedule.cache_step),
-        )
-    return table
-
-
-def _row(target: float, candidate: Candidate | None) -> dict[str, object]:
-    if candidate is None:
-        return {"target_speedup": target, "reached": False}
-    return {
-        "target_speedup": target,
-        "reached": True,
-        "file": file_name(target),
-        "predicted_speedup": candidate.predicted_speedup,
-        "predicted_error": candidate.predicted_error,
-        "bound": candidate.bound,
-        "attention_cost": candidate.schedule.attention_cost(),
-        "stride": stride_name(candidate.schedule.stride),
-        "cache_step": candidate.schedule.cache_step,
-    }
-
-
-def _artifact(profile: Profile, candidate: Candidate) -> Artifact:
-    return Artifact(
-        model=ModelSection(
-            repo=profile.model,
-            transformer=profile.transformer or "unknown",
-            blocks=profile.blocks,
-            heads=profile.heads,
-        ),
-        workload=WorkloadSection(**profile.workload),
-        schedule=ScheduleSection.from_schedule(candidate.schedule),
-        similarity=similarity_section(profile),
-        prediction=PredictionSection(
-            seconds=candidate.predicted_seconds,
-            speedup=candidate.predicted_speedup,
-            error=candidate.predicted_error,
-            bound=candidate.bound,
-            gap=candidate.gap,
-            p=2.0,
-        ),
-        provenance=ProvenanceSection(source=SOURCE),
-    )
+        answer = published.solve_published(similarity, model, targets, output)
+        console.print(published.targets_table(answer), published.comparison_table(answer), sep="\n")
+        console.print(published.PROXY, highlight=False)
+    else:
+        raise UsageError("Give --profile, or --similarity with --model.")

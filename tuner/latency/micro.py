@@ -13,9 +13,9 @@ import torch
 
 import asymrnr
 from asymrnr.partition import Grid
-from tuner.latency.model import LatencyModel
+from tuner.latency.model import Coefficients, LatencyModel
 from tuner.latency.sites import SiteLatency
-from tuner.latency.surface import LatencySurface
+from tuner.latency.surface import LatencySurface, Masking
 from tuner.run.runner import Runner
 
 WARM_UP, TIMED, BURSTS = 2, 3, 3
@@ -24,7 +24,15 @@ SURFACE_SECONDS = 2.0  # over all shapes
 
 @dataclass(frozen=True)
 class Shape:
-    """One attention call as the model really makes it; dtype is torch's name for it."""
+    """One attention call as the model really makes it.
+
+    Attributes:
+        batch, heads, head_dim, text_tokens: numbers of each.
+        grid: (frames, height, width) in tokens.
+        dtype: torch's name for it.
+        mask: None where there is none.
+        backend: diffusers' attention backend, "" the active one; None where torch's attention is called directly.
+    """
 
     batch: int
     heads: int
@@ -32,13 +40,38 @@ class Shape:
     grid: Grid
     text_tokens: int
     dtype: str
+    mask: Masking | None = None
+    backend: str | None = None
 
     @classmethod
     def of(cls, call: asymrnr.AttentionCall) -> Shape:
         """The shape of an observed call."""
         batch, heads, tokens, head_dim = call.query.shape
-        dtype = str(call.query.dtype).removeprefix("torch.")
-        return cls(batch, heads, head_dim, call.grid, tokens - math.prod(call.grid), dtype)
+        mask = None if call.mask is None else _masking(call.mask, call.video, call.uniform_mask)
+        text_tokens = tokens - math.prod(call.grid)
+        return cls(batch, heads, head_dim, call.grid, text_tokens, _name(call.query.dtype), mask, call.backend)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Shape:
+        """Read back what `dataclasses.asdict` gave, also after JSON turned tuples into lists."""
+        mask = values["mask"]
+        if mask is not None:
+            mask = Masking(**{**mask, "shape": tuple(mask["shape"]), "hidden": tuple(mask["hidden"])})
+        return cls(**{**values, "grid": tuple(values["grid"]), "mask": mask})
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _masking(mask: torch.Tensor, video: slice, uniform: bool) -> Masking:
+    """A mask of shape (batch or 1, heads or 1, queries or 1, keys or 1), as its first query sees it."""
+    shown = mask[:, 0, 0]
+    hidden = ~shown if mask.dtype == torch.bool else shown <= torch.finfo(mask.dtype).min / 2
+    of_text = [hidden[:, : video.start], hidden[:, video.stop :]] if mask.shape[3] > 1 else []
+    counts = sum((part.sum(1) for part in of_text), torch.zeros(len(mask), dtype=torch.int64, device=mask.device))
+    batch, heads, queries, keys = mask.shape
+    return Masking((batch, heads, queries, keys), _name(mask.dtype), tuple(counts.tolist()), uniform)
 
 
 @dataclass(frozen=True)
@@ -58,7 +91,7 @@ class Sites:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Sites:
         """Read back what `dataclasses.asdict` gave, also after JSON turned tuples into lists."""
-        shapes = tuple(Shape(**{**shape, "grid": tuple(shape["grid"])}) for shape in values["shapes"])
+        shapes = tuple(Shape.from_dict(shape) for shape in values["shapes"])
         return cls(shapes, tuple(values["shape_of"]), values["calls"])
 
 
@@ -92,6 +125,8 @@ def measure_sites(sites: Sites, strides: Sequence[str], device: torch.device) ->
             dtype=getattr(torch, shape.dtype),
             device=device,
             budget_seconds=SURFACE_SECONDS / len(sites.shapes),
+            mask=shape.mask,
+            backend=shape.backend,
         )
         for shape in sites.shapes
     )
@@ -99,14 +134,18 @@ def measure_sites(sites: Sites, strides: Sequence[str], device: torch.device) ->
 
 
 def latency_model(sites: SiteLatency, step_seconds: float, steps: int) -> LatencyModel:
-    """What a step takes beyond its attention calls is the rest, which no schedule changes.
+    """The model before anything but the micro-benchmarks was measured; see `tuner.latency.fit`.
+
+    What a step takes beyond its attention calls is the rest, which no schedule changes. Attention calls that were timed
+    to take longer than the step they are a part of are taken to be all of it.
 
     Args:
         sites: what the attention calls take.
         step_seconds: wall time of one unaccelerated denoising step.
         steps: denoising steps of one generation.
     """
-    return LatencyModel(sites, steps, rest_seconds=max(0.0, step_seconds - sites.full_seconds) * steps)
+    attention = min(1.0, step_seconds / sites.full_seconds)
+    return LatencyModel(sites, steps, step_seconds, Coefficients(attention=attention))
 
 
 def undisturbed(bursts: Sequence[np.ndarray]) -> float:

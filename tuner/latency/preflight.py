@@ -1,22 +1,30 @@
-"""Before anything is generated: how long steps take, what attention costs, and whether the target can be met at all."""
+"""Before anything is generated: how long steps take, what reduction saves, and whether the target can be met."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from tuner.certify.statistics import relative_mad
+from asymrnr.schedule import Schedule
+from tuner.certify.statistics import PairedSteps, estimate_pair
 from tuner.errors import InfeasibleError
-from tuner.latency.micro import BURSTS, TIMED, Sites, latency_model, look_at_sites, measure_sites, undisturbed
+from tuner.latency.fit import Evidence, fit
+from tuner.latency.micro import Sites, latency_model, look_at_sites, measure_sites
 from tuner.latency.model import LatencyModel
 from tuner.latency.sites import SiteLatency
 from tuner.run.context import Context
 from tuner.search.feasibility import best_attainable_by_stride
+from tuner.strides import parse_stride
 
 STAGE = "preflight"
 FRONTIER_FILE = "frontier.json"
+WINDOWS = 3  # of matchings, in the steps that are timed; the first one warms up
+RATES = {"Q": 0.5, "V": 0.3}
+SURE = 2.0  # standard deviations beyond which a target is out of reach
 
 
 @dataclass(frozen=True)
@@ -24,73 +32,98 @@ class Preflight:
     """What is known before the first whole generation.
 
     Attributes:
-        step_seconds: wall time of one unaccelerated denoising step, undisturbed.
-        scatter: relative median absolute deviation of such steps.
-        attention_share: part of it spent in the self-attention calls that can be reduced.
-        model: latency model built on what was measured.
+        model: latency model of this machine: the micro-benchmarks, corrected by steps of a uniform schedule.
+        best_attainable: highest predicted speed-up of the search space.
     """
 
-    step_seconds: float
-    scatter: float
-    attention_share: float
     model: LatencyModel
+    best_attainable: float
 
 
 def attention_sites(ctx: Context) -> Sites:
     """The attention sites, seen now or by an earlier run."""
-    key = ctx.meter.key("attention-sites")
-    record = ctx.store.get(key)
-    if record is None:
-        record = ctx.store.put(key, asdict(look_at_sites(ctx.runner, ctx.tuning_prompt)), None)
+    record = ctx.instrument.measure(
+        STAGE,
+        ctx.instrument.key("attention-sites"),
+        lambda: (asdict(look_at_sites(ctx.instrument.runner, ctx.tuning_prompt)), {}),
+    )
     return Sites.from_dict(record.values)
 
 
-def time_unaccelerated(ctx: Context) -> tuple[float, float]:
-    """Seconds of one undisturbed, unaccelerated denoising step, and how all that were timed scatter (relative MAD).
+def measure_latency(ctx: Context) -> LatencyModel:
+    """The latency model of this machine, before whole generations correct it.
 
-    From here on the budget knows what a generation takes.
+    The attention calls are timed by themselves; then a few steps of a uniform schedule, in lock-step with plain ones,
+    tell what they are worth inside the model. From here on the budget knows what a generation takes.
     """
-    bursts = [ctx.meter.steps(STAGE, TIMED + 1, ctx.tuning_prompt, repeat=r)[1:] for r in range(BURSTS)]
-    step_seconds = undisturbed(bursts)
-    ctx.ledger.unit_seconds = step_seconds * ctx.entry.workload.steps
+    sites = attention_sites(ctx)
+    grids = " and ".join(dict.fromkeys("x".join(map(str, shape.grid)) for shape in sites.shapes))
+    ctx.progress.advance(1, 3, f"{len(sites.shape_of)} attention sites, {grids} tokens; timing attention and matching")
+    strides = ctx.space.strides
+    record = ctx.instrument.measure(
+        STAGE,
+        ctx.instrument.key("site-latency", strides=strides, sites=asdict(sites)),
+        lambda: (measure_sites(sites, strides, ctx.instrument.runner.device).to_dict(), {}),
+    )
+    latency = SiteLatency.from_dict(record.values, len(sites.shape_of))
+
+    ctx.progress.advance(2, 3, "timing a few steps, plain and reduced in turn")
+    total, cache_step = ctx.entry.workload.steps, ctx.space.cache_steps[0]
+    windows = max(1, min(WINDOWS, total // cache_step))
+    steps, skipped = min(total, windows * cache_step), cache_step if windows > 1 else 0
+    uniform = uniform_schedule(latency, strides[0], steps, cache_step)
+    plain, tuned = (
+        seconds[skipped:] for seconds in ctx.instrument.first_steps(STAGE, ctx.tuning_prompt, uniform, steps)
+    )
+    step_seconds = float(np.median(plain))
+    ctx.ledger.unit_seconds = step_seconds * total
     ctx.report_budget()
-    return step_seconds, relative_mad(np.concatenate(bursts))
+    timed = replace(uniform, rates={f: table[:, skipped:] for f, table in uniform.rates.items()})
+    estimate = estimate_pair(PairedSteps(plain, tuned, timed.attention_of_steps()))
+    short = latency_model(latency, step_seconds, len(plain))
+    fitted = fit(short, [Evidence(timed, estimate.log_speedup, estimate.standard_error)])
+    return replace(fitted, steps=total)
+
+
+def uniform_schedule(latency: SiteLatency, stride: str, steps: int, cache_step: int) -> Schedule:
+    """Half of the queries and 30 % of keys and values at every site, or as much as the stride allows."""
+    largest = float(latency.largest_rates(stride).min())
+    shape = (latency.blocks, steps)
+    rates = {feature: np.full(shape, min(rate, largest)) for feature, rate in RATES.items()}
+    return Schedule(rates=rates, stride=parse_stride(stride), cache_step=cache_step)
 
 
 def preflight(ctx: Context) -> Preflight:
     """Time a few steps and the attention shapes, and decide feasibility.
 
     Raises:
-        InfeasibleError: not even the highest rates at every site reach the target; the best attainable is printed and
-            written to `frontier.json`.
+        InfeasibleError: not even the highest rates at every site reach the target, whatever the uncertainty; the best
+            attainable is written to `frontier.json`.
     """
-    ctx.progress.stage(STAGE, "timing a few steps")
-    sites = attention_sites(ctx)
-    grids = " and ".join(dict.fromkeys("x".join(map(str, shape.grid)) for shape in sites.shapes))
-    ctx.progress.advance(1, 3, f"{len(sites.shape_of)} attention sites, {grids} tokens")
-    step_seconds, scatter = time_unaccelerated(ctx)
-
-    ctx.progress.advance(2, 3, "timing attention, matching and gathering")
-    key = ctx.meter.key("site-latency", strides=ctx.space.strides, sites=asdict(sites))
-    record = ctx.store.get(key)
-    if record is None:
-        with ctx.ledger.timed(STAGE):
-            measured = measure_sites(sites, ctx.space.strides, ctx.runner.device)
-        record = ctx.store.put(key, measured.to_dict(), None)
-    latency = SiteLatency.from_dict(record.values, len(sites.shape_of))
-    model = latency_model(latency, step_seconds, ctx.entry.workload.steps)
-    ctx.report_budget()
-
-    target = ctx.options.target_speedup
+    ctx.progress.stage(STAGE, "looking at the attention sites")
+    model = measure_latency(ctx)
     attainable = best_attainable_by_stride(model, ctx.space)
     best = max(attainable.values())
-    share = min(1.0, latency.full_seconds / step_seconds)
-    ctx.progress.advance(3, 3, f"attention is {share:.0%} of a step, at most {best:.2f}x can be reached")
-    if target > best:
-        frontier = {"target_speedup": target, "best_attainable": best, "best_attainable_by_stride": attainable}
-        (ctx.options.output / FRONTIER_FILE).write_text(json.dumps(frontier, indent=2) + "\n")
+    share = f"{model.attention_share:.0%}"
+    ctx.progress.advance(3, 3, f"attention is {share} of a step, at most {best:.2f}x can be reached")
+    target = ctx.options.target_speedup
+    steps, cache_step = model.steps, ctx.space.cache_steps[0]
+    uncertainty = model.log_speedup_sd(uniform_schedule(model.sites, ctx.space.strides[0], steps, cache_step))
+    if target > best * math.exp(SURE * uncertainty):
+        if not ctx.instrument.store.read_only:
+            write_frontier(ctx.options.output, target, attainable)
         raise InfeasibleError(
-            f"{target:g}x cannot be reached on {ctx.entry.name}: attention is {share:.0%} of a denoising step here, "
-            f"and the highest rates at every site give at most {best:.2f}x; ask for less."
+            f"{target:g}x cannot be reached on {ctx.entry.name}: attention is {share} of a denoising "
+            f"step here, and the highest rates at every site give at most {best:.2f}x; ask for less."
         )
-    return Preflight(step_seconds, scatter, share, model)
+    return Preflight(model, best)
+
+
+def write_frontier(folder: Path, target: float, attainable: dict[str, float]) -> None:
+    """Write what can be reached, by stride."""
+    frontier = {
+        "target_speedup": target,
+        "best_attainable": max(attainable.values()),
+        "best_attainable_by_stride": attainable,
+    }
+    (folder / FRONTIER_FILE).write_text(json.dumps(frontier, indent=2) + "\n")

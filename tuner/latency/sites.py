@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,13 +33,13 @@ class SiteLatency:
     def blocks(self) -> int:
         return len(self.surface_of)
 
-    @property
+    @cached_property
     def full_seconds(self) -> float:
         """Attention of all blocks in one step without reduction."""
-        return float(self.seconds(0.0, 0.0).sum())
+        return float(self.attention_seconds(0.0, 0.0).sum())
 
-    def seconds(self, rate_q: np.ndarray | float, rate_v: np.ndarray | float) -> np.ndarray:
-        """Attention and gathering in one step, without matching.
+    def attention_seconds(self, rate_q: np.ndarray | float, rate_v: np.ndarray | float) -> np.ndarray:
+        """Attention in one step.
 
         Args:
             rate_q, rate_v: reduction rates, which broadcast to (blocks, ...).
@@ -45,14 +47,13 @@ class SiteLatency:
         Returns:
             (blocks, ...) seconds.
         """
-        shape = (self.blocks, *np.broadcast_shapes(np.shape(rate_q), np.shape(rate_v))[1:])
-        q, v = np.broadcast_to(rate_q, shape), np.broadcast_to(rate_v, shape)
-        result = np.empty(shape)
-        for index, surface in enumerate(self.surfaces):
-            rows = np.array(self.surface_of) == index
-            gathering = surface.gather_seconds("Q", q[rows]) + surface.gather_seconds("V", v[rows])
-            result[rows] = surface.attention_seconds(q[rows], v[rows]) + gathering
-        return self.calls * result
+        return self._by_block(lambda surface, q, v: surface.attention_seconds(q, v), rate_q, rate_v)
+
+    def gathering_seconds(self, rate_q: np.ndarray | float, rate_v: np.ndarray | float) -> np.ndarray:
+        """Planning, gathering and restoring in one step; arguments and result as of `attention_seconds`."""
+        return self._by_block(
+            lambda surface, q, v: surface.gather_seconds("Q", q) + surface.gather_seconds("V", v), rate_q, rate_v
+        )
 
     def matching_seconds(self, stride: str) -> np.ndarray:
         """(blocks,) seconds of one feature's matching for one cache window.
@@ -65,6 +66,20 @@ class SiteLatency:
     def largest_rates(self, stride: str) -> np.ndarray:
         """(blocks,) highest rates that keep all destinations."""
         return np.array([stride_max_rate(self.surfaces[index].grid, stride) for index in self.surface_of])
+
+    def _by_block(
+        self,
+        seconds: Callable[[LatencySurface, np.ndarray, np.ndarray], np.ndarray],
+        rate_q: np.ndarray | float,
+        rate_v: np.ndarray | float,
+    ) -> np.ndarray:
+        shape = (self.blocks, *np.broadcast_shapes(np.shape(rate_q), np.shape(rate_v))[1:])
+        q, v = np.broadcast_to(rate_q, shape), np.broadcast_to(rate_v, shape)
+        result = np.empty(shape)
+        for index, surface in enumerate(self.surfaces):
+            rows = np.array(self.surface_of) == index
+            result[rows] = seconds(surface, q[rows], v[rows])
+        return self.calls * result
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

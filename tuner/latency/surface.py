@@ -11,16 +11,47 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from diffusers.models import attention_dispatch
 from scipy.interpolate import RegularGridInterpolator
 
+from asymrnr.engine import Attention
+from asymrnr.masks import reduce_mask
 from asymrnr.partition import Grid, make_partition
-from asymrnr.reduction import Match, gather_tokens, max_rate
+from asymrnr.reduction import Match, Plan, gather_tokens, max_rate
 from tuner.errors import UsageError
 from tuner.strides import parse_stride
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 GATHER_POINTS = 4
 ROUNDS = (3, 25)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """An attention mask, as far as it decides what attention takes.
+
+    Attributes:
+        shape: (batch or 1, heads or 1, queries or 1, keys or 1).
+        dtype: torch's name; a "bool" mask is false where keys are hidden, others are added to the scores.
+        hidden: text keys that are hidden, of every item in the first axis.
+        uniform: it never hides single video tokens, and is cut accordingly (see `reduce_mask`).
+    """
+
+    shape: tuple[int, int, int, int]
+    dtype: str
+    hidden: tuple[int, ...]
+    uniform: bool
+
+    def build(self, device: torch.device) -> torch.Tensor:
+        """A mask like it, for a joint sequence with the video tokens first and the hidden text last."""
+        dtype = getattr(torch, self.dtype)
+        shown, covered = (True, False) if dtype == torch.bool else (0.0, torch.finfo(dtype).min)
+        mask = torch.full(self.shape, shown, dtype=dtype, device=device)
+        if self.shape[3] > 1:
+            for item, hidden in enumerate(self.hidden):
+                mask[item, :, :, self.shape[3] - hidden :] = covered
+        return mask
 
 
 @dataclass(frozen=True)
@@ -50,13 +81,18 @@ class LatencySurface:
     gather_v: tuple[float, ...]
 
     def attention_seconds(self, rate_q: float | np.ndarray, rate_v: float | np.ndarray) -> np.ndarray:
-        """Seconds of one attention call at the given reduction rates, which broadcast; linear between points."""
+        """Seconds of one attention call at the given reduction rates, which broadcast; linear between points.
+
+        Below the lowest shares the line goes on to their halves, but never below a quarter of the least time measured,
+        which is what half the queries and half the keys cost at least.
+        """
         q, v = np.broadcast_arrays(1 - np.asarray(rate_q, dtype=float), 1 - np.asarray(rate_v, dtype=float))
         interpolate = RegularGridInterpolator(
             (self.shares, self.shares), np.asarray(self.attention), bounds_error=False, fill_value=None
         )
         points = np.stack([q.ravel(), v.ravel()], axis=-1)
-        return interpolate(np.maximum(points, self.shares[0] / 2)).reshape(q.shape)
+        seconds = interpolate(np.maximum(points, self.shares[0] / 2)).reshape(q.shape)
+        return np.maximum(seconds, self.attention[0][0] / 4)
 
     def gather_seconds(self, feature: str, rate: float | np.ndarray) -> np.ndarray:
         """Seconds of planning, gathering and (queries) restoring at a rate; 0 at rate 0.
@@ -102,6 +138,9 @@ class LatencySurface:
                 gather_v=tuple(values["gather_v"]),
             )
             surface.attention_seconds(0.0, 0.0)
+            times = *sum(surface.attention, ()), *surface.matching.values(), *surface.gather_q, *surface.gather_v
+            if not (np.isfinite(times).all() and min(times) >= 0 and surface.attention[0][0] > 0):
+                raise ValueError("a time is no duration")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"The latency surface is damaged ({error}); measure it again.") from error
         return surface
@@ -118,6 +157,8 @@ class LatencySurface:
         dtype: torch.dtype,
         device: torch.device | str,
         budget_seconds: float = 5.0,
+        mask: Masking | None = None,
+        backend: str | None = None,
     ) -> LatencySurface:
         """Measure with the library's own pieces on random data of the model's shapes.
 
@@ -131,14 +172,28 @@ class LatencySurface:
             strides: strides whose matching is timed; gathering is timed with the first one.
             dtype, device: of the model.
             budget_seconds: rounds are repeated until so much time has gone, at least three times.
+            mask: of the attention; None without one.
+            backend: diffusers' attention backend, "" for the active one; None calls torch's attention directly.
         """
         device = torch.device(device)
         n = math.prod(grid)
         q, k, v = (torch.randn(batch, heads, n + text_tokens, head_dim, dtype=dtype, device=device) for _ in range(3))
+        attend, built = _attention(backend), None if mask is None else mask.build(device)
+
+        def attention_job(share_q: float, share_v: float) -> Callable[[], object]:
+            dropped_q, dropped_v = (round(n * (1 - share)) for share in (share_q, share_v))
+            part_q = q[:, :, dropped_q:].contiguous()
+            part_k, part_v = (x[:, :, dropped_v:].contiguous() for x in (k, v))
+            if mask is None or built is None:
+                return lambda: attend(part_q, part_k, part_v, None)
+            cut_q, cut_k, uniform = _cut(q, dropped_q), _cut(k, dropped_v), mask.uniform
+            # the runtime cuts the mask at every call, too
+            return lambda: attend(part_q, part_k, part_v, reduce_mask(built, cut_q, cut_k, slice(0, n), uniform))
+
         jobs: dict[Any, Callable[[], object]] = {}
         for share_q in SHARES:
             for share_v in SHARES:
-                jobs["attention", share_q, share_v] = _attention_job(q, k, v, n, share_q, share_v)
+                jobs["attention", share_q, share_v] = attention_job(share_q, share_v)
         for stride in strides:
             jobs["match", stride] = _match_job(q[:, :, :n], grid, stride)
         partition = make_partition(grid, parse_stride(strides[0]), torch.Generator().manual_seed(0))
@@ -166,12 +221,25 @@ class LatencySurface:
         )
 
 
-def _attention_job(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, video_tokens: int, share_q: float, share_v: float
-) -> Callable[[], object]:
-    dropped_q, dropped_v = (round(video_tokens * (1 - share)) for share in (share_q, share_v))
-    part_q, part_k, part_v = (x[:, :, d:].contiguous() for x, d in ((q, dropped_q), (k, dropped_v), (v, dropped_v)))
-    return lambda: torch.nn.functional.scaled_dot_product_attention(part_q, part_k, part_v)
+def _attention(backend: str | None) -> Attention:
+    """The operation on (batch, heads, tokens, head dim) as the model calls it; see `LatencySurface.measure`."""
+    if backend is None:
+        return lambda q, k, v, mask: F.scaled_dot_product_attention(q, k, v, mask)
+    chosen = attention_dispatch.AttentionBackendName(backend) if backend else None
+
+    def dispatch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return attention_dispatch.dispatch_attention_fn(q, k, v, mask, backend=chosen).transpose(1, 2)
+
+    return dispatch
+
+
+def _cut(x: torch.Tensor, dropped: int) -> Plan | None:
+    """The plan that drops the first tokens of (batch, heads, tokens, head dim); None where there is none to drop."""
+    if dropped == 0:
+        return None
+    index = torch.arange(x.shape[2], dtype=torch.int32, device=x.device).expand(*x.shape[:3])
+    return Plan(take=index[..., dropped:], back=index)
 
 
 def _match_job(features: torch.Tensor, grid: Grid, stride: str) -> Callable[[], object]:

@@ -61,7 +61,7 @@ class ModelEntry:
         weights: where they come from.
         pipeline: the diffusers pipeline class that loads them.
         workload: what it is tuned for.
-        search_space: file name in `search_spaces/`.
+        search_space: file name in `search_spaces/`; for a model of another package, the absolute path of its file.
         tuning_prompts: prompts that profiling and verification may use.
         held_out_prompts: prompts that only certification uses.
         attributes: whether a video (frames, 3, height, width) in [0, 1] shows what its prompt says, by attribute;

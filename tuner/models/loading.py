@@ -18,7 +18,6 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import HfApi, constants
 from safetensors import SafetensorError
 
-import tuner.embedded.codec  # noqa: F401  (diffusers loads components only from modules already imported)
 from tuner.errors import UsageError
 from tuner.models.backend import use_attention_backend
 from tuner.models.entry import ModelEntry
@@ -208,7 +207,7 @@ def _failing_in_a_sentence(entry: ModelEntry, where: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """No progress bars for a model of a few megabytes, and no warning that its codec is not CogVideoX's own VAE."""
+    """No progress bars for models that need no download, and no warning about parts that are not diffusers' own."""
     loggers = (diffusers.utils.logging, transformers.utils.logging)
     levels = [logger.get_verbosity() for logger in loggers]
     for logger in loggers:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
-from tuner.embedded.world import sample_scenes
 from tuner.errors import UsageError
 
 Prompts = Callable[[int], list[str]]
@@ -51,13 +48,3 @@ def written(prompts: tuple[str, ...]) -> Prompts:
         return list(prompts[:count])
 
     return first
-
-
-def captions(held_out: bool) -> Prompts:
-    """Captions of the procedural world the embedded models were trained on (`tuner/embedded/world.py`)."""
-
-    def sampled(count: int) -> list[str]:
-        generator = torch.Generator().manual_seed(20_000 + held_out)
-        return [scene.caption for scene in sample_scenes(count, generator, held_out)]
-
-    return sampled

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from safetensors.numpy import save_file
 
 from asymrnr.partition import Grid
 from tuner.errors import UsageError
-from tuner.latency.sites import SiteLatency
+from tuner.latency.model import LatencyModel
 from tuner.profile.agreement import Agreement
 
-VERSION = "2"
+VERSION = "3"
 SCALARS = (
     *("model", "transformer", "workload", "prompt", "seed", "schedule_seed"),
-    *("grid", "heads", "head_dim", "text_tokens", "rest_seconds", "diagnostics", "agreement"),
+    *("grid", "heads", "head_dim", "text_tokens", "diagnostics", "agreement"),
 )
 TABLES = ("raw_similarity", "similarity", "kl", "norm_tail", "persistence")
 CURVES = ("q_error", "v_error")
@@ -56,9 +56,7 @@ class Profile:
             "kl_zero_distances" (nearest neighbours at distance zero, raised to the resolution).
         agreement: "H", "Q", "K", "V" to the rank correlation of the raw similarities with those of a short generation
             of another prompt; empty where it was not measured.
-        latency: what attention, matching and gathering take on the machine, if it was measured.
-        rest_seconds: everything but self-attention, over all steps, if it was measured; with `latency` it predicts the
-            time of every schedule.
+        latency: predicts the time of every schedule on the machine, if that was measured.
         transformer: class name of the denoiser.
     """
 
@@ -82,8 +80,7 @@ class Profile:
     v_error: Curves
     diagnostics: dict[str, float] = field(default_factory=dict)
     agreement: dict[str, Agreement] = field(default_factory=dict)
-    latency: SiteLatency | None = None
-    rest_seconds: float | None = None
+    latency: LatencyModel | None = None
     transformer: str | None = None
 
     @property
@@ -100,22 +97,12 @@ class Profile:
         Raises:
             UsageError: the place cannot be written.
         """
-        arrays = {"timesteps": self.timesteps, "rates": self.rates}
-        for name in TABLES:
-            arrays |= {f"{name}/{key}": table for key, table in getattr(self, name).items()}
-        for name in CURVES:
-            arrays |= {f"{name}/{stride}/{step}": curve for (stride, step), curve in getattr(self, name).items()}
-        content = {name: getattr(self, name) for name in SCALARS}
-        content["latency"] = None if self.latency is None else self.latency.to_dict()
+        content, arrays = self.to_record()
         path = Path(path)
         part = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(
-                {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-                part,
-                metadata={"version": VERSION, "profile": json.dumps(content, sort_keys=True)},
-            )
+            save_file(arrays, part, metadata={"version": VERSION, "profile": json.dumps(content, sort_keys=True)})
             os.replace(part, path)
         except (OSError, SafetensorError) as error:
             raise UsageError(f"The profile cannot be written to {path}: {error}.") from error
@@ -136,12 +123,29 @@ class Profile:
                 if metadata.get("version") != VERSION:
                     raise UsageError(f"{path} is not a profile of version {VERSION}; profile the model again.")
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-            return cls._from_content(json.loads(metadata["profile"]), arrays)
+            return cls.from_record(json.loads(metadata["profile"]), arrays)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise UsageError(f"The profile {path} is damaged ({error}); profile the model again.") from error
 
+    def to_record(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Plain values and arrays, from which `from_record` makes the same profile again."""
+        arrays = {"timesteps": self.timesteps, "rates": self.rates}
+        for name in TABLES:
+            arrays |= {f"{name}/{key}": table for key, table in getattr(self, name).items()}
+        for name in CURVES:
+            arrays |= {f"{name}/{stride}/{step}": curve for (stride, step), curve in getattr(self, name).items()}
+        content = {name: getattr(self, name) for name in SCALARS}
+        content["latency"] = None if self.latency is None else self.latency.to_dict()
+        return content, {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
     @classmethod
-    def _from_content(cls, content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Profile:
+    def from_record(cls, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Profile:
+        """The profile that `to_record` gave, also after JSON.
+
+        Raises:
+            KeyError, ValueError, TypeError: it is damaged.
+        """
+        content, arrays = dict(content), dict(arrays)
         fields: dict[str, Any] = {name: {} for name in (*TABLES, *CURVES)}
         timesteps, rates = arrays.pop("timesteps"), arrays.pop("rates")
         for full_name, array in arrays.items():
@@ -159,7 +163,7 @@ class Profile:
             **fields,
             timesteps=timesteps,
             rates=rates,
-            latency=None if latency is None else SiteLatency.from_dict(latency, blocks),
+            latency=None if latency is None else LatencyModel.from_dict(latency, blocks, len(timesteps)),
         )
         profile._check()
         return profile
@@ -179,5 +183,3 @@ class Profile:
                     raise ValueError("a similarity table has a wrong shape or values")
         if self.rates[0] != 0 or (np.diff(self.rates) <= 0).any():
             raise ValueError("the rates are not ascending from 0")
-        if self.rest_seconds is not None and not 0 <= self.rest_seconds < math.inf:
-            raise ValueError("the seconds of the rest are no duration")

@@ -15,7 +15,7 @@ from asymrnr.observation import AttentionCall
 from asymrnr.partition import Grid, Partition, make_partition, window_seed
 from asymrnr.reduction import Match
 from tuner.errors import UsageError
-from tuner.latency.sites import SiteLatency
+from tuner.latency.model import LatencyModel
 from tuner.profile.distribution import divergence_name, divergences, norm_tail
 from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_error
 from tuner.profile.means import Site, SiteMeans
@@ -85,15 +85,14 @@ class Profiler:
         workload: dict[str, Any],
         prompt: str,
         generation_seed: int,
-        latency: SiteLatency | None = None,
-        rest_seconds: float | None = None,
+        latency: LatencyModel | None = None,
         transformer: str | None = None,
     ) -> Profile:
         """The profile of the generation observed.
 
         Args:
             model, workload, prompt, generation_seed: what was generated, for the record.
-            latency, rest_seconds: what the sites and the rest take on the machine, kept with the profile.
+            latency: predicts seconds on the machine, kept with the profile.
             transformer: class name of the denoiser, for the record.
 
         Raises:
@@ -131,7 +130,6 @@ class Profiler:
             v_error={key: _fill_curves(table) for key, table in tables("V").items()},
             diagnostics=diagnostics,
             latency=latency,
-            rest_seconds=rest_seconds,
             transformer=transformer,
         )
 

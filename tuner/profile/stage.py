@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from tuner.latency.model import LatencyModel
@@ -13,8 +14,9 @@ from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler
 from tuner.profile.settings import ProfilerSettings
 from tuner.run.context import Context
+from tuner.run.identity import describe_workload
+from tuner.run.instrument import Made
 from tuner.run.runner import Generation, Runner
-from tuner.run.workload import describe_workload
 from tuner.search.space import SearchSpace
 
 STAGE = "profile"
@@ -42,22 +44,13 @@ def settings_for(space: SearchSpace, total_steps: int, seed: int) -> ProfilerSet
     )
 
 
-@dataclass(frozen=True)
-class Observed:
-    """The profile, the generation it was made from, and how long that and a second prompt's short one took."""
-
-    profile: Profile
-    generation: Generation
-    seconds: float
-
-
 def observe_generation(
     runner: Runner,
     settings: ProfilerSettings,
     seed: int,
     latency: LatencyModel,
     progress: Callable[[int, int], None],
-) -> Observed:
+) -> tuple[Profile, Generation]:
     """Generate the first tuning prompt with the profiler looking on, and the second one in a few steps to compare.
 
     Args:
@@ -66,6 +59,9 @@ def observe_generation(
         seed: of both generations.
         latency: what predicts latency, kept with the profile.
         progress: told (steps begun, steps in all).
+
+    Returns:
+        The profile, and the generation it was made from.
     """
     prompt, second = runner.entry.tuning_prompts(2)
     short = min(settings.total_steps, max(SHORTEST, settings.total_steps // SHORT_SHARE))
@@ -77,40 +73,49 @@ def observe_generation(
         workload=describe_workload(runner),
         prompt=prompt,
         generation_seed=seed,
-        latency=latency.sites,
-        rest_seconds=latency.rest_seconds,
+        latency=latency,
         transformer=type(runner.denoiser).__name__,
     )
     glance = Profiler(
         settings.for_similarity(short), progress=lambda done, _: progress(settings.total_steps + done, total)
     )
     entry = replace(runner.entry, workload=replace(runner.entry.workload, steps=short))
-    other = Runner(runner.pipe, entry).generate(second, seed, observer=glance)
+    Runner(runner.pipe, entry).generate(second, seed, observer=glance)
     seen = glance.finish(runner.entry.name, {}, second, seed)
     agreements = {
         feature: agreement(at_timesteps(table, profile.timesteps, seen.timesteps), seen.raw_similarity[feature])
         for feature, table in profile.raw_similarity.items()
     }
-    return Observed(replace(profile, agreement=agreements), generation, generation.seconds + other.seconds)
+    return replace(profile, agreement=agreements), generation
 
 
 def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
     """Profile on the tuning prompt, or read back what an earlier run profiled; what predicts latency is kept with it.
 
+    The profile is a record like every other; `profile.safetensors` is a copy for other commands.
+
     Raises:
         BudgetExhaustedError: the budget does not hold one observed generation.
     """
     ctx.progress.stage(STAGE, "one observed generation")
-    path = ctx.options.output / PROFILE_FILE
     settings = settings_for(ctx.space, ctx.entry.workload.steps, ctx.options.seed)
-    key = ctx.meter.key("profile", prompt=ctx.tuning_prompt, seed=ctx.tuning_seed, settings=repr(settings))
-    record = ctx.store.get(key)
-    if record is None or not path.is_file():
-        ctx.ledger.check(EXPECTED_IE, STAGE)
-        observed = observe_generation(ctx.runner, settings, ctx.tuning_seed, latency, ctx.progress.advance)
-        observed.profile.save(path)
-        video = (observed.generation.video * 255).round().byte().numpy()
-        record = ctx.store.put(key, {"seconds": observed.seconds}, {"video": video})
-    ctx.ledger.charge(STAGE, record.values["seconds"])
+
+    def make() -> Made:
+        runner = ctx.instrument.runner
+        profile, generation = observe_generation(runner, settings, ctx.tuning_seed, latency, ctx.progress.advance)
+        values, arrays = profile.to_record()
+        return {"profile": values}, {**arrays, VIDEO: (generation.video * 255).round().byte().numpy()}
+
+    key = ctx.instrument.key("profile", prompt=ctx.tuning_prompt, seed=ctx.tuning_seed, settings=repr(settings))
+    record = ctx.instrument.measure(STAGE, key, make, EXPECTED_IE)
     ctx.report_budget()
-    return Profiled(Profile.load(path), torch.from_numpy(record.arrays["video"].copy()).float() / 255)
+    arrays = {name: np.array(array) for name, array in record.arrays.items()}
+    video = torch.from_numpy(arrays.pop(VIDEO)).float() / 255
+    profile = Profile.from_record(record.values["profile"], arrays)
+    path = ctx.options.output / PROFILE_FILE
+    if not ctx.instrument.store.read_only and not path.is_file():
+        profile.save(path)
+    return Profiled(profile, video)
+
+
+VIDEO = "video"

@@ -1,4 +1,4 @@
-"""Shows a finished run: the HTML report, its figures as files, and the table on the terminal."""
+"""Shows a run, finished or not: the HTML report, its figures as files, and the table on the terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from asymrnr.artifact import Artifact
 from tuner.certify.protocol import STAGE as CERTIFY
 from tuner.certify.protocol import Certification
+from tuner.certify.statistics import SpeedupEstimate
 from tuner.certify.verify import Verification
 from tuner.paper.staircase import staircase
 from tuner.profile.stage import Profiled
@@ -30,24 +32,36 @@ REPORT_FILE = "report.html"
 FIGURES = "figures"
 
 
-def facts(verification: Verification, certification: Certification, ledger: Ledger) -> dict[str, str]:
+def speedup_text(speed: SpeedupEstimate) -> str:
+    """A speed-up with its bound; a single pair has none."""
+    if speed.lower_bound_95 is None:
+        return f"{speed.point:.3f}x (n = 1, no interval)"
+    return f"{speed.point:.3f}x, at least {speed.lower_bound_95:.3f}x with 95 % confidence (n = {speed.pairs})"
+
+
+def facts(verification: Verification | None, certification: Certification | None, ledger: Ledger) -> dict[str, str]:
     """The closing table: name to text."""
-    speed, whole = certification.denoise, certification.end_to_end
-    quality = {name: float(np.mean(values)) for name, values in certification.quality.items()}
-    chosen = verification.chosen
-    found = {
-        "denoising speed-up": f"{speed.point:.3f}x, at least {speed.lower_bound_95:.3f}x with 95 % confidence",
-        "end-to-end speed-up": f"{whole.point:.3f}x, at least {whole.lower_bound_95:.3f}x with 95 % confidence",
-        "schedule": describe(chosen.candidate.schedule),
-        "sites reduced": f"{chosen.reduced_sites} of {2 * chosen.candidate.schedule.rates['Q'].size}",
-        "PSNR to the unaccelerated video": f"{quality['psnr']:.1f} dB",
-        "SSIM to the unaccelerated video": f"{quality['ssim']:.4f}",
-        "teacher-forced denoiser error": f"{quality['teacher_forced_error']:.4f} (relative L2)",
-        "gap to the best possible, on the surrogate": f"{chosen.candidate.gap:.1%}",
-        "price of interpretability": price_text(verification.result.price_of_interpretability),
-    }
-    if "attributes_right" in quality:
-        found["attributes as prompted"] = f"{quality['attributes_right']:.0%}"
+    found: dict[str, str] = {}
+    if certification is not None:
+        found["denoising speed-up"] = speedup_text(certification.denoise)
+        found["end-to-end speed-up"] = speedup_text(certification.end_to_end)
+        modes = " and ".join(dict.fromkeys(pair.mode for pair in certification.pairs))
+        found["evidence"] = (
+            f"{len(certification.pairs)} held-out pairs, {modes}; {certification.set_aside:.0%} of their steps set "
+            f"aside, {len(certification.disturbed)} pairs measured again; attempt {certification.attempt + 1}"
+        )
+    if verification is not None:
+        chosen = verification.chosen
+        found["schedule"] = describe(chosen.schedule)
+        found["expected speed-up"] = f"{verification.predicted_speedup:.3f}x, with all measurements pooled"
+        found["gap to the best possible, on the surrogate"] = f"{chosen.gap:.1%}"
+        found["price of interpretability"] = price_text(verification.result.price_of_interpretability)
+    if certification is not None:
+        quality = {name: float(np.mean(values)) for name, values in certification.quality.items()}
+        found["PSNR to the unaccelerated video"] = f"{quality['psnr']:.1f} dB"
+        found["SSIM to the unaccelerated video"] = f"{quality['ssim']:.4f}"
+        if "attributes_right" in quality:
+            found["attributes as prompted"] = f"{quality['attributes_right']:.0%}"
     before = sum(row["ie"] or 0.0 for row in ledger.rows() if row["stage"] != CERTIFY)
     found["generations spent"] = f"{ledger.spent_ie:.1f} in all, {before:.1f} before certification"
     return found
@@ -60,24 +74,24 @@ def price_text(price: float | None) -> str:
     return f"the best threshold rule has {price:.2f} times the predicted error of the best table"
 
 
-def figures(ctx: Context, profiled: Profiled, verification: Verification) -> dict[str, Figure]:
+def figures(ctx: Context, profiled: Profiled, verification: Verification | None) -> dict[str, Figure]:
     """Heading to figure, in the order of the report."""
-    result, chosen = verification.result, verification.chosen.candidate
+    profile = profiled.profile
+    if verification is None:
+        return profile_figures(profile)
+    result, model = verification.result, verification.model
     names = [f"finalist {i}" for i, _ in enumerate(verification.verified, start=1)]
     found = list(zip(names, verification.verified, strict=True))
     measured = [(name, v.predicted_speedup, v.measured_speedup) for name, v in found]
     # Seen with the latency model as it was corrected last, like the lines.
-    reached = [
-        (name, verification.model.speedup(v.candidate.schedule), v.candidate.predicted_error) for name, v in found
-    ]
-    profile = profiled.profile
+    reached = [(name, model.speedup(v.candidate.schedule), v.candidate.predicted_error) for name, v in found]
     lines = {
         "table": result.frontier,
         "threshold": result.threshold_points,
-        "Appendix B": staircase(profile, verification.model, error_models(profile, ctx.space)[0]),
+        "Appendix B": staircase(profile, model, error_models(profile, ctx.space)[0]),
     }
     return {
-        "Where the schedule reduces": plots.schedule_maps(chosen.schedule),
+        "Where the schedule reduces": plots.schedule_maps(verification.chosen.schedule),
         **profile_figures(profile),
         "What the search tried": plots.search_history(result.history),
         "Error against speed": plots.frontier(lines, reached, ctx.options.target_speedup),
@@ -85,28 +99,44 @@ def figures(ctx: Context, profiled: Profiled, verification: Verification) -> dic
     }
 
 
-def write_report(ctx: Context, profiled: Profiled, verification: Verification, certification: Certification) -> Path:
-    """Write the HTML report and every figure as SVG and PNG; returns the report's path."""
-    drawn = figures(ctx, profiled, verification)
+def verdict(ctx: Context, certification: Certification | None, error: BaseException | None) -> str:
+    """What came out, in one sentence or two."""
+    target = ctx.options.target_speedup
+    if certification is not None and certification.certified:
+        return (
+            f"Denoising with {ctx.entry.name} is {certification.denoise.point:.2f}x faster, with 95 % confidence at "
+            f"least {certification.denoise.lower_bound_95:.2f}x, for a target of {target:g}x, measured on "
+            f"{len(certification.pairs)} held-out prompts."
+        )
+    if certification is not None and certification.failed():
+        return " ".join(f"{gate.message}." for gate in certification.failed())
+    if isinstance(error, KeyboardInterrupt):
+        return "The run was interrupted; --resume goes on from what it measured."
+    return "The run did not reach certification." if error is None else str(error)
+
+
+def write_report(
+    ctx: Context,
+    profiled: Profiled | None,
+    verification: Verification | None,
+    certification: Certification | None,
+    error: BaseException | None = None,
+    artifact: Artifact | None = None,
+) -> Path:
+    """Write the HTML report and every figure as SVG and PNG, of as much as there is; returns the report's path."""
+    drawn = {} if profiled is None else figures(ctx, profiled, verification)
     plots.save_figures(drawn, ctx.options.output / FIGURES)
-    target, speed = ctx.options.target_speedup, certification.denoise
-    failed = certification.failed()
-    verdict = (
-        f"Denoising with {ctx.entry.name} is {speed.point:.2f}x faster, with 95 % confidence at least "
-        f"{speed.lower_bound_95:.2f}x, for a target of {target:g}x, measured on held-out prompts."
-        if not failed
-        else " ".join(f"{gate.message}." for gate in failed)
-    )
+    pairs = () if certification is None else certification.pairs
     report = RunReport(
-        title=f"{ctx.entry.name} at {target:g}x",
-        certified=certification.certified,
-        verdict=verdict,
+        title=f"{ctx.entry.name} at {ctx.options.target_speedup:g}x",
+        certified=certification is not None and certification.certified,
+        verdict=verdict(ctx, certification, error),
         facts=facts(verification, certification, ctx.ledger),
-        gates=certification.gates,
+        gates=() if certification is None else certification.gates,
         figures=drawn,
-        comparisons=[Comparison(p.prompt, p.baseline.video, p.tuned.video) for p in certification.pairs],
+        comparisons=[Comparison(p.prompt, p.plain.video, p.tuned.video) for p in pairs],
         ledger=ctx.ledger.rows(),
-        environment=environment(),
+        environment=environment() if artifact is None else artifact.provenance.environment,
         command=ctx.options.command,
     )
     path = ctx.options.output / REPORT_FILE
@@ -116,10 +146,12 @@ def write_report(ctx: Context, profiled: Profiled, verification: Verification, c
 
 def print_summary(outcome: Outcome, console: Console) -> None:
     """The closing table on the terminal."""
+    found = outcome.findings
     table = Table(title=f"{outcome.ctx.entry.name}: certified", show_header=False, title_justify="left")
-    for name, text in facts(outcome.verification, outcome.certification, outcome.ctx.ledger).items():
+    for name, text in facts(found.verification, found.certification, outcome.ctx.ledger).items():
         table.add_row(name, text)
-    for gate in outcome.certification.gates:
+    assert found.artifact is not None
+    for gate in found.artifact.gates:
         table.add_row(f"gate: {gate.name}", f"{gate.verdict}  {gate.message}")
     console.print(table)
-    console.print(f"schedule  {outcome.path}\nreport    {outcome.report}", highlight=False)
+    console.print(f"schedule  {found.path}\nreport    {outcome.report}", highlight=False)

@@ -6,17 +6,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from asymrnr.resources import search_spaces_folder
 from asymrnr.schedule import Schedule
-from tuner.models import LoadOptions, ModelEntry, find_model, load_pipeline
-from tuner.run.instrument import Meter
+from tuner.models import LoadOptions, ModelEntry
+from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
-from tuner.run.runner import Runner
-from tuner.run.store import MeasurementStore
-from tuner.search.space import SearchSpace, load_space
+from tuner.search.space import SearchSpace
 from tuner.strides import stride_name
 
-OPTIONS_KEY = {"kind": "options"}
+BUDGET = 30.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class TuneOptions:
         target_speedup: denoising speed-up to certify, as baseline time / tuned time.
         output: folder of the run: measurements, profile, schedule, report.
         budget: inference-equivalents that may be spent in all.
-        seed: seed of the search, of the destinations and of the prompts' noise.
+        seed: seed of the search, of the destinations and of the prompts' noise; held-out prompts rotate with it.
         trials: surrogate trials of the search.
         resume: continue from what the output folder already holds.
         device: torch device.
@@ -40,7 +37,7 @@ class TuneOptions:
     model: str
     target_speedup: float
     output: Path
-    budget: float = 18.0
+    budget: float = BUDGET
     seed: int = 0
     trials: int = 300
     resume: bool = False
@@ -50,10 +47,10 @@ class TuneOptions:
     lpips_weights: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, from which `from_dict` makes the same options again."""
+        """Plain values, from which `from_dict` makes the same options again; all but `resume`."""
         lpips_weights = None if self.lpips_weights is None else str(self.lpips_weights)
         changed = {"output": str(self.output), "load": self.load.to_dict(), "lpips_weights": lpips_weights}
-        return {**asdict(self), **changed}
+        return {name: value for name, value in {**asdict(self), **changed}.items() if name != "resume"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TuneOptions:
@@ -72,18 +69,35 @@ class Progress(Protocol):
     def best(self, text: str) -> None: ...
 
 
+class NoProgress:
+    """Shows nothing."""
+
+    def stage(self, name: str, detail: str = "") -> None:
+        pass
+
+    def advance(self, done: float, total: float, detail: str = "") -> None:
+        pass
+
+    def budget(self, spent: float, total: float) -> None:
+        pass
+
+    def best(self, text: str) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Context:
     """One run's tools."""
 
     options: TuneOptions
     entry: ModelEntry
-    runner: Runner
-    store: MeasurementStore
-    ledger: Ledger
-    meter: Meter
+    instrument: Instrument
     space: SearchSpace
     progress: Progress
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.instrument.ledger
 
     @property
     def tuning_prompt(self) -> str:
@@ -92,23 +106,11 @@ class Context:
 
     @property
     def tuning_seed(self) -> int:
-        return 1_000 + self.options.seed
+        """Of the profiled generation; verification has the next one."""
+        return 1_000 + 2 * self.options.seed
 
     def report_budget(self) -> None:
         self.progress.budget(self.ledger.spent_ie, self.options.budget)
-
-
-def load_context(options: TuneOptions, store: MeasurementStore, progress: Progress) -> Context:
-    """Load the model and lay out the run's tools.
-
-    Raises:
-        UsageError: the model is unknown or cannot be loaded, or the budget is impossible.
-    """
-    entry, ledger = find_model(options.model), Ledger(options.budget)
-    progress.stage("load", entry.name)
-    runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
-    space = load_space(search_spaces_folder() / entry.search_space)
-    return Context(options, entry, runner, store, ledger, Meter(runner, store, ledger), space, progress)
 
 
 def describe(schedule: Schedule) -> str:

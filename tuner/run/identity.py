@@ -1,4 +1,4 @@
-"""What a measurement depends on: hardware, threads and library versions."""
+"""What a measurement depends on, in one place: machine, libraries, weights, workload and how they are run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from asymrnr.differences import differences
+from tuner.models import attention_backend_of, weights_identity
+from tuner.run.runner import Runner
 
-__all__ = ["differences", "environment"]
+__all__ = ["describe_workload", "differences", "environment", "subject"]
 
 _LIBRARIES = ("asymrnr", "diffusers", "transformers")
 
@@ -35,6 +37,31 @@ def environment() -> dict[str, Any]:
         "cuda": torch.version.cuda if has_gpu else None,
         "torch": str(torch.__version__),
         **{name: _version(name) for name in _LIBRARIES},
+    }
+
+
+def describe_workload(runner: Runner) -> dict[str, Any]:
+    """Entries of an artifact's `WorkloadSection`: sizes, steps, guidance, sampler, data type, attention backend."""
+    return {
+        **runner.entry.workload.as_dict(),
+        "scheduler": type(runner.pipe.scheduler).__name__,
+        "dtype": str(runner.denoiser.dtype).removeprefix("torch."),
+        "attention_backend": attention_backend_of(runner.pipe),
+    }
+
+
+def subject(runner: Runner) -> dict[str, Any]:
+    """What is measured: part of every measurement's key, and enough to package a result without loading the model.
+
+    Returns:
+        model, weights, transformer (class of the denoiser), workload (see `describe_workload`) and device.
+    """
+    return {
+        "model": runner.entry.name,
+        "weights": weights_identity(runner.pipe, runner.entry.weights),
+        "transformer": type(runner.denoiser).__name__,
+        "workload": describe_workload(runner),
+        "device": str(runner.device),
     }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import time
+import re
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,13 @@ import torch
 from diffusers import DiffusionPipeline
 
 import asymrnr
+from asymrnr.adapters import find_adapter
+from asymrnr.install import base_model
 from asymrnr.schedule import Schedule
-from tuner.errors import TunerError, UsageError
+from tuner.errors import NonFiniteError, UsageError
 from tuner.models import ModelEntry, denoisers
-
-
-class NonFiniteError(TunerError):
-    """The denoiser produced NaN or infinity."""
-
-    exit_code = 4
+from tuner.run.clock import StepClock
+from tuner.run.lockstep import Turn
 
 
 class _Stop(Exception):  # noqa: N818  (control flow, not an error)
@@ -65,31 +64,6 @@ class Generation:
     forced_error: np.ndarray | None = None
 
 
-class _StepClock:
-    """Times denoising steps from the denoiser's first call and the pipeline's end-of-step callback."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.marks: list[float] = []
-
-    def mark(self) -> None:
-        self.marks.append(self.now())
-
-    def now(self) -> float:
-        """The time at which everything the device was asked for is done, in seconds."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def first_call(self, *_: Any) -> None:
-        if not self.marks:
-            self.mark()
-
-    @property
-    def step_seconds(self) -> np.ndarray:
-        return np.diff(self.marks)
-
-
 class Runner:
     """Generates with one pipeline on one workload.
 
@@ -121,6 +95,8 @@ class Runner:
         observer: Callable[[asymrnr.AttentionCall], None] | None = None,
         record: bool = False,
         forced: Trajectory | None = None,
+        turn: Turn | None = None,
+        within_steps: bool = False,
     ) -> Generation:
         """Generate one video.
 
@@ -131,20 +107,18 @@ class Runner:
             observer: sees every attention call of an unreduced run (profiling).
             record: keep the trajectory.
             forced: replay this trajectory's latents and measure the denoiser's error at each of its inputs.
+            turn: hands over to another generation at the end of every step.
+            within_steps: hand over before every self-attention, too.
 
         Raises:
             NonFiniteError: the latents became NaN or infinite.
             ScheduleError: the schedule does not fit, or reduced less than it says.
         """
-        clock = _StepClock(self.device)
         trajectory = Trajectory()
         errors: list[float] = []
         final: list[torch.Tensor] = []
 
-        def on_step_end(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            clock.mark()
-            latents = tensors["latents"]
-            self._require_finite(latents, step, schedule)
+        def after_step(step: int, latents: torch.Tensor) -> dict[str, Any]:
             final[:] = [latents]
             if record:
                 trajectory.latents.append(latents.detach().clone())
@@ -159,46 +133,100 @@ class Runner:
                 errors.append(float((value.float() - target).norm() / target.norm()))
 
         with ExitStack() as stack:
-            for model in self.denoisers:
-                stack.callback(model.register_forward_pre_hook(clock.first_call).remove)
-                if record or forced is not None:
+            if record or forced is not None:
+                for model in self.denoisers:
                     stack.callback(model.register_forward_hook(on_output).remove)
             handle = None
             if schedule is not None:
                 handle = stack.enter_context(asymrnr.apply(self.pipe, schedule))
             elif observer is not None:
                 stack.enter_context(asymrnr.observe(self.pipe, observer))
-            began = clock.now()
-            video = self._call(prompt, seed, on_step_end, output_type="pt").frames[0]
-            seconds = clock.now() - began
+            clock = StepClock(self.device, turn)
+            called = self._timed_call(clock, prompt, seed, schedule, after_step, "pt", within_steps)
+            clock.stop()
             summary = handle.summary() if handle is not None else None
         return Generation(
-            video=video.float().cpu(),
+            video=called.frames[0].float().cpu(),
             latents=final[0].float().cpu(),
             step_seconds=clock.step_seconds,
-            seconds=seconds,
+            seconds=clock.seconds,
             summary=summary,
             trajectory=trajectory if record else None,
             forced_error=np.array(errors) if forced is not None else None,
         )
 
-    def time_steps(self, steps: int, prompt: str, seed: int = 0) -> np.ndarray:
-        """Wall time of the first `steps` unaccelerated denoising steps, in seconds; nothing is decoded."""
-        clock = _StepClock(self.device)
+    def time_steps(
+        self,
+        steps: int,
+        prompt: str,
+        seed: int = 0,
+        schedule: Schedule | None = None,
+        turn: Turn | None = None,
+        within_steps: bool = False,
+    ) -> np.ndarray:
+        """Wall time of the first `steps` denoising steps, in seconds; nothing is decoded.
 
-        def on_step_end(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            clock.mark()
-            self._require_finite(tensors["latents"], step, None)
+        Args:
+            steps: how many.
+            prompt, seed, schedule, turn, within_steps: as for `generate`.
+        """
+
+        def after_step(step: int, _: torch.Tensor) -> dict[str, Any]:
             if step + 1 >= steps:
                 raise _Stop
             return {}
 
-        with ExitStack() as stack:
-            stack.enter_context(suppress(_Stop))
-            for model in self.denoisers:
-                stack.callback(model.register_forward_pre_hook(clock.first_call).remove)
-            self._call(prompt, seed, on_step_end, output_type="latent")
+        clock = StepClock(self.device, turn)
+        handle = None if schedule is None else asymrnr.apply(self.pipe, schedule)
+        try:
+            with suppress(_Stop):
+                self._timed_call(clock, prompt, seed, schedule, after_step, "latent", within_steps)
+        finally:
+            if handle is not None:
+                handle.remove()
         return clock.step_seconds
+
+    def _timed_call(
+        self,
+        clock: StepClock,
+        prompt: str,
+        seed: int,
+        schedule: Schedule | None,
+        after_step: Callable[[int, torch.Tensor], dict[str, Any]],
+        output_type: str,
+        within_steps: bool,
+    ) -> Any:
+        """Call the pipeline with the clock told of every step, and turns handed over."""
+        calls = [0, 0]  # steps ended, calls of denoisers in this step
+
+        def on_forward(*_: Any) -> None:
+            clock.begin_steps()
+            calls[1] += 1
+
+        def before_site(site: int, *_: Any) -> None:
+            clock.hand_over((*calls, site))
+
+        def on_step_end(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            self._require_finite(tensors["latents"], step, schedule)
+            clock.end_step()
+            changed = after_step(step, tensors["latents"])
+            calls[:] = [step + 1, 0]
+            clock.hand_over((*calls, 0))
+            return changed
+
+        with ExitStack() as stack:
+            for model in self.denoisers:
+                stack.callback(model.register_forward_pre_hook(on_forward).remove)
+                if within_steps:
+                    for site, module in enumerate(self._sites(model)):
+                        hook = module.register_forward_pre_hook(partial(before_site, site))
+                        stack.callback(hook.remove)
+            return self._call(prompt, seed, on_step_end, output_type)
+
+    def _sites(self, model: Any) -> list[torch.nn.Module]:
+        """The self-attention modules; found also while a schedule is applied."""
+        pattern = re.compile(find_adapter(base_model(model)).sites)
+        return [module for name, module in base_model(model).named_modules() if pattern.fullmatch(name)]
 
     def _call(self, prompt: str, seed: int, on_step_end: Callable[..., dict[str, Any]], output_type: str) -> Any:
         generator = torch.Generator("cpu").manual_seed(seed)

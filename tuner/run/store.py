@@ -6,19 +6,23 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import safetensors.numpy
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from tuner.errors import UsageError
 
 LOG_NAME = "measurements.jsonl"
+LOCK_NAME = ".lock"
+FIELDS = ("key", "values", "arrays", "at")
 ARRAYS_NAME = "arrays"
 
 
@@ -31,12 +35,14 @@ class Record:
         key_hash: SHA-256 of the key's canonical JSON, in hex.
         values: what came out, as plain JSON values.
         arrays: the arrays that came with it, by name.
+        at: when it was recorded, ISO 8601, UTC.
     """
 
     key: dict[str, Any]
     key_hash: str
     values: dict[str, Any]
     arrays: dict[str, np.ndarray]
+    at: str = ""
 
 
 def canonical_json(value: Any) -> str:
@@ -57,29 +63,53 @@ def key_hash(key: Mapping[str, Any]) -> str:
 
 
 class MeasurementStore:
-    """Measurements in a folder, found by the content of their key.
+    """Measurements in a folder, found by the content of their key; the folder is this process's until `close`.
 
     Each record is one line of `measurements.jsonl`; its arrays lie in `arrays/<key hash>-<digest>.safetensors`,
     written before the line. A line cut off by a crash is removed when the folder is opened again. A damaged record
     counts as not measured. `warnings` says what was found damaged.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, read_only: bool = False) -> None:
         """Open the folder, creating it where needed.
 
+        Args:
+            folder: where the measurements are.
+            read_only: only look; nothing is created, locked or repaired.
+
         Raises:
-            UsageError: the folder cannot be created or written.
+            UsageError: the folder cannot be created or written, or another process is measuring into it.
         """
         self.folder = Path(folder)
+        self.read_only = read_only
         self.warnings: list[str] = []
         self._lines: dict[str, dict[str, Any]] = {}
+        self._claim = FileLock(self.folder / LOCK_NAME, timeout=0)
         try:
-            (self.folder / ARRAYS_NAME).mkdir(parents=True, exist_ok=True)
-            with self._lock():
-                self._open_log()
+            if not read_only:
+                (self.folder / ARRAYS_NAME).mkdir(parents=True, exist_ok=True)
+                self._claim.acquire()
+            self._open_log()
+        except Timeout:
+            raise UsageError(
+                f"Another run is measuring into {self.folder}; wait until it has ended, or choose another --output."
+            ) from None
         except OSError as error:
+            self.close()
             reason = error.strerror or type(error).__name__
             raise UsageError(f"Measurements cannot be kept in {self.folder}: {reason}.") from None
+
+    def close(self) -> None:
+        """Let other processes have the folder; further calls do nothing."""
+        self._claim.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -90,6 +120,10 @@ class MeasurementStore:
             record = self.get(line["key"])
             if record is not None:
                 yield record
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Key, values and time ("at") of every record, oldest first, without its arrays."""
+        return list(self._lines.values())
 
     def get(self, key: Mapping[str, Any]) -> Record | None:
         """The newest record of this key, or None when it was never measured (or its arrays are damaged)."""
@@ -108,7 +142,7 @@ class MeasurementStore:
                 self.warnings.append(f"The arrays of measurement {digest[:12]} are damaged ({error}); measuring again.")
                 del self._lines[digest]
                 return None
-        return Record(key=line["key"], key_hash=digest, values=line["values"], arrays=arrays)
+        return Record(line["key"], digest, line["values"], arrays, line["at"])
 
     def put(
         self, key: Mapping[str, Any], values: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None
@@ -121,28 +155,43 @@ class MeasurementStore:
             arrays: numpy arrays of any shape, where values are not enough.
 
         Raises:
-            UsageError: the values cannot be written as JSON, or the disk refuses.
+            UsageError: the values cannot be written as JSON, the disk refuses, or the folder was opened to read only.
         """
+        self._require_writable()
         digest = key_hash(key)
-        line: dict[str, Any] = {"key": dict(key), "values": dict(values), "arrays": None}
+        line: dict[str, Any] = {"key": dict(key), "values": dict(values), "arrays": None, "at": now()}
         line = json.loads(canonical_json(line))  # what a resumed run will read
         kept = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
         try:
-            with self._lock():
-                if kept:
-                    data = safetensors.numpy.save(kept)
-                    content = hashlib.sha256(data).hexdigest()
-                    name = f"{digest[:32]}-{content[:16]}.safetensors"
-                    _write_durably(self.folder / ARRAYS_NAME / name, data)
-                    line["arrays"] = {"file": name, "sha256": content}
-                self._append(line)
+            if kept:
+                data = safetensors.numpy.save(kept)
+                content = hashlib.sha256(data).hexdigest()
+                name = f"{digest[:32]}-{content[:16]}.safetensors"
+                _write_durably(self.folder / ARRAYS_NAME / name, data)
+                line["arrays"] = {"file": name, "sha256": content}
+            self._append(line)
         except OSError as error:
             raise UsageError(f"A measurement cannot be written to {self.folder}: {error.strerror or error}.") from None
         self._lines[digest] = line
-        return Record(key=line["key"], key_hash=digest, values=line["values"], arrays=kept)
+        return Record(line["key"], digest, line["values"], kept, line["at"])
 
-    def _lock(self) -> FileLock:
-        return FileLock(self.folder / ".lock")
+    def forget(self, hashes: Sequence[str]) -> None:
+        """Count measurements as not made, so that they are made again; what was recorded stays in the log.
+
+        Raises:
+            UsageError: the disk refuses, or the folder was opened to read only.
+        """
+        self._require_writable()
+        try:
+            self._append({"forgotten": list(hashes), "at": now()})
+        except OSError as error:
+            raise UsageError(f"A measurement cannot be written to {self.folder}: {error.strerror or error}.") from None
+        for digest in hashes:
+            self._lines.pop(digest, None)
+
+    def _require_writable(self) -> None:
+        if self.read_only:
+            raise UsageError(f"{self.folder} was opened to be read only.")
 
     def _append(self, line: dict[str, Any]) -> None:
         with (self.folder / LOG_NAME).open("ab", buffering=0) as log:
@@ -155,24 +204,32 @@ class MeasurementStore:
 
     def _open_log(self) -> None:
         path = self.folder / LOG_NAME
-        if not path.exists():
+        if not path.exists() and not self.read_only:
             _write_durably(path, b"")
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         for number, text in enumerate(data[:whole].splitlines(), start=1):
             try:
                 line = json.loads(text)
-                if "warning" not in line:
-                    self._lines[key_hash(line["key"])] = {name: line[name] for name in ("key", "values", "arrays")}
+                if "forgotten" in line:
+                    for digest in line["forgotten"]:
+                        self._lines.pop(digest, None)
+                elif "warning" not in line:
+                    self._lines[key_hash(line["key"])] = {name: line[name] for name in FIELDS}
             except (ValueError, KeyError, TypeError):
                 self.warnings.append(f"Line {number} of {LOG_NAME} is damaged and was skipped.")
-        if whole < len(data):
+        if whole < len(data) and not self.read_only:
             with path.open("r+b") as log:
                 log.truncate(whole)
                 os.fsync(log.fileno())
             message = f"The last line of {LOG_NAME} was cut off after {len(data) - whole} bytes and was removed."
             self.warnings.append(message)
             self._append({"warning": message})
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -14,8 +14,8 @@ def _attainable(
     model: LatencyModel, stride: str, cache_step: int, rates: np.ndarray, error_q: np.ndarray, error_v: np.ndarray
 ) -> float:
     """The errors, (blocks, steps, R), only matter where they are infinite, which means out of reach."""
-    seconds = model.sites.seconds(rates[None, :, None], rates)
-    problem = Problem(error_q, error_v, seconds, model.sites.matching_seconds(stride), cache_step)
+    seconds = model.site_seconds(rates[None, :, None], rates)
+    problem = Problem(error_q, error_v, seconds, model.matching_seconds(stride), cache_step)
     return model.baseline_seconds / model.seconds(fastest(problem).seconds)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from asymrnr.schedule import Schedule
 
@@ -34,6 +35,29 @@ class FrontierPoint(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How a schedule came about, so that its kind can be made again for another speed.
+
+    Attributes:
+        form: "table" or "threshold".
+        stride, cache_step: of the schedule.
+        yardstick: which trust of the space a table was made for.
+        exponent: p that a table was optimised for.
+        first, last: steps that a table leaves alone.
+        rules: of a threshold rule, {feature: {threshold: rate}} before scaling.
+    """
+
+    form: Literal["table", "threshold"]
+    stride: str
+    cache_step: int
+    yardstick: int = 0
+    exponent: float = 2.0
+    first: int = 0
+    last: int = 0
+    rules: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A schedule worth a real generation.
 
@@ -45,6 +69,7 @@ class Candidate:
         excess: its predicted error over the least one found, by the trust that flatters it most; at least 1.
         kind: what sets it apart from the other candidates, such as the stride of its table.
         label: how it came about, in a few words.
+        recipe: how to make its kind again.
     """
 
     schedule: Schedule
@@ -55,6 +80,7 @@ class Candidate:
     excess: float
     kind: str
     label: str
+    recipe: Recipe
 
     @property
     def gap(self) -> float:

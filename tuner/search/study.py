@@ -16,7 +16,7 @@ from tuner.errors import InfeasibleError, UsageError
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import best_attainable, profiled
-from tuner.search.result import Candidate, FrontierPoint, SearchResult, TrialRecord
+from tuner.search.result import Candidate, FrontierPoint, Recipe, SearchResult, TrialRecord
 from tuner.search.space import SearchSpace, WarmStart, error_models
 from tuner.search.table import TableSolver, table_kind, undominated
 from tuner.search.threshold import rule_from, rule_parameters, scale_to_target
@@ -34,12 +34,11 @@ class _Found:
     """A schedule a trial came up with."""
 
     schedule: Schedule
-    form: str
+    recipe: Recipe
     kind: str  # what makes two schedules different in more than detail
     label: str
     speedup: float
     errors: tuple[float, ...]  # by every trust of the space
-    yardstick: int  # which of them it is meant to keep small
 
     @property
     def error(self) -> float:
@@ -67,17 +66,11 @@ class _Search:
 
     def table(self, yardstick: int, trial: optuna.Trial) -> _Found:
         """The Lagrangian solution for a sampled exponent and protection."""
-        solver = self.solvers[yardstick]
         stride, cache_step = self.site(trial)
         exponent = float(trial.suggest_categorical("exponent", [f"{p:g}" for p in self.space.exponents]))
         limit = min(self.space.protected_steps, (self.profile.steps - 1) // 2)
         first, last = (trial.suggest_int(name, 0, limit) for name in ("protected_first", "protected_last"))
-        assignment, _ = solver.assign(self.goal, stride, cache_step, exponent, first, last)
-        kind = table_kind(stride, solver.errors.trust)
-        label = f"{kind}, cache {cache_step}, p={exponent:g}"
-        if first or last:
-            label += f", {first} first and {last} last steps left alone"
-        return self.judge(solver.schedule(assignment, stride, cache_step), "table", kind, label, yardstick)
+        return self.make(Recipe("table", stride, cache_step, yardstick, exponent, first, last))
 
     def threshold(self, trial: optuna.Trial) -> _Found:
         """A sampled rule of up to two levels per feature, scaled to the target."""
@@ -90,8 +83,22 @@ class _Search:
             rate = trial.suggest_float(f"{feature}_rate", 0.0, 1.0)
             share = trial.suggest_float(f"{feature}_share", 0.0, 1.0)
             rules[feature] = rule_from(tier, rise, rate, share, tiers)
+        return self.make(Recipe("threshold", stride, cache_step, rules=rules))
+
+    def make(self, recipe: Recipe) -> _Found:
+        """The recipe's schedule for the goal."""
+        stride, cache_step = recipe.stride, recipe.cache_step
+        if recipe.form == "table":
+            solver = self.solvers[recipe.yardstick]
+            first, last = recipe.first, recipe.last
+            assignment, _ = solver.assign(self.goal, stride, cache_step, recipe.exponent, first, last)
+            kind = table_kind(stride, solver.errors.trust)
+            label = f"{kind}, cache {cache_step}, p={recipe.exponent:g}"
+            if first or last:
+                label += f", {first} first and {last} last steps left alone"
+            return self.judge(solver.schedule(assignment, stride, cache_step), recipe, kind, label)
         schedule = scale_to_target(
-            rules,
+            recipe.rules,
             self.profile.similarity,
             self.model,
             self.goal,
@@ -102,11 +109,11 @@ class _Search:
             seed=self.profile.schedule_seed,
         )
         kind = "threshold rule"
-        return self.judge(schedule, "threshold", kind, f"{kind}, stride {stride}, cache {cache_step}")
+        return self.judge(schedule, recipe, kind, f"{kind}, stride {stride}, cache {cache_step}")
 
-    def judge(self, schedule: Schedule, form: str, kind: str, label: str, yardstick: int = 0) -> _Found:
+    def judge(self, schedule: Schedule, recipe: Recipe, kind: str, label: str) -> _Found:
         errors = tuple(solver.errors.predict(schedule) for solver in self.solvers)
-        return _Found(schedule, form, kind, label, self.model.speedup(schedule), errors, yardstick)
+        return _Found(schedule, recipe, kind, label, self.model.speedup(schedule), errors)
 
     def run(
         self,
@@ -125,7 +132,7 @@ class _Search:
             found = sample(trial)
             missed = self.goal * (1 - TOLERANCE) - found.speedup
             trial.set_constraint("speedup", missed)
-            study.tell(trial, found.errors[found.yardstick])
+            study.tell(trial, found.errors[found.recipe.yardstick])
             if missed <= 0:
                 self.found.append(found)
                 self.best = found.error if self.best is None else min(self.best, found.error)
@@ -134,7 +141,7 @@ class _Search:
                     len(self.history),
                     found.speedup,
                     found.error,
-                    found.form,
+                    found.recipe.form,
                     math.nan if self.best is None else self.best,
                 )
             )
@@ -166,30 +173,34 @@ class _Search:
         """The two best tables of different strides, the best table of every other trust, the best rule; by excess."""
         least = [min(found.errors[i] for found in self.found) for i in range(len(self.solvers))]
         chosen: list[_Found] = []
-        for found in sorted(self.found, key=lambda found: found.errors[found.yardstick]):
-            alike = [other for other in chosen if (other.form, other.yardstick) == (found.form, found.yardstick)]
-            wanted = 2 if found.form == "table" and found.yardstick == 0 else 1
+        for found in sorted(self.found, key=lambda found: found.errors[found.recipe.yardstick]):
+            alike = [other for other in chosen if _family(other) == _family(found)]
+            wanted = 2 if _family(found) == ("table", 0) else 1
             if len(alike) < wanted and all(found.kind != other.kind for other in alike):
                 chosen.append(found)
         candidates = [
-            Candidate(
-                schedule=found.schedule,
-                predicted_seconds=self.model.predict(found.schedule),
-                predicted_speedup=found.speedup,
-                predicted_error=found.error,
-                bound=bound,
-                excess=min(error / best for error, best in zip(found.errors, least, strict=True)),
-                kind=found.kind,
-                label=found.label,
-            )
+            self.candidate(found, bound, min(error / best for error, best in zip(found.errors, least, strict=True)))
             for found in chosen
         ]
         return sorted(candidates, key=lambda candidate: (candidate.excess, candidate.predicted_error))
 
+    def candidate(self, found: _Found, bound: float, excess: float) -> Candidate:
+        return Candidate(
+            schedule=found.schedule,
+            predicted_seconds=self.model.predict(found.schedule),
+            predicted_speedup=found.speedup,
+            predicted_error=found.error,
+            bound=bound,
+            excess=excess,
+            kind=found.kind,
+            label=found.label,
+            recipe=found.recipe,
+        )
+
     def price(self) -> float | None:
         """See `SearchResult.price_of_interpretability`."""
         rule, table = (
-            min((found.error for found in self.found if found.form == form), default=None)
+            min((found.error for found in self.found if found.recipe.form == form), default=None)
             for form in ("threshold", "table")
         )
         return rule / table if rule is not None and table else None
@@ -204,10 +215,11 @@ def search(
     latency_model: LatencyModel,
     space: SearchSpace,
     target_speedup: float,
-    margin: float = 0.03,
+    margin: float = 0.0,
     trials: int = 300,
     seed: int = 0,
     progress: Progress | None = None,
+    or_fastest: bool = False,
 ) -> SearchResult:
     """Find schedules of least predicted error that are predicted to reach a speed-up.
 
@@ -224,9 +236,10 @@ def search(
         trials: number of trials in all.
         seed: of the sampler.
         progress: told (trials done, trials in all, least predicted error of a feasible trial so far).
+        or_fastest: where the target is out of reach, search for the best attainable speed-up instead.
 
     Raises:
-        InfeasibleError: not even the highest rates everywhere are predicted to reach the target.
+        InfeasibleError: without `or_fastest`, not even the highest rates everywhere are predicted to reach the target.
         UsageError: nothing of the space was profiled, or the model and the profile differ in shape.
     """
     if (profile.blocks, profile.steps) != (latency_model.blocks, latency_model.steps):
@@ -236,7 +249,7 @@ def search(
     if trials < (least := 1 + len(space.trusts)):
         raise UsageError(f"A search needs at least {least} trials, not {trials}.")
     attainable = best_attainable(profile, latency_model, space)
-    if attainable < target_speedup:
+    if attainable < target_speedup and not or_fastest:
         raise InfeasibleError(
             f"{target_speedup:g}x cannot be reached: the highest rates at every site are predicted to give "
             f"{attainable:.2f}x; ask for less."
@@ -264,6 +277,26 @@ def search(
         best_attainable=attainable,
         price_of_interpretability=state.price(),
     )
+
+
+def rebuild(
+    recipe: Recipe, profile: Profile, latency_model: LatencyModel, space: SearchSpace, target_speedup: float
+) -> Candidate:
+    """A candidate of a known kind for another speed, or the fastest of its kind where that is out of reach.
+
+    Args:
+        recipe: of the candidate that is known.
+        profile, latency_model, space: see `search`.
+        target_speedup: denoising speed-up wanted.
+    """
+    state = _Search(profile, latency_model, space, target_speedup)
+    found = state.make(recipe)
+    bound = state.tables.bound(target_speedup, state.pairs)
+    return state.candidate(found, min(bound, found.error), 1.0)
+
+
+def _family(found: _Found) -> tuple[str, int]:
+    return found.recipe.form, found.recipe.yardstick
 
 
 @contextmanager

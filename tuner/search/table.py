@@ -35,9 +35,8 @@ class TableSolver:
             loss[:, :first, 1:] = np.inf
             loss[:, loss.shape[1] - last :, 1:] = np.inf
         rates = self.errors.profile.rates
-        sites = self.model.sites
-        seconds = sites.seconds(rates[None, :, None], rates)
-        return Problem(loss_q, loss_v, seconds, sites.matching_seconds(stride), cache_step)
+        seconds = self.model.site_seconds(rates[None, :, None], rates)
+        return Problem(loss_q, loss_v, seconds, self.model.matching_seconds(stride), cache_step)
 
     def assign(
         self, target_speedup: float, stride: str, cache_step: int, exponent: float = 2.0, first: int = 0, last: int = 0

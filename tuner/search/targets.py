@@ -5,7 +5,7 @@ from __future__ import annotations
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import profiled
-from tuner.search.result import Candidate
+from tuner.search.result import Candidate, Recipe
 from tuner.search.space import SearchSpace, error_models
 from tuner.search.table import TableSolver, table_kind
 
@@ -40,6 +40,7 @@ def solve_targets(
                 excess=1.0,
                 kind=kind,
                 label=f"{kind}, cache {step}, p=2",
+                recipe=Recipe("table", stride, step),
             )
         )
     return results

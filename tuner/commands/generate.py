@@ -1,0 +1,41 @@
+"""`asymrnr-tune generate`: one video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tuner.commands.options import Backend, Device, Model, Offload, OffloadChoice, Weights, load_options
+from tuner.commands.validation import require_writable
+
+
+def generate(
+    model: Model,
+    prompt: Annotated[str, typer.Option("--prompt", help="What the video should show.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .mp4.")] = Path("out.mp4"),
+    schedule: Annotated[
+        str | None, typer.Option("--schedule", help="Artifact file, or a shipped target such as x1.30.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    device: Device = "cpu",
+    weights: Weights = None,
+    offload: Offload = OffloadChoice.NONE,
+    attention_backend: Backend = None,
+) -> None:
+    """Generate one video, accelerated when a schedule is given, and write it as mp4."""
+    require_writable(output, ".mp4")
+    from tuner.models import find_model, load_pipeline
+    from tuner.package import read_artifact
+    from tuner.report.video import write_mp4
+    from tuner.run.context import describe
+    from tuner.run.runner import Runner
+
+    entry, options = find_model(model), load_options(weights, offload, attention_backend)
+    found = None if schedule is None else read_artifact(schedule, model).schedule_object()
+    generation = Runner(load_pipeline(model, device, options), entry).generate(prompt, seed, found)
+    write_mp4(generation.video, output, entry.fps)
+    how = "without a schedule" if found is None else f"with {describe(found)} ({generation.summary})"
+    Console().print(f"{output}: {generation.seconds:.1f} s {how}")

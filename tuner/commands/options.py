@@ -1,0 +1,49 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tuner.models import LoadOptions
+
+
+class OffloadChoice(StrEnum):
+    """What `--offload` takes."""
+
+    NONE = "none"
+    MODEL = "model"
+
+
+Model = Annotated[str, typer.Option("--model", help="Name of a model; `asymrnr-tune models` lists them.")]
+Resume = Annotated[bool, typer.Option(help="Go on from what the output folder already holds.")]
+Device = Annotated[str, typer.Option(help="Torch device.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Folder of a pipeline saved with save_pretrained, instead of the hub's weights.")
+]
+Offload = Annotated[OffloadChoice, typer.Option(help="Keep the parts of a model that are not running off the GPU.")]
+Backend = Annotated[
+    str | None, typer.Option("--attention-backend", help="What computes attention, as diffusers calls it: flash, sage.")
+]
+LpipsWeights = Annotated[
+    Path | None,
+    typer.Option(help="torchvision's AlexNet weights for LPIPS; without them it is reported with random features."),
+]
+
+
+def load_options(weights: Path | None, offload: OffloadChoice, attention_backend: str | None) -> LoadOptions:
+    """How to load a model, as the options above say."""
+    from tuner.models import LoadOptions
+
+    return LoadOptions(weights, offload.value, attention_backend)
+
+
+def command_line() -> str:
+    """The command as it was typed, for the record."""
+    return shlex.join(["asymrnr-tune", *sys.argv[1:]])

@@ -1,0 +1,51 @@
+"""`asymrnr-tune profile`: one observed generation, as a file and as figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tuner.commands.options import Backend, Device, Model, Offload, OffloadChoice, Weights, load_options
+from tuner.commands.validation import require_writable
+
+
+def profile(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .safetensors.")] = Path(
+        "profile.safetensors"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of the destinations.")] = 0,
+    device: Device = "cpu",
+    weights: Weights = None,
+    offload: Offload = OffloadChoice.NONE,
+    attention_backend: Backend = None,
+) -> None:
+    """Profile one generation: similarities, divergences, error curves; heat-maps are written beside the file."""
+    require_writable(output, ".safetensors")
+    from asymrnr.resources import search_spaces_folder
+    from tuner.latency.micro import time_model
+    from tuner.models import find_model, load_pipeline
+    from tuner.profile.stage import observe_generation, settings_for
+    from tuner.report.console import LiveProgress
+    from tuner.report.plots import save_figures
+    from tuner.report.profile_plots import profile_figures
+    from tuner.run.runner import Runner
+    from tuner.search.space import load_space
+
+    entry, options = find_model(model), load_options(weights, offload, attention_backend)
+    space = load_space(search_spaces_folder() / entry.search_space)
+    with LiveProgress() as progress:
+        progress.stage("load", model)
+        runner = Runner(load_pipeline(model, device, options), entry)
+        progress.stage("time", "steps, attention, matching and gathering")
+        timed = time_model(runner, entry.tuning_prompts(1)[0], space.strides)
+        progress.stage("profile", "one observed generation")
+        settings = settings_for(space, entry.workload.steps, seed)
+        profiled, _ = observe_generation(runner, settings, seed, timed, progress.advance)
+    profiled.save(output)
+    figures = output.with_name(output.stem + "-figures")
+    save_figures(profile_figures(profiled), figures)
+    Console().print(f"profile in {output}, heat-maps in {figures}")

@@ -1,0 +1,71 @@
+"""`asymrnr-tune` without a command: the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tuner.commands.options import (
+    Backend,
+    Device,
+    LpipsWeights,
+    Offload,
+    OffloadChoice,
+    Resume,
+    Weights,
+    command_line,
+    load_options,
+)
+from tuner.errors import UsageError
+
+
+def tune(
+    ctx: typer.Context,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of a model; `asymrnr-tune models` lists them.")
+    ] = None,
+    target_speedup: Annotated[float | None, typer.Option(help="Denoising speed-up to certify, e.g. 1.3.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL-xTARGET")] = None,
+    budget: Annotated[float, typer.Option(help="What may be spent, in unaccelerated generations.")] = 30.0,
+    seed: Annotated[int, typer.Option(help="Seed of the search and of the prompts' noise.")] = 0,
+    trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
+    resume: Resume = False,
+    device: Device = "cpu",
+    weights: Weights = None,
+    offload: Offload = OffloadChoice.NONE,
+    attention_backend: Backend = None,
+    lpips_weights: LpipsWeights = None,
+) -> None:
+    """Profile a model, search a schedule for a target speed-up, verify it and certify it on held-out prompts.
+
+    Exit codes: 0 certified, 1 internal error, 2 bad input, 3 target infeasible, 4 quality gate failed, 5 too noisy,
+    6 environment mismatch, 7 budget exhausted.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if model is None or target_speedup is None:
+        raise UsageError("Give --model and --target-speedup, or one of the commands that --help lists.")
+    from tuner.pipeline import tune as run
+    from tuner.report.console import LiveProgress
+    from tuner.report.run import print_summary
+    from tuner.run.context import TuneOptions
+
+    options = TuneOptions(
+        model=model,
+        target_speedup=target_speedup,
+        output=output or Path("runs") / f"{model}-x{target_speedup:.2f}",
+        budget=budget,
+        seed=seed,
+        trials=trials,
+        resume=resume,
+        device=device,
+        command=command_line(),
+        load=load_options(weights, offload, attention_backend),
+        lpips_weights=lpips_weights,
+    )
+    with LiveProgress() as progress:
+        outcome = run(options, progress)
+    print_summary(outcome, Console())

@@ -1,0 +1,157 @@
+"""The models whose weights are on the Hugging Face hub.
+
+Workloads and samplers of CogVideoX, Mochi, HunyuanVideo, FastVideo and AnimateDiff are those of the paper (appendix C
+and table 4; guidance as their pipelines have it by default), those of Wan and LTX-Video their pipelines' defaults.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import (
+    AnimateDiffPipeline,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXPipeline,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoPipeline,
+    LTXPipeline,
+    MochiPipeline,
+    MotionAdapter,
+    UniPCMultistepScheduler,
+    WanPipeline,
+)
+
+from tuner.models.entry import ModelEntry, Scheduler, Workload
+from tuner.models.prompts import HELD_OUT, TUNING, written
+from tuner.models.weights import HubWeights
+
+_COGVIDEOX_2B = ModelEntry(
+    name="cogvideox-2b",
+    weights=HubWeights("THUDM/CogVideoX-2b", "1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01"),
+    pipeline=CogVideoXPipeline,
+    workload=Workload(frames=49, height=480, width=720, steps=50, guidance_scale=6.0, max_sequence_length=226),
+    search_space="cogvideox.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.float16,
+    scheduler=Scheduler(CogVideoXDDIMScheduler, {"timestep_spacing": "trailing"}),
+)
+
+_COGVIDEOX_5B = ModelEntry(
+    name="cogvideox-5b",
+    weights=HubWeights("THUDM/CogVideoX-5b", "8d6ea3f817438460b25595a120f109b88d5fdfad"),
+    pipeline=CogVideoXPipeline,
+    workload=Workload(frames=49, height=480, width=720, steps=50, guidance_scale=6.0, max_sequence_length=226),
+    search_space="cogvideox.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    scheduler=Scheduler(CogVideoXDPMScheduler, {"timestep_spacing": "trailing"}),
+)
+
+_MOCHI = ModelEntry(
+    name="mochi",
+    weights=HubWeights("genmo/mochi-1-preview", "14be5fcea23095ed330cb214647916a451e38b6e", variant="bf16"),
+    pipeline=MochiPipeline,
+    workload=Workload(frames=85, height=480, width=848, steps=30, guidance_scale=4.5, max_sequence_length=256),
+    search_space="mochi.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    scheduler=Scheduler(FlowMatchEulerDiscreteScheduler),
+    tiled_decoding=True,
+    fps=30,
+)
+
+_HUNYUANVIDEO = ModelEntry(
+    name="hunyuanvideo",
+    weights=HubWeights("hunyuanvideo-community/HunyuanVideo", "e8c2aaa66fe3742a32c11a6766aecbf07c56e773"),
+    pipeline=HunyuanVideoPipeline,
+    workload=Workload(frames=129, height=544, width=960, steps=30, guidance_scale=6.0, max_sequence_length=256),
+    search_space="hunyuanvideo.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    vae_dtype=torch.float16,
+    scheduler=Scheduler(FlowMatchEulerDiscreteScheduler, {"shift": 7.0}),
+    tiled_decoding=True,
+    fps=24,
+)
+
+_FASTVIDEO_HUNYUAN = ModelEntry(
+    name="fastvideo-hunyuan",
+    weights=HubWeights("FastVideo/FastHunyuan-diffusers", "7e948fca38562e218ae34485e005956592d36d9b"),
+    pipeline=HunyuanVideoPipeline,
+    workload=Workload(frames=65, height=720, width=1280, steps=6, guidance_scale=6.0, max_sequence_length=256),
+    search_space="fastvideo-hunyuan.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    vae_dtype=torch.float16,
+    scheduler=Scheduler(FlowMatchEulerDiscreteScheduler, {"shift": 17.0}),  # as its authors sample it
+    tiled_decoding=True,
+    fps=24,
+)
+
+_ANIMATEDIFF = ModelEntry(
+    name="animatediff",
+    weights=HubWeights("SG161222/Realistic_Vision_V5.1_noVAE", "1e9f017a7b1eaefb63a1900ea6c5953d2739fd21"),
+    pipeline=AnimateDiffPipeline,
+    workload=Workload(frames=16, height=512, width=512, steps=50, guidance_scale=7.5, max_sequence_length=77),
+    search_space="animatediff.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.float16,
+    scheduler=Scheduler(
+        DDIMScheduler,
+        {"beta_schedule": "linear", "clip_sample": False, "timestep_spacing": "linspace", "steps_offset": 1},
+    ),
+    components={
+        "motion_adapter": (
+            MotionAdapter,
+            HubWeights("guoyww/animatediff-motion-adapter-v1-5-2", "6167b88ffe39b4441fdf2113e77b99a6f56b7906"),
+        )
+    },
+)
+
+_WAN = ModelEntry(
+    name="wan-1.3b",
+    weights=HubWeights("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "0fad780a534b6463e45facd96134c9f345acfa5b"),
+    pipeline=WanPipeline,
+    workload=Workload(frames=81, height=480, width=832, steps=50, guidance_scale=5.0, max_sequence_length=512),
+    search_space="wan.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    vae_dtype=torch.float32,
+    scheduler=Scheduler(
+        UniPCMultistepScheduler,
+        {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0},  # advised for 480 lines
+    ),
+    fps=16,
+)
+
+_LTX_VIDEO = ModelEntry(
+    name="ltx-video",
+    weights=HubWeights("Lightricks/LTX-Video", "8984fa25007f376c1a299016d0957a37a2f797bb"),
+    pipeline=LTXPipeline,
+    workload=Workload(frames=161, height=512, width=704, steps=50, guidance_scale=3.0, max_sequence_length=128),
+    search_space="ltx-video.yaml",
+    tuning_prompts=written(TUNING),
+    held_out_prompts=written(HELD_OUT),
+    dtype=torch.bfloat16,
+    scheduler=Scheduler(FlowMatchEulerDiscreteScheduler),
+    fps=25,
+)
+
+ENTRIES = (
+    _COGVIDEOX_2B,
+    _COGVIDEOX_5B,
+    _MOCHI,
+    _HUNYUANVIDEO,
+    _FASTVIDEO_HUNYUAN,
+    _ANIMATEDIFF,
+    _WAN,
+    _LTX_VIDEO,
+)

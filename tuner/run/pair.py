@@ -1,0 +1,111 @@
+"""The unit of evidence: one prompt and seed generated twice at the same time, plain and with a schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from asymrnr.schedule import Schedule
+from tuner.certify.statistics import PairedSteps, PairEstimate, estimate_pair
+from tuner.run.runner import Generation
+from tuner.run.store import Record
+
+Mode = Literal["lock-step", "alternating"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two generations, as kept in the store.
+
+    Attributes:
+        video: (frames, 3, height, width) in [0, 1], stored with 8 bits a channel.
+        latents: final latents.
+        step_seconds: (steps,) wall time of every denoising step.
+        seconds: wall time of the whole call, text encoder and decoder included.
+    """
+
+    video: torch.Tensor
+    latents: torch.Tensor
+    step_seconds: np.ndarray
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair.
+
+    Attributes:
+        prompt, seed: of both.
+        plain, tuned: without and with the schedule.
+        attention: (steps,) share of every step's attention that the schedule leaves.
+        reduced_sites: how many (feature, block, step) sites were reduced.
+        mode: "lock-step" when both advanced in turn; "alternating" when one ran after the other.
+        key_hash: names its record in the store.
+    """
+
+    prompt: str
+    seed: int
+    plain: Side
+    tuned: Side
+    attention: np.ndarray
+    reduced_sites: int
+    mode: Mode
+    key_hash: str
+
+    @cached_property
+    def denoise(self) -> PairEstimate:
+        """Speed-up of the denoising steps."""
+        return estimate_pair(PairedSteps(self.plain.step_seconds, self.tuned.step_seconds, self.attention))
+
+    @property
+    def end_to_end(self) -> float:
+        """Log speed-up of the whole calls, their denoising steps counted as `denoise` has them."""
+        n = len(self.plain.step_seconds)
+        steps = n * float(np.median(self.plain.step_seconds))
+        around = [max(0.0, side.seconds - float(side.step_seconds.sum())) for side in (self.plain, self.tuned)]
+        return float(np.log((steps + around[0]) / (steps / self.denoise.speedup + around[1])))
+
+
+def to_record(
+    plain: Generation, tuned: Generation, schedule: Schedule, mode: Mode
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Values and arrays for the store."""
+    sites = tuned.summary.reduced.values() if tuned.summary is not None else []
+    values: dict[str, Any] = {
+        "mode": mode,
+        "attention": schedule.attention_of_steps().tolist(),
+        "reduced_sites": int(sum(np.count_nonzero(table) for table in sites)),
+    }
+    arrays = {}
+    for name, generation in (("plain", plain), ("tuned", tuned)):
+        values[name] = {"step_seconds": generation.step_seconds.tolist(), "seconds": generation.seconds}
+        arrays[f"{name}_video"] = (generation.video * 255).round().clamp(0, 255).byte().numpy()
+        arrays[f"{name}_latents"] = generation.latents.numpy()
+    return values, arrays
+
+
+def from_record(record: Record) -> Pair:
+    """The pair as it was recorded."""
+
+    def side(name: str) -> Side:
+        return Side(
+            video=torch.from_numpy(np.array(record.arrays[f"{name}_video"])).float() / 255,
+            latents=torch.from_numpy(np.array(record.arrays[f"{name}_latents"])),
+            step_seconds=np.array(record.values[name]["step_seconds"]),
+            seconds=record.values[name]["seconds"],
+        )
+
+    return Pair(
+        prompt=record.key["prompt"],
+        seed=record.key["seed"],
+        plain=side("plain"),
+        tuned=side("tuned"),
+        attention=np.array(record.values["attention"]),
+        reduced_sites=record.values["reduced_sites"],
+        mode=record.values["mode"],
+        key_hash=record.key_hash,
+    )
