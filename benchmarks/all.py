@@ -23,7 +23,7 @@ MINUTES = {
     "matching": 5,
     "gather": 2,
     "site": 2,
-    "generation": 5,
+    "generation": 8,
     "prediction": 6,
     "overhead": 14,
     "knn_kl": 6,
@@ -31,7 +31,7 @@ MINUTES = {
     "search_speed": 2,
     "growth": 1,
     "windowed": 3,
-    "stack": 5,
+    "stack": 9,
     "full_size": 10,
 }
 """About how long each takes on 2 CPU cores."""

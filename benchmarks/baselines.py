@@ -4,9 +4,9 @@
 
 Runs the whole tuning job on the embedded model for every target and for ever higher ones until none is certified. Then,
 at each target and at the highest one certified, every other method is brought to the tuned schedule's measured speed-up
-(with the latency model, corrected by what it really took), and all of them generate the same held-out prompts,
-interleaved with the plain pipeline. Last, the heuristic's own fastest good schedule is certified like a tuned one.
-Writes `docs/baselines.md` with a picture, raw numbers to `benchmarks/results/baselines.json`; about 40 minutes.
+(with the latency model, corrected by what it really took), and all of them generate the same held-out prompts, each
+beside the plain pipeline in lock-step. Last, the heuristic's own fastest good schedule is certified like a tuned one.
+Writes `docs/baselines.md` with a picture, raw numbers to `benchmarks/results/baselines.json`; more than an hour.
 """
 
 from __future__ import annotations
@@ -20,29 +20,28 @@ from typing import Any
 
 import numpy as np
 from baselines_report import write
-from methods import ByHand, Method, align, contenders, measure, tune_heuristic
+from lockstep_methods import beside_plain, twin_of, typical, warm_up
+from methods import ByHand, Method, align, contenders, tune_heuristic
 from rich.progress import track
 
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact
 from asymrnr.resources import search_spaces_folder
+from tuner.certify.protocol import PROMPTS, certify
 from tuner.certify.protocol import STAGE as CERTIFY
-from tuner.certify.protocol import Certification, certify
+from tuner.certify.statistics import LOOKS
 from tuner.errors import TunerError
-from tuner.latency.micro import latency_model
 from tuner.latency.model import LatencyModel
-from tuner.latency.preflight import time_unaccelerated
 from tuner.models import REGISTRY, load_pipeline
 from tuner.package import file_name
-from tuner.pipeline import tune
+from tuner.pipeline import open_run, tune
 from tuner.profile.profile import Profile
 from tuner.profile.stage import PROFILE_FILE
 from tuner.quality.metrics import mse, psnr, ssim
 from tuner.report.console import LiveProgress
-from tuner.run.context import TuneOptions, load_context
+from tuner.run.context import TuneOptions
 from tuner.run.identity import environment
 from tuner.run.runner import Generation, Runner
-from tuner.run.store import MeasurementStore
 from tuner.search.space import load_space
 
 Row = dict[str, Any]
@@ -50,7 +49,8 @@ Row = dict[str, Any]
 MODEL = "tiny-cogvideox"
 SEED = 7_000_000
 RESAMPLES = 4000
-CERTIFICATE_PROMPTS = 2
+SPEED_PAIRS = 3  # that say how fast the tuned schedule is, which the others are brought to
+HEURISTIC_TARGET, HEURISTIC_BUDGET = 1.01, 200.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def tune_to(target: float, folder: Path) -> Tuned | None:
             tune(TuneOptions(MODEL, target, output, resume=True, command="benchmarks/baselines.py"), progress)
         except TunerError as error:
             print(f"{target:g}x: {error}")
-            refused = str(error).split(";")[0]
+            refused = str(error).split(" The best schedule")[0].split(";")[0].rstrip(".")
     path = output / file_name(target)
     if not path.is_file() or (artifact := load_artifact(path)).evidence is None:
         return None
@@ -98,22 +98,41 @@ def tune_all(targets: list[float], ladder: list[float], folder: Path) -> list[Tu
 def compare(
     methods: list[Method], model: LatencyModel, runner: Runner, prompts: list[str], forced: int, seed: int = SEED
 ) -> list[Generation]:
-    """Bring all methods to the tuned one's speed and generate every prompt with each; returns the plain generations."""
-    tuning_prompt = runner.entry.tuning_prompts(2)[1]
+    """Bring all methods to the tuned one's speed and generate every prompt with each, beside the plain pipeline.
+
+    Args:
+        methods: the tuned one first; they keep what they generated.
+        model: latency model of this machine.
+        runner: the model.
+        prompts: what to generate.
+        forced: so many of them for the teacher-forced error, too.
+        seed: of the first prompt.
+
+    Returns:
+        The plain generation of every prompt.
+    """
+    tuning_prompt, twin = runner.entry.tuning_prompts(2)[1], twin_of(runner)
     tuned = methods[0].build(model, 1.0)
-    assert tuned is not None
-    speedup = float(np.median([measure(tuned, runner, tuning_prompt, seed) for _ in range(3)]))
+    warm_up(runner, twin, tuning_prompt)
+    logs = [
+        beside_plain(runner, twin, tuning_prompt, seed + i, tuned).estimate.log_speedup
+        for i in track(range(SPEED_PAIRS), description="the tuned schedule's speed")
+    ]
+    speedup, _, _ = typical(logs)
     for method in track(methods, description=f"bringing all to {speedup:.2f}x"):
-        align(method, runner, model, tuning_prompt, seed, speedup)
+        align(method, runner, twin, model, tuning_prompt, seed, speedup)
     there = [method for method in methods if method.schedule is not None]
     baseline: list[Generation] = []
     for i, prompt in enumerate(track(prompts, description="generating")):
-        baseline.append(runner.generate(prompt, seed + i, record=i < forced))
-        for method in there if i % 2 == 0 else there[::-1]:
-            method.runs.append(runner.generate(prompt, seed + i, method.schedule))
-    for method in track(there, description="teacher-forced"):
-        for i in range(forced):
-            run = runner.generate(prompts[i], seed + i, method.schedule, forced=baseline[i].trajectory)
+        found = [beside_plain(runner, twin, prompt, seed + i, method.schedule) for method in there]
+        baseline.append(found[0].plain)
+        for method, beside in zip(there, found, strict=True):
+            method.runs.append(beside.method)
+            method.estimates.append(beside.estimate)
+    for i in track(range(forced), description="teacher-forced"):
+        trajectory = runner.generate(prompts[i], seed + i, record=True).trajectory
+        for method in there:
+            run = runner.generate(prompts[i], seed + i, method.schedule, forced=trajectory)
             assert run.forced_error is not None
             method.forced.append(float(run.forced_error.mean()))
     return baseline
@@ -146,7 +165,6 @@ def table(methods: list[Method], baseline: list[Generation], prompts: list[str],
     def right(videos: list[Generation]) -> float:
         return float(np.mean([list(attributes(g.video, p).values()) for g, p in zip(videos, prompts, strict=True)]))
 
-    plain_seconds = sum(float(g.step_seconds.sum()) for g in baseline)
     rows: list[Row] = [{"method": "unaccelerated", "speedup": 1.0, "attributes": right(baseline)}]
     tuned = np.array([mse(t.video, b.video) for t, b in zip(methods[0].runs, baseline, strict=True)])
     for method in methods:
@@ -155,10 +173,12 @@ def table(methods: list[Method], baseline: list[Generation], prompts: list[str],
             continue
         pairs = [(t.video, b.video) for t, b in zip(method.runs, baseline, strict=True)]
         errors = np.array([mse(a, b) for a, b in pairs])
+        speedup, low, high = typical([estimate.log_speedup for estimate in method.estimates])
         rows.append(
             {
                 "method": method.name,
-                "speedup": plain_seconds / sum(float(g.step_seconds.sum()) for g in method.runs),
+                "speedup": speedup,
+                "speedup_interval": (low, high),
                 "attention": method.schedule.attention_cost(),
                 "mse": float(errors.mean()),
                 "mse_all": errors.tolist(),
@@ -176,20 +196,21 @@ def table(methods: list[Method], baseline: list[Generation], prompts: list[str],
     return rows
 
 
-def certify_heuristic(by_hand: ByHand, folder: Path) -> Row | None:
+def certify_heuristic(by_hand: ByHand, noise_floor: float, folder: Path) -> Row | None:
     """The heuristic's fastest attempt that looked good and passes every gate but that of a target."""
     good = sorted((a for a in by_hand.attempts if a.good), key=lambda a: a.attention)
+    options = TuneOptions(MODEL, HEURISTIC_TARGET, folder, budget=HEURISTIC_BUDGET, resume=True)
     with LiveProgress() as progress:
-        ctx = load_context(TuneOptions(MODEL, 1.01, folder, budget=100), MeasurementStore(folder), progress)
-        time_unaccelerated(ctx)
-        for attempt in good:
-            found: Certification = certify(
-                ctx, by_hand.rule.schedule(attempt.threshold, attempt.rate), teacher_forced=False
-            )
-            print(f"heuristic, {attempt}: {found.denoise}, failed: {[gate.message for gate in found.failed()]}")
-            if all(gate.name == "speedup" for gate in found.failed()):
-                mean = float(np.mean(found.quality["mse"]))
-                return {"point": found.denoise.point, "bound": found.denoise.lower_bound_95, "mse": mean}
+        ctx = open_run(options, progress)
+        try:
+            for attempt in good:
+                found = certify(ctx, by_hand.rule.schedule(attempt.threshold, attempt.rate), 1.0, noise_floor)
+                print(f"heuristic, {attempt}: {found.denoise}, failed: {[gate.message for gate in found.failed()]}")
+                if len(found.pairs) >= LOOKS[0].pairs and all(gate.name == "speedup" for gate in found.failed()):
+                    mean = float(np.mean(found.quality["mse"]))
+                    return {"point": found.denoise.point, "bound": found.denoise.lower_bound_95, "mse": mean}
+        finally:
+            ctx.instrument.store.close()
     return None
 
 
@@ -203,18 +224,18 @@ def main() -> None:
     arguments = parser.parse_args()
     tuned = tune_all(arguments.targets, arguments.ladder, arguments.output)
     runner = Runner(load_pipeline(MODEL), REGISTRY[MODEL])
-    prompts = runner.entry.held_out_prompts(CERTIFICATE_PROMPTS + arguments.prompts)[CERTIFICATE_PROMPTS:]
+    prompts = runner.entry.held_out_prompts(PROMPTS + arguments.prompts)[PROMPTS:]  # none of the certificate's
     space = load_space(search_spaces_folder() / runner.entry.search_space)
     by_hand = tune_heuristic(runner, tuned[0].profile)
+    floor = tuned[0].artifact.evidence.noise_floor if tuned[0].artifact.evidence is not None else None
+    assert floor is not None
     targets = []
     for run in tuned:
         artifact, profile = run.artifact, run.profile
         assert profile.latency is not None
         assert artifact.evidence is not None
-        step = float(np.median(runner.time_steps(6, prompts[0])[1:]))
-        model = latency_model(profile.latency, step, profile.steps)
         methods = contenders(artifact.schedule_object(), run.tuning_ie, by_hand, profile, space)
-        baseline = compare(methods, model, runner, prompts, arguments.forced)
+        baseline = compare(methods, profile.latency, runner, prompts, arguments.forced)
         speed = artifact.evidence.speedup
         certified = {"point": speed.point, "bound": speed.lower_bound_95, "refused": run.refused}
         targets.append(
@@ -228,7 +249,7 @@ def main() -> None:
             "forced_prompts": arguments.forced,
             "targets": targets,
             "heuristic_attempts": [vars(attempt) for attempt in by_hand.attempts],
-            "heuristic_certified": certify_heuristic(by_hand, arguments.output / "heuristic"),
+            "heuristic_certified": certify_heuristic(by_hand, floor, arguments.output / "heuristic"),
         },
         Path(__file__).parents[1],
     )

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import asymrnr
+from asymrnr.resources import search_spaces_folder
 from asymrnr.schedule import Schedule
-from tuner.latency.micro import time_model
 from tuner.latency.model import LatencyModel
+from tuner.latency.preflight import measure_latency
 from tuner.models import REGISTRY, load_pipeline
 from tuner.profile.profile import Profile
+from tuner.run.context import BUDGET, Context, NoProgress, TuneOptions
+from tuner.run.identity import subject
+from tuner.run.instrument import Instrument
+from tuner.run.ledger import Ledger
 from tuner.run.runner import Runner
+from tuner.run.store import MeasurementStore
+from tuner.search.space import load_space
 from tuner.strides import stride_name
 
 MODEL = "tiny-cogvideox"
 PROFILE = Path(__file__).parents[1] / "runs" / "tiny-cogvideox-x1.20" / "profile.safetensors"
 QUICK_STEPS = 3
-WARM_UP_SEED = 6_000_000
+ANY_TARGET = 2.0  # what is measured does not depend on it
 
 
 def load_runner(device: str, quick: bool) -> Runner:
@@ -44,6 +52,11 @@ def load_profile() -> Profile:
     return Profile.load(PROFILE)
 
 
-def machine_model(runner: Runner, prompt: str, schedules: list[Schedule]) -> LatencyModel:
-    """The latency model of this machine as it is now, for the schedules' strides."""
-    return time_model(runner, prompt, list(dict.fromkeys(stride_name(s.stride) for s in schedules)))
+def machine_model(runner: Runner, schedules: list[Schedule]) -> LatencyModel:
+    """The latency model of this machine as it is now, for the schedules' strides, measured as a tuning run does."""
+    strides = tuple(dict.fromkeys(stride_name(s.stride) for s in schedules))
+    space = load_space(search_spaces_folder() / runner.entry.search_space).model_copy(update={"strides": strides})
+    with tempfile.TemporaryDirectory() as folder, MeasurementStore(folder) as store:
+        instrument = Instrument(store, Ledger(BUDGET), subject(runner), runner)
+        options = TuneOptions(MODEL, ANY_TARGET, Path(folder))
+        return measure_latency(Context(options, runner.entry, instrument, space, NoProgress()))

@@ -3,33 +3,33 @@ matching: what the latency model predicted and what came about.
 
     python benchmarks/generation.py
 
-Every round generates one held-out prompt with all of them, in alternating order. The heuristic (Appendix B: one
-threshold on the standardised similarity, one rate) is scaled to the same predicted speed; dense matching is the tuned
-schedule matched by the whole distance matrix, its minimum and a sort. The latency model is measured on this machine
-first, as a tuning run does. Writes `benchmarks/results/generation.json`.
+Every round generates one held-out prompt with each of them, beside the plain pipeline in lock-step. The heuristic
+(Appendix B: one threshold on the standardised similarity, one rate) is scaled to the same predicted speed; dense
+matching is the tuned schedule matched by the whole distance matrix, its minimum and a sort. The latency model is
+measured on this machine first, as a tuning run does. Writes `benchmarks/results/generation.json`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
 import torch
 from embedded import MODEL, load_profile, load_runner, machine_model, shipped_schedule, shorten
+from lockstep_methods import Beside, beside_plain, twin_of, typical, typical_text, warm_up
 from matching import dense_match
 from rich.progress import track
-from timing import Row, Timing, compare, judge, parse_arguments, report
+from timing import Row, judge, parse_arguments, report
 
 import asymrnr.reduction
 from asymrnr.partition import Partition
 from asymrnr.schedule import Schedule
-from tuner.certify.statistics import relative_mad
 from tuner.latency.model import LatencyModel
 from tuner.paper.heuristic import START_THRESHOLD, HandRule
 from tuner.quality.metrics import mse, psnr
-from tuner.run.runner import Generation, Runner
+from tuner.run.runner import Runner
 from tuner.search.scale import smallest_scale
 from tuner.strides import stride_name
 
@@ -50,8 +50,8 @@ def heuristic(model: LatencyModel, tuned: Schedule, steps: int) -> Schedule | No
 
 
 @contextmanager
-def dense_matching() -> Iterator[None]:
-    """Match by the whole distance matrix of each head."""
+def dense_matching(_: Runner) -> Iterator[None]:
+    """Match by the whole distance matrix of each head; the plain side matches nothing."""
 
     def match(features: torch.Tensor, partition: Partition, *_: object) -> tuple[torch.Tensor, torch.Tensor]:
         heads = features.flatten(0, 1)
@@ -65,38 +65,43 @@ def dense_matching() -> Iterator[None]:
         yield
 
 
-def measure(runner: Runner, methods: dict[str, Schedule | None], rounds: int) -> dict[str, list[Generation]]:
-    """Generations of every method, one a round."""
-    prompts = runner.entry.held_out_prompts(rounds)
-    runner.generate(prompts[0], FIRST_SEED - 1)  # warm up
-    found: dict[str, list[Generation]] = {name: [] for name in methods}
+def measure(runner: Runner, methods: dict[str, Schedule], rounds: int) -> dict[str, list[Beside]]:
+    """Every method beside plain, once a round."""
+    prompts, twin = runner.entry.held_out_prompts(rounds), twin_of(runner)
+    warm_up(runner, twin, prompts[0])
+    found: dict[str, list[Beside]] = {name: [] for name in methods}
     for index in track(range(rounds), description="generating"):
-        for name in list(methods)[:: 1 if index % 2 else -1]:
-            with dense_matching() if name == DENSE else nullcontext():
-                found[name].append(runner.generate(prompts[index], FIRST_SEED + index, methods[name]))
+        for name, schedule in methods.items():
+            install = dense_matching if name == DENSE else None
+            found[name].append(beside_plain(runner, twin, prompts[index], FIRST_SEED + index, schedule, install))
     return found
 
 
-def judged(found: dict[str, list[Generation]], methods: dict[str, Schedule | None], model: LatencyModel) -> list[Row]:
+def judged(found: dict[str, list[Beside]], methods: dict[str, Schedule], model: LatencyModel) -> list[Row]:
     """Rows of a run."""
-    seconds = {name: np.array([g.step_seconds.sum() for g in runs]) for name, runs in found.items()}
+    logs = {name: np.array([beside.estimate.log_speedup for beside in runs]) for name, runs in found.items()}
     rows = []
     for name, schedule in methods.items():
-        if schedule is None:
-            continue
-        speedups = seconds["plain"] / seconds[name]
         predicted = model.speedup(schedule)
-        text = f"{np.median(speedups):.3f}x of {predicted:.3f}x predicted"
-        detail = {"spread": relative_mad(speedups), "seconds": seconds[name].tolist()}
+        text = f"{typical_text(logs[name].tolist(), '{:.3f}x')} of {predicted:.3f}x predicted"
         target = TARGET if name == "tuned" else None
-        value = float(np.median(speedups)) / predicted
-        rows.append(judge(name, "realised / predicted speed-up", value, text=text, at_least=target, **detail))
-        pairs = [(a.video, b.video) for a, b in zip(found[name], found["plain"], strict=True)]
+        value, _, _ = typical(logs[name].tolist())
+        detail = {
+            "speedups": np.exp(logs[name]).tolist(),
+            "set_aside": sum(beside.estimate.set_aside for beside in found[name]),
+        }
+        rows.append(
+            judge(name, "realised / predicted speed-up", value / predicted, text=text, at_least=target, **detail)
+        )
+        pairs = [(beside.method.video, beside.plain.video) for beside in found[name]]
         decibels = float(np.mean([psnr(a, b) for a, b in pairs]))
         text = f"MSE {np.mean([mse(a, b) for a, b in pairs]):.3g}"
         rows.append(judge(name, "PSNR to plain (dB)", decibels, text=text))
-    tuned = Timing(seconds["tuned"])
-    rows += [compare("tuned", tuned, name, Timing(seconds[name]), None) for name in seconds if name != "tuned"]
+    relative = {"plain": -logs["tuned"], **{name: logs[name] - logs["tuned"] for name in methods if name != "tuned"}}
+    rows += [
+        judge("tuned", f"time / {name}", typical(ratios.tolist())[0], text=typical_text(ratios.tolist()))
+        for name, ratios in relative.items()
+    ]
     return rows
 
 
@@ -105,10 +110,10 @@ def main() -> None:
     runner = load_runner(arguments.device, arguments.quick)
     steps = runner.entry.workload.steps
     tuned = shipped_schedule(steps)
-    model = machine_model(runner, runner.entry.tuning_prompts(1)[0], [tuned])
-    methods: dict[str, Schedule | None] = {"plain": None, "tuned": tuned, DENSE: tuned}
+    model = machine_model(runner, [tuned])
+    methods = {"tuned": tuned, DENSE: tuned}
     by_hand = heuristic(model, tuned, steps)
-    notes = [f"{MODEL}, {steps} steps; denoising time only."]
+    notes = [f"{MODEL}, {steps} steps; denoising time only. In brackets 95 % t intervals over prompts."]
     if by_hand is None:
         notes.append("The heuristic cannot reach the predicted speed of the tuned schedule.")
     else:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from lockstep_methods import beside_plain
 
 from asymrnr.schedule import Schedule
 from tuner.certify.gates import attribute_gate, video_gate
+from tuner.certify.statistics import PairEstimate
+from tuner.latency.fit import Evidence, fit
 from tuner.latency.model import LatencyModel
 from tuner.paper.heuristic import THRESHOLD_STEP, Attempt, HandRule, tune_by_hand
 from tuner.profile.profile import Profile
@@ -36,6 +39,7 @@ class Method:
     fixed: bool = False  # builds the same schedule whatever the speed-up
     schedule: Schedule | None = None
     runs: list[Generation] = field(default_factory=list)
+    estimates: list[PairEstimate] = field(default_factory=list)
     forced: list[float] = field(default_factory=list)
 
 
@@ -73,7 +77,7 @@ def tune_heuristic(runner: Runner, profile: Profile) -> ByHand:
         generation = runner.generate(prompt, 1, schedule)
         seconds.append(generation.seconds)
         verdicts = [
-            video_gate([mse(generation.video, plain.video)], floor),
+            video_gate([mse(generation.video, plain.video) / floor]),
             attribute_gate(right, list(attributes(generation.video, prompt).values())),
         ]
         print(f"  heuristic: attention {schedule.attention_cost():.2f}  {verdicts[0].message}")
@@ -105,20 +109,25 @@ def contenders(
     ]
 
 
-def measure(schedule: Schedule, runner: Runner, prompt: str, seed: int) -> float:
-    """Speed-up of one generation over unaccelerated steps timed right before and after it."""
-    before = runner.time_steps(4, prompt)[1:]
-    generation = runner.generate(prompt, seed, schedule)
-    after = runner.time_steps(4, prompt)[1:]
-    baseline = float(np.median(np.concatenate([before, after]))) * len(generation.step_seconds)
-    return baseline / float(generation.step_seconds.sum())
+def align(
+    method: Method, runner: Runner, twin: Runner, prior: LatencyModel, prompt: str, seed: int, speedup: float
+) -> None:
+    """Settle the method's schedule so that its measured speed-up is the one wanted, where it has a choice.
 
-
-def align(method: Method, runner: Runner, model: LatencyModel, prompt: str, seed: int, speedup: float) -> None:
-    """Settle the method's schedule so that its measured speed-up is the one wanted, where it has a choice."""
-    method.schedule = method.build(model, speedup)
+    Args:
+        method: whose schedule.
+        runner, twin: the model and its twin.
+        prior: latency model before this method was measured.
+        prompt, seed: what is generated to measure.
+        speedup: wanted.
+    """
+    method.schedule = method.build(prior, speedup)
+    evidence: list[Evidence] = []
     for _ in range(ALIGNMENTS):
         if method.schedule is None or method.fixed:
             return
-        model = model.refit(model.baseline_seconds / measure(method.schedule, runner, prompt, seed), method.schedule)
-        method.schedule = method.build(model, speedup)
+        found = beside_plain(runner, twin, prompt, seed, method.schedule).estimate
+        evidence.append(Evidence(method.schedule, found.log_speedup, found.standard_error))
+        model = fit(prior, evidence)
+        own = found.speedup / model.speedup(method.schedule)  # what sets this method apart from the model
+        method.schedule = method.build(model, speedup / own)

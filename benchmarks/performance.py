@@ -40,10 +40,10 @@ EXPLANATIONS = {
     "gain is bounded by how slow memory is beside the cores.",
     ("site", "realised / FLOPs gain"): "Gathering, planning and matching do not shrink with the square of what is "
     "kept, and attention runs less efficiently on short sequences.",
-    ("generation", "realised / predicted speed-up"): "The prediction rests on attention timed by itself on random "
-    "data; a machine whose pace changes while generating shifts what attention is worth.",
-    ("prediction", "|predicted / measured - 1|"): "One generation of a second or a few scatters by several per cent "
-    "on a small machine; see the spread of plain generations in the raw numbers.",
+    ("generation", "realised / predicted speed-up"): "The prediction rests on attention timed by itself and a few "
+    "steps of a uniform schedule; a tuning run corrects it by every schedule it measures.",
+    ("prediction", "|predicted / measured - 1|"): "The prediction rests on attention timed by itself and a few steps "
+    "of a uniform schedule; its interval stands in the table. A tuning run corrects it by every schedule it measures.",
     (
         "prediction",
         "worst |predicted / measured - 1|",
@@ -148,8 +148,9 @@ def document(results: dict[str, dict[str, Any]]) -> str:
         ["# Performance", ""],
         [f"{count(everything, 'met')} figures with a target met it, {count(everything, 'missed')} missed it."],
         ["All sides of a comparison are timed in turn in one run; values are medians, ± the relative median absolute"],
-        ["deviation. `python benchmarks/all.py` runs all of it; the command behind the numbers at hand stands above"],
-        ["each table, raw numbers are in `benchmarks/results/`.", ""],
+        ["deviation. Whole generations run beside plain ones in lock-step; values are geometric means. The command"],
+        ["behind the numbers at hand stands above each table, `python benchmarks/all.py` runs all of it; raw numbers"],
+        ["are in `benchmarks/results/`.", ""],
         [*machine(results), ""],
         ["## Targets", "", "| what | measure | target | worst | met | verdict |", "|---|---|---|---|---|---|"],
         [line for name, some in rows.items() for line in summary(name, some)],

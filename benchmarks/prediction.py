@@ -2,21 +2,22 @@
 
     python benchmarks/prediction.py
 
-The latency model is measured on this machine first, as a tuning run does. Every schedule then runs twice, between
-plain generations; the measured time is corrected by how much slower or faster those were than the model's plain time,
-because the target is about the model and not about a drift of the machine. Writes
-`benchmarks/results/prediction.json`.
+The latency model is measured on this machine first, as a tuning run does. Every schedule is then generated with beside
+the plain pipeline in lock-step, once a round, because the model is about the time relative to a plain generation and
+not about a drift of the machine. Writes `benchmarks/results/prediction.json`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from embedded import load_profile, load_runner, machine_model, shorten
+from lockstep_methods import beside_plain, twin_of, typical, warm_up
 from proxies import KINDS, random_schedule
 from rich.progress import track
 from timing import Row, judge, parse_arguments, report
 
 from asymrnr.schedule import Schedule
+from tuner.certify.statistics import PairEstimate
 from tuner.latency.model import LatencyModel
 from tuner.run.runner import Runner
 
@@ -25,36 +26,27 @@ TARGET = 0.05
 SEED = 9_500_000
 
 
-def measure(runner: Runner, schedules: list[Schedule], rounds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Denoising seconds (rounds, schedules), and the plain seconds around each, of the same shape."""
-    prompt = runner.entry.held_out_prompts(1)[0]
-
-    def seconds(schedule: Schedule | None) -> float:
-        return float(runner.generate(prompt, SEED, schedule).step_seconds.sum())
-
-    seconds(None)  # warm up
-    reduced, plain = np.zeros((2, rounds, len(schedules)))
-    before = seconds(None)
+def measure(runner: Runner, schedules: list[Schedule], rounds: int) -> list[list[PairEstimate]]:
+    """What every schedule shows, once a round."""
+    prompt, twin = runner.entry.held_out_prompts(1)[0], twin_of(runner)
+    warm_up(runner, twin, prompt)
+    found: list[list[PairEstimate]] = [[] for _ in schedules]
     for index in track(range(rounds * len(schedules)), description="generating"):
-        place = divmod(index, len(schedules))
-        reduced[place] = seconds(schedules[place[1]])
-        after = seconds(None)
-        plain[place] = (before + after) / 2
-        before = after
-    return reduced, plain
+        number = index % len(schedules)
+        found[number].append(beside_plain(runner, twin, prompt, SEED, schedules[number]).estimate)
+    return found
 
 
-def judged(schedules: list[Schedule], model: LatencyModel, reduced: np.ndarray, plain: np.ndarray) -> list[Row]:
+def judged(schedules: list[Schedule], model: LatencyModel, measured: list[list[PairEstimate]]) -> list[Row]:
     """A row a schedule, then the median and the worst."""
     rows, errors = [], []
-    drift = plain / model.baseline_seconds
-    for i, schedule in enumerate(schedules):
-        predicted, measured = model.predict(schedule), float(np.median(reduced[:, i] / drift[:, i]))
-        errors.append(abs(predicted / measured - 1))
-        raw = predicted / float(np.median(reduced[:, i])) - 1
-        text = f"predicted {predicted:.3f} s, measured {measured:.3f} s; {raw:+.1%} without the correction"
+    for i, (schedule, estimates) in enumerate(zip(schedules, measured, strict=True)):
+        predicted, (speedup, _, _) = model.speedup(schedule), typical([e.log_speedup for e in estimates])
+        errors.append(abs(speedup / predicted - 1))  # predicted over measured time
+        low, high = model.speedup_interval(schedule)
+        text = f"predicted {predicted:.3f}x ({low:.3f} to {high:.3f}), measured {speedup:.3f}x"
         name = f"schedule {i + 1}, {KINDS[i % len(KINDS)]}, attention {schedule.attention_cost():.2f}"
-        detail = {"measured_seconds": reduced[:, i].tolist(), "plain_seconds": plain[:, i].tolist()}
+        detail = {"speedups": [e.speedup for e in estimates], "standard_errors": [e.standard_error for e in estimates]}
         rows.append(judge(name, "|predicted / measured - 1|", errors[-1], TARGET, text, **detail))
     rows.append(judge("all schedules", "median |predicted / measured - 1|", float(np.median(errors)), TARGET))
     rows.append(judge("all schedules", "worst |predicted / measured - 1|", max(errors), TARGET))
@@ -68,9 +60,8 @@ def main() -> None:
     count = QUICK_SCHEDULES if arguments.quick else SCHEDULES
     kinds = [KINDS[i % len(KINDS)] for i in range(count)]
     schedules = [shorten(random_schedule(profile, kind, rng), runner.entry.workload.steps) for kind in kinds]
-    model = machine_model(runner, runner.entry.tuning_prompts(1)[0], schedules)
-    reduced, plain = measure(runner, schedules, arguments.rounds)
-    report(judged(schedules, model, reduced, plain), arguments, [])
+    model = machine_model(runner, schedules)
+    report(judged(schedules, model, measure(runner, schedules, arguments.rounds)), arguments, [])
 
 
 if __name__ == "__main__":

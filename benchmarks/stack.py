@@ -2,68 +2,76 @@
 
     python benchmarks/stack.py [--schedule x1.30.json]
 
-Every round generates one held-out prompt with all four, in alternating order. Without `--schedule` the shipped one is
-taken. Writes `benchmarks/results/stack.json`.
+Every round generates one held-out prompt with each of them, beside the plain pipeline in lock-step. Without
+`--schedule` the shipped one is taken. Writes `benchmarks/results/stack.json`.
 """
 
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from diffusers import PyramidAttentionBroadcastConfig
 from embedded import MODEL, load_runner, shorten
+from lockstep_methods import beside_plain, twin_of, typical, typical_text, warm_up
 from rich.progress import track
-from timing import Row, Timing, compare, judge, report
+from timing import Row, judge, report
 
 import asymrnr
 from asymrnr.schedule import Schedule
 from tuner.quality.metrics import psnr
-from tuner.run.runner import Generation, Runner
+from tuner.run.runner import Runner
 
-METHODS = {"plain": (False, False), "PAB": (True, False), "AsymRnR": (False, True), "PAB + AsymRnR": (True, True)}
+METHODS = {"PAB": (True, False), "AsymRnR": (False, True), "PAB + AsymRnR": (True, True)}
 SKIP_RANGE, TIMESTEPS = 2, (100, 850)
 FIRST_SEED = 8_000_000
 
 
-def generate(runner: Runner, prompt: str, seed: int, cached: bool, schedule: Schedule | None) -> Generation:
-    """One video, with diffusers' Pyramid Attention Broadcast, a schedule, both or neither."""
+@contextmanager
+def broadcast(runner: Runner) -> Iterator[None]:
+    """Pyramid Attention Broadcast of diffusers."""
     pipe: Any = runner.pipe
-    with ExitStack() as stack:
-        if cached:
-            config = PyramidAttentionBroadcastConfig(
-                spatial_attention_block_skip_range=SKIP_RANGE,
-                spatial_attention_timestep_skip_range=TIMESTEPS,
-                current_timestep_callback=lambda: pipe.current_timestep,
-            )
-            pipe.transformer.enable_cache(config)
-            stack.callback(pipe.transformer.disable_cache)
-        return runner.generate(prompt, seed, schedule)
+    config = PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=SKIP_RANGE,
+        spatial_attention_timestep_skip_range=TIMESTEPS,
+        current_timestep_callback=lambda: pipe.current_timestep,
+    )
+    pipe.transformer.enable_cache(config)
+    try:
+        yield
+    finally:
+        pipe.transformer.disable_cache()
 
 
 def measure(runner: Runner, schedule: Schedule, rounds: int) -> list[Row]:
     """Two rows a method: denoising time relative to plain, and PSNR to the plain video of the same prompt."""
-    seconds: dict[str, list[float]] = {name: [] for name in METHODS}
+    speedups: dict[str, list[float]] = {name: [] for name in METHODS}  # logarithms
     decibels: dict[str, list[float]] = {name: [] for name in METHODS}
-    prompts = runner.entry.held_out_prompts(rounds)
-    generate(runner, prompts[0], FIRST_SEED, False, None)  # warm up
+    set_aside = dict.fromkeys(METHODS, 0)
+    prompts, twin = runner.entry.held_out_prompts(rounds), twin_of(runner)
+    warm_up(runner, twin, prompts[0])
     for index in track(range(rounds), description="generating"):
-        videos: dict[str, Generation] = {}
-        for name in list(METHODS)[:: 1 if index % 2 else -1]:
-            cached, reduced = METHODS[name]
-            videos[name] = generate(runner, prompts[index], FIRST_SEED + index, cached, schedule if reduced else None)
-            seconds[name].append(float(videos[name].step_seconds.sum()))
-        for name, generation in videos.items():
-            decibels[name].append(psnr(generation.video, videos["plain"].video))
-    times = {name: Timing(np.array(values)) for name, values in seconds.items()}
+        for name, (cached, reduced) in METHODS.items():
+            found = beside_plain(
+                *(runner, twin, prompts[index], FIRST_SEED + index),
+                schedule=schedule if reduced else None,
+                install=broadcast if cached else None,
+            )
+            speedups[name].append(found.estimate.log_speedup)
+            set_aside[name] += found.estimate.set_aside
+            decibels[name].append(psnr(found.method.video, found.plain.video))
     rows: list[Row] = []
-    for name in list(METHODS)[1:]:
-        row = compare(name, times[name], "plain", times["plain"], None)
-        values = decibels[name]
-        rows.append({**row, "text": f"{1 / row['value']:.2f}x, {row['text']}"})
+    for name in METHODS:
+        logs, values = speedups[name], decibels[name]
+        detail = {"speedups": np.exp(logs).tolist(), "set_aside": set_aside[name]}
+        value, _, _ = typical([-log for log in logs])
+        rows.append(
+            judge(name, "time / plain", value, None, f"{typical_text(logs, '{:.3f}x')}, 95 % t interval", **detail)
+        )
         text = f"{min(values):.1f} to {max(values):.1f} dB"
         rows.append(judge(name, "PSNR to plain (dB), mean", float(np.mean(values)), None, text, all_decibels=values))
     return rows

@@ -14,11 +14,9 @@ import json
 from pathlib import Path
 
 import baselines
-import numpy as np
 from methods import MAX_RATE, PAPER, ByHand, Method
 
 from asymrnr.artifact_io import load_artifact
-from tuner.latency.micro import latency_model
 from tuner.models import REGISTRY, load_pipeline
 from tuner.package import file_name
 from tuner.paper.heuristic import Attempt, HandRule, best_attempt
@@ -67,12 +65,11 @@ def main() -> None:
         assert profile.latency is not None
         tuned = load_artifact(folder / file_name(target)).schedule_object()
         by_hand = ByHand(best_attempt(attempts), attempts, 0.0, HandRule.of(profile, *PAPER, MAX_RATE))
-        model = latency_model(profile.latency, float(np.median(runner.time_steps(6, prompts[0])[1:])), profile.steps)
         contenders = [
             Method("tuned", lambda model, speedup, tuned=tuned: tuned, 0.0, fixed=True),
             Method("heuristic (Appendix B)", by_hand.build, 0.0),
         ]
-        plain = baselines.compare(contenders, model, runner, prompts, arguments.forced, SEED)
+        plain = baselines.compare(contenders, profile.latency, runner, prompts, arguments.forced, SEED)
         lines.append(line(target, baselines.table(contenders, plain, prompts, runner)))
         print(lines[-1])
     text = [

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import save_artifact
 from asymrnr.errors import ArtifactError
@@ -151,10 +153,14 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
     except BaseException as error:
         findings.error = error
         _forget_disturbed(ctx, findings)
-        saved = "" if findings.path is None else f" The best schedule so far is saved, uncertified, as {findings.path}."
+        saved = "" if findings.path is None else f"The best schedule so far is saved, uncertified, as {findings.path}."
         try_report(ctx, findings)
+        if isinstance(error, torch.OutOfMemoryError):
+            raise TunerError(f"The device ran out of memory; add --offload model. {saved}".strip()) from error
         if isinstance(error, TunerError) and saved:
-            raise type(error)(f"{error}{saved}") from error
+            raise type(error)(f"{error} {saved}") from error
+        if saved:  # an interruption, or something unforeseen
+            progress.stage("ended", saved)
         raise
     else:
         return Outcome(findings, write(ctx, findings), ctx)
@@ -179,6 +185,7 @@ def go(ctx: Context, findings: Findings) -> None:
     findings.profiled = profile_model(ctx, findings.early.model)
     findings.verification = verify(ctx, findings.early, findings.profiled, keep_verification)
     prove(ctx, findings)
+    save(ctx, findings)  # with what an attempt that came to nothing cost
     assert findings.certification is not None
     if not findings.certification.certified:
         raise verdict_error(findings.certification)
@@ -214,7 +221,6 @@ def prove(ctx: Context, findings: Findings) -> None:
         return
     if after.certified or not before.certified:
         findings.verification, findings.certification = second, after
-        save(ctx, findings)
 
 
 def second_aim(certification: Certification, target: float) -> float | None:

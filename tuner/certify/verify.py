@@ -14,6 +14,7 @@ from tuner.profile.stage import Profiled
 from tuner.quality.metrics import mse
 from tuner.run.context import Context, describe
 from tuner.run.pair import Pair
+from tuner.search.record import from_record, to_record
 from tuner.search.result import Candidate, SearchResult
 from tuner.search.study import rebuild, search
 
@@ -77,12 +78,27 @@ class Verification:
 
 
 def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, target: float) -> SearchResult:
-    """Search on the surrogate, at most for what it says can be reached; costs no device time."""
+    """Search on the surrogate, at most for what it says can be reached; costs no device time.
+
+    The result is recorded: equal searches are made once.
+    """
+    key = {
+        "kind": "search",
+        "profile": profiled.content_hash,
+        "latency": model.to_dict(),
+        "space": ctx.space.model_dump(mode="json"),
+        "target": target,
+        "trials": ctx.options.trials,
+        "seed": ctx.options.seed,
+    }
+    known = ctx.instrument.store.get(key)
+    if known is not None:
+        return from_record(known.values)
 
     def on_trial(trial: int, total: int, best: float | None) -> None:
         ctx.progress.advance(trial, total, "" if best is None else f"best predicted error {best:.4g}")
 
-    return search(
+    result = search(
         profiled.profile,
         model,
         ctx.space,
@@ -92,6 +108,9 @@ def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, target: fl
         progress=on_trial,
         or_fastest=True,
     )
+    if not ctx.instrument.store.read_only:
+        ctx.instrument.store.put(key, to_record(result))
+    return result
 
 
 def next_finalist(candidates: Sequence[Candidate], verified: Sequence[Verified]) -> Candidate | None:

@@ -29,7 +29,7 @@ def tune(
     ] = None,
     target_speedup: Annotated[float | None, typer.Option(help="Denoising speed-up to certify, e.g. 1.3.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL-xTARGET")] = None,
-    budget: Annotated[float, typer.Option(help="What may be spent, in unaccelerated generations.")] = 30.0,
+    budget: Annotated[float, typer.Option(help="What may be spent, in unaccelerated generations.")] = 40.0,
     seed: Annotated[int, typer.Option(help="Seed of the search and of the prompts' noise.")] = 0,
     trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
     resume: Resume = False,

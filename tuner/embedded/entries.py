@@ -10,15 +10,17 @@ from diffusers import CogVideoXPipeline
 import tuner.embedded.codec  # noqa: F401  (diffusers loads components only from modules already imported)
 from tuner.embedded.checker import attributes_right
 from tuner.embedded.world import parse_caption, sample_scenes
+from tuner.errors import UsageError
 from tuner.models.entry import ModelEntry, Workload
 from tuner.models.prompts import Prompts
 from tuner.models.weights import PackagedWeights
 
 CAPTION_SEED = 20_000
+OVERSAMPLING = 8  # captions may come twice
 
 
 def captions(held_out: bool) -> Prompts:
-    """Captions of the procedural world (`world.py`), the first so many of an endless list.
+    """Different captions of the procedural world (`world.py`), the first so many of a long list.
 
     Args:
         held_out: captions that were never trained on, instead of others.
@@ -26,7 +28,11 @@ def captions(held_out: bool) -> Prompts:
 
     def sampled(count: int) -> list[str]:
         generator = torch.Generator().manual_seed(CAPTION_SEED + held_out)
-        return [scene.caption for scene in sample_scenes(count, generator, held_out)]
+        scenes = sample_scenes(OVERSAMPLING * count, generator, held_out)
+        found = list(dict.fromkeys(scene.caption for scene in scenes))[:count]
+        if len(found) < count:
+            raise UsageError(f"{count} prompts were asked for, but the world has fewer to tell apart; ask for fewer.")
+        return found
 
     return sampled
 

@@ -23,14 +23,22 @@ STAGE = "profile"
 EXPECTED_IE = 2.0
 SHORT_SHARE, SHORTEST = 8, 4  # steps of the second prompt's generation
 PROFILE_FILE = "profile.safetensors"
+VIDEO = "video"
 
 
 @dataclass(frozen=True)
 class Profiled:
-    """The profile and the unaccelerated video of the same generation, (frames, 3, height, width) in [0, 1]."""
+    """What was profiled.
+
+    Attributes:
+        profile: the profile.
+        video: unaccelerated, of the same generation, (frames, 3, height, width) in [0, 1].
+        content_hash: names the record it was read from, and when that was made.
+    """
 
     profile: Profile
     video: torch.Tensor
+    content_hash: str = ""
 
 
 def settings_for(space: SearchSpace, total_steps: int, seed: int) -> ProfilerSettings:
@@ -115,7 +123,4 @@ def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
     path = ctx.options.output / PROFILE_FILE
     if not ctx.instrument.store.read_only and not path.is_file():
         profile.save(path)
-    return Profiled(profile, video)
-
-
-VIDEO = "video"
+    return Profiled(profile, video, f"{record.key_hash} {record.at}")

@@ -53,7 +53,11 @@ def facts(verification: Verification | None, certification: Certification | None
     if verification is not None:
         chosen = verification.chosen
         found["schedule"] = describe(chosen.schedule)
-        found["expected speed-up"] = f"{verification.predicted_speedup:.3f}x, with all measurements pooled"
+        low, high = verification.model.speedup_interval(chosen.schedule)
+        found["expected speed-up"] = (
+            f"{verification.predicted_speedup:.3f}x, with all measurements pooled; the latency model alone says "
+            f"{low:.2f}x to {high:.2f}x"
+        )
         found["gap to the best possible, on the surrogate"] = f"{chosen.gap:.1%}"
         found["price of interpretability"] = price_text(verification.result.price_of_interpretability)
     if certification is not None:

@@ -13,7 +13,7 @@ from tuner.run.ledger import Ledger
 from tuner.search.space import SearchSpace
 from tuner.strides import stride_name
 
-BUDGET = 30.0
+BUDGET = 40.0
 
 
 @dataclass(frozen=True)

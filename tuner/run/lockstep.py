@@ -43,8 +43,8 @@ def in_lockstep(first: Callable[[Turn], Any], second: Callable[[Turn], Any]) -> 
 
     sides = [greenlet(partial(work, who, side)) for who, side in enumerate((first, second))]
     leader = 0
-    try:
-        with torch.inference_mode():  # around both, so that the end of one does not end it for the other
+    with torch.inference_mode():  # around both, so that the end of one does not end it for the other
+        try:
             while not all(side.dead for side in sides):
                 running = [who for who in (0, 1) if not sides[who].dead]
                 level = len(running) == 2 and at[0] == at[1]
@@ -52,8 +52,8 @@ def in_lockstep(first: Callable[[Turn], Any], second: Callable[[Turn], Any]) -> 
                 if level:
                     leader = 1 - leader
                 sides[who].switch()
-    finally:
-        for side in sides:
-            if not side.dead:
-                side.throw()
+        finally:
+            for side in sides:
+                if not side.dead:
+                    side.throw()
     return results[0], results[1]

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -198,13 +197,14 @@ class Runner:
     ) -> Any:
         """Call the pipeline with the clock told of every step, and turns handed over."""
         calls = [0, 0]  # steps ended, calls of denoisers in this step
+        order: dict[torch.nn.Module, int] = {}  # in which the sites run; a U-Net registers them in another one
 
         def on_forward(*_: Any) -> None:
             clock.begin_steps()
             calls[1] += 1
 
-        def before_site(site: int, *_: Any) -> None:
-            clock.hand_over((*calls, site))
+        def before_site(site: torch.nn.Module, *_: Any) -> None:
+            clock.hand_over((*calls, order.setdefault(site, len(order))))
 
         def on_step_end(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             self._require_finite(tensors["latents"], step, schedule)
@@ -218,9 +218,8 @@ class Runner:
             for model in self.denoisers:
                 stack.callback(model.register_forward_pre_hook(on_forward).remove)
                 if within_steps:
-                    for site, module in enumerate(self._sites(model)):
-                        hook = module.register_forward_pre_hook(partial(before_site, site))
-                        stack.callback(hook.remove)
+                    for site in self._sites(model):
+                        stack.callback(site.register_forward_pre_hook(before_site).remove)
             return self._call(prompt, seed, on_step_end, output_type)
 
     def _sites(self, model: Any) -> list[torch.nn.Module]:
