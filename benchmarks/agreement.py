@@ -24,11 +24,11 @@ from tuner.models import REGISTRY, load_pipeline
 from tuner.profile.agreement import agreement
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler
-from tuner.profile.stage import settings_for
 from tuner.report.plots import axes_grid, save_figures
 from tuner.run.identity import environment
 from tuner.run.runner import Runner
 from tuner.search.space import load_space
+from tuner.stages.profile import settings_for
 
 MODEL = "tiny-cogvideox"
 FIRST_SEED = 6_000_000

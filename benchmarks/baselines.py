@@ -27,22 +27,23 @@ from rich.progress import track
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact
 from asymrnr.resources import search_spaces_folder
-from tuner.certify.protocol import PROMPTS, certify
-from tuner.certify.protocol import STAGE as CERTIFY
 from tuner.certify.statistics import LOOKS
+from tuner.context import TuneOptions
 from tuner.errors import TunerError
 from tuner.latency.model import LatencyModel
 from tuner.models import REGISTRY, load_pipeline
+from tuner.opening import open_run
 from tuner.package import file_name
-from tuner.pipeline import open_run, tune
+from tuner.pipeline import tune
 from tuner.profile.profile import Profile
-from tuner.profile.stage import PROFILE_FILE
 from tuner.quality.metrics import mse, psnr, ssim
 from tuner.report.console import LiveProgress
-from tuner.run.context import TuneOptions
 from tuner.run.identity import environment
 from tuner.run.runner import Generation, Runner
 from tuner.search.space import load_space
+from tuner.stages.certify import PROMPTS, certify
+from tuner.stages.certify import STAGE as CERTIFY
+from tuner.stages.profile import PROFILE_FILE
 
 Row = dict[str, Any]
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import asymrnr
 from asymrnr.resources import search_spaces_folder
 from asymrnr.schedule import Schedule
+from tuner.context import BUDGET, Context, NoProgress, TuneOptions
 from tuner.latency.model import LatencyModel
-from tuner.latency.preflight import measure_latency
 from tuner.models import REGISTRY, load_pipeline
 from tuner.profile.profile import Profile
-from tuner.run.context import BUDGET, Context, NoProgress, TuneOptions
 from tuner.run.identity import subject
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.run.runner import Runner
 from tuner.run.store import MeasurementStore
 from tuner.search.space import load_space
+from tuner.stages.preflight import measure_latency
 from tuner.strides import stride_name
 
 MODEL = "tiny-cogvideox"

@@ -25,9 +25,9 @@ from timing import Row, judge, parse_arguments, report
 import asymrnr
 from asymrnr.partition import Grid
 from asymrnr.schedule import Schedule
-from tuner.certify.statistics import relative_mad
 from tuner.latency.micro import latency_model, look_at_sites, measure_sites
 from tuner.paper.architectures import find_architecture
+from tuner.run.estimate import relative_mad
 from tuner.strides import stride_name
 
 MATCHING_TARGET, REALISED_TARGET = 0.03, 0.9

@@ -12,7 +12,8 @@ import numpy as np
 from asymrnr.adapters import find_adapter
 from asymrnr.install import find_sites
 from asymrnr.schedule import Schedule
-from tuner.certify.statistics import PairedSteps, PairEstimate, estimate_pair, mean_bounds
+from tuner.certify.statistics import mean_bounds
+from tuner.run.estimate import PairedSteps, PairEstimate, estimate_pair
 from tuner.run.lockstep import Turn, in_lockstep
 from tuner.run.runner import Generation, Runner
 from tuner.run.twin import twin_pipeline

@@ -10,12 +10,12 @@ from lockstep_methods import beside_plain
 
 from asymrnr.schedule import Schedule
 from tuner.certify.gates import attribute_gate, video_gate
-from tuner.certify.statistics import PairEstimate
 from tuner.latency.fit import Evidence, fit
 from tuner.latency.model import LatencyModel
 from tuner.paper.heuristic import THRESHOLD_STEP, Attempt, HandRule, tune_by_hand
 from tuner.profile.profile import Profile
 from tuner.quality.metrics import mse
+from tuner.run.estimate import PairEstimate
 from tuner.run.runner import Generation, Runner
 from tuner.search.scale import smallest_scale
 from tuner.search.space import SearchSpace

@@ -17,8 +17,8 @@ from rich.progress import track
 from timing import Row, judge, parse_arguments, report
 
 from asymrnr.schedule import Schedule
-from tuner.certify.statistics import PairEstimate
 from tuner.latency.model import LatencyModel
+from tuner.run.estimate import PairEstimate
 from tuner.run.runner import Runner
 
 SCHEDULES, QUICK_SCHEDULES = 10, 2

@@ -15,8 +15,8 @@ from embedded import load_profile
 from rich.progress import track
 from timing import Row, judge, parse_arguments, report, time_interleaved
 
-from tuner.certify.statistics import relative_mad
 from tuner.commands.solve_profile import model_of, space_of
+from tuner.run.estimate import relative_mad
 from tuner.search.error import ErrorModel
 from tuner.search.feasibility import profiled
 from tuner.search.study import search

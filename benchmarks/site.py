@@ -20,7 +20,7 @@ from timing import Row, judge, parse_arguments, report, time_interleaved
 
 from asymrnr.partition import Grid, make_partition
 from asymrnr.reduction import Match, Plan
-from tuner.certify.statistics import relative_mad
+from tuner.run.estimate import relative_mad
 
 CASES: tuple[tuple[Grid, int, int], ...] = (((4, 24, 32), 2, 64), ((8, 32, 32), 2, 64), ((13, 30, 45), 1, 64))
 """Token grid, heads and head dim: 3k, 8k and 17k tokens."""

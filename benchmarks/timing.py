@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tuner.certify.statistics import relative_mad
+from tuner.run.estimate import relative_mad
 from tuner.run.identity import environment
 
 Row = dict[str, Any]

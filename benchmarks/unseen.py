@@ -21,9 +21,9 @@ from tuner.models import REGISTRY, load_pipeline
 from tuner.package import file_name
 from tuner.paper.heuristic import Attempt, HandRule, best_attempt
 from tuner.profile.profile import Profile
-from tuner.profile.stage import PROFILE_FILE
 from tuner.run.identity import environment
 from tuner.run.runner import Runner
+from tuner.stages.profile import PROFILE_FILE
 
 FIRST_PROMPT, SEED = 30, 7_700_000
 HEADER = (

@@ -25,17 +25,17 @@ from asymrnr.artifact import (
 from asymrnr.artifact_io import load_artifact
 from asymrnr.schedule import Schedule
 from asymrnr.shipped import load_shipped
-from tuner.certify.protocol import Certification
 from tuner.certify.statistics import SpeedupEstimate, mean_bounds
-from tuner.certify.verify import Verification
+from tuner.context import Context
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import PERCENTILES
-from tuner.profile.stage import Profiled
-from tuner.run.context import Context
 from tuner.run.identity import environment
 from tuner.run.instrument import COST
 from tuner.run.store import MeasurementStore
 from tuner.search.result import Candidate
+from tuner.stages.certify import Certification
+from tuner.stages.profile import Profiled
+from tuner.stages.verify import Verification
 
 METHOD = "pairs in lock-step; Student's t over the pairs' log speed-ups, error spent over sequential looks"
 BOTH_SIDES = 0.025

@@ -5,139 +5,32 @@ Whatever ends a run, the best schedule so far is saved with what is known of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import save_artifact
 from asymrnr.errors import ArtifactError
-from asymrnr.resources import search_spaces_folder
-from tuner.certify.health import with_health
-from tuner.certify.protocol import STAGE as CERTIFY
-from tuner.certify.protocol import Certification, certify, cost_ie
-from tuner.certify.verify import AIM, Verification, corrected, verify
+from tuner.context import Context, Progress, TuneOptions
 from tuner.errors import (
     BudgetExhaustedError,
-    EnvironmentMismatchError,
     NoisyMeasurementError,
     QualityGateError,
     TunerError,
-    UsageError,
 )
-from tuner.latency.preflight import Preflight, preflight
-from tuner.models import find_model, load_pipeline
+from tuner.findings import Findings, Outcome
+from tuner.opening import open_run
 from tuner.package import build_artifact, file_name
-from tuner.profile.stage import Profiled, profile_model
-from tuner.quality.lpips import Lpips
-from tuner.run.context import Context, NoProgress, Progress, TuneOptions
-from tuner.run.identity import differences, environment, subject
-from tuner.run.instrument import Instrument
-from tuner.run.ledger import Ledger
-from tuner.run.runner import Runner
-from tuner.run.store import LOG_NAME, MeasurementStore
-from tuner.search.space import load_space
+from tuner.report.run import write_report
+from tuner.stages.certify import STAGE as CERTIFY
+from tuner.stages.certify import Certification, certify, cost_ie
+from tuner.stages.health import with_health
+from tuner.stages.preflight import preflight
+from tuner.stages.profile import profile_model
+from tuner.stages.verify import AIM, Verification, corrected, verify
 
-ENVIRONMENT_KEY = {"kind": "environment"}
-OPTIONS_KEY = {"kind": "options"}
-SUBJECT_KEY = {"kind": "subject"}
 SLACK = 0.05  # a certified speed-up further above the target costs quality that nobody asked for
 CLOSER = 0.02  # least distance to the target from which going closer to it is worth an attempt
-
-
-@dataclass
-class Findings:
-    """What a run has found so far; None for what it has not reached.
-
-    Attributes:
-        early: the latency model before whole generations.
-        profiled: the profile.
-        verification: the finalists and what they were chosen by.
-        certification: the best evidence: a certificate, or else the last refusal.
-        artifact, path: what was saved, and where.
-        error: what ended the run without a certificate.
-    """
-
-    early: Preflight | None = None
-    profiled: Profiled | None = None
-    verification: Verification | None = None
-    certification: Certification | None = None
-    artifact: Artifact | None = None
-    path: Path | None = None
-    error: BaseException | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run: what it found, its report, and the run's tools for summaries."""
-
-    findings: Findings
-    report: Path | None
-    ctx: Context
-
-
-def open_run(options: TuneOptions, progress: Progress) -> Context:
-    """Check everything that can be checked before any work, then load the model; the folder is this run's from now on.
-
-    Raises:
-        UsageError: unknown model, impossible target or budget, a folder that cannot be written or is taken.
-        EnvironmentMismatchError: the folder's measurements were made on another machine or with other versions.
-    """
-    entry, ledger = find_model(options.model), Ledger(options.budget)
-    if not options.target_speedup > 1:
-        raise UsageError(f"The target speed-up is {options.target_speedup:g}; ask for more than 1, for example 1.3.")
-    if options.lpips_weights is not None:
-        Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
-    store = MeasurementStore(options.output)
-    try:
-        here = environment()
-        if len(store) and not options.resume:
-            raise UsageError(
-                f"{options.output} already holds measurements; add --resume to go on from them, or choose another "
-                "--output."
-            )
-        known = store.get(ENVIRONMENT_KEY)
-        changed = [] if known is None else differences(known.values, here)
-        if changed:
-            raise EnvironmentMismatchError(
-                f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
-            )
-        progress.stage("load", entry.name)
-        runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
-        if known is None:
-            store.put(ENVIRONMENT_KEY, here)
-        found = subject(runner)
-        asked = store.get(OPTIONS_KEY)
-        if asked is not None:  # a resumed run is still the one that was asked for
-            options = replace(options, command=asked.values["command"])
-        for key, values in ((OPTIONS_KEY, options.to_dict()), (SUBJECT_KEY, found)):
-            before = store.get(key)
-            if before is None or before.values != values:
-                store.put(key, values)
-        space = load_space(search_spaces_folder() / entry.search_space)
-        return Context(options, entry, Instrument(store, ledger, found, runner), space, progress)
-    except BaseException:
-        store.close()
-        raise
-
-
-def open_records(folder: Path) -> Context:
-    """The tools of a run that only reads what was measured; no model is loaded.
-
-    Raises:
-        UsageError: the folder holds no run.
-    """
-    if not (folder / LOG_NAME).is_file():
-        raise UsageError(f"{folder} holds no run; give the folder that a run was given as --output.")
-    store = MeasurementStore(folder, read_only=True)
-    records = [store.get(key) for key in (OPTIONS_KEY, SUBJECT_KEY)]
-    if records[0] is None or records[1] is None:
-        raise UsageError(f"The run in {folder} ended before its model was loaded; start it again.")
-    options = replace(TuneOptions.from_dict(records[0].values), output=folder)
-    entry = find_model(options.model)
-    instrument = Instrument(store, Ledger(options.budget), records[1].values)
-    return Context(options, entry, instrument, load_space(search_spaces_folder() / entry.search_space), NoProgress())
 
 
 def tune(options: TuneOptions, progress: Progress) -> Outcome:
@@ -277,8 +170,6 @@ def save(ctx: Context, findings: Findings) -> None:
 
 def write(ctx: Context, findings: Findings) -> Path:
     """Write the report of whatever was found."""
-    from tuner.report.run import write_report
-
     certification = findings.certification
     if findings.profiled is not None and findings.verification is not None and certification is not None:
         certification = with_health(findings.profiled, findings.verification, certification)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter
 
-from tuner.certify.statistics import PairedSteps
+from tuner.run.estimate import PairedSteps
 
 CELL = 0.05  # seconds
 FALL = 0.4  # what a tuned step would save without any attention

@@ -10,10 +10,10 @@ import pytest
 
 from asymrnr.schedule import Schedule
 from tuner.certify.gates import Gate
-from tuner.certify.verify import AIM, believed_speedup, next_finalist
 from tuner.latency.fit import Evidence
 from tuner.pipeline import SLACK, second_aim, verdict_error
 from tuner.search.result import Candidate, Recipe
+from tuner.stages.verify import AIM, believed_speedup, next_finalist
 
 TARGET = 1.2
 

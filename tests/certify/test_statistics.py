@@ -10,17 +10,8 @@ import pytest
 
 from tests.certify.machine import ATTENTION, FALL, QUIET, Machine, simulate
 from tuner.certify.gates import speedup_gate
-from tuner.certify.statistics import (
-    CONFIDENCE,
-    LOOKS,
-    PairedSteps,
-    PairEstimate,
-    alpha_at,
-    estimate_pair,
-    estimate_speedup,
-    mean_bounds,
-    relative_mad,
-)
+from tuner.certify.statistics import CONFIDENCE, LOOKS, alpha_at, estimate_speedup, mean_bounds
+from tuner.run.estimate import PairedSteps, PairEstimate, estimate_pair, relative_mad
 
 TRUTH = 1.3
 POOL = 1500  # pairs simulated on each machine

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tuner.context import TuneOptions
 from tuner.errors import TunerError
+from tuner.findings import Outcome
 from tuner.models import REGISTRY
-from tuner.pipeline import Outcome, tune
-from tuner.run.context import TuneOptions
+from tuner.pipeline import tune
 
 QUICK, STEPS = "quick", 8
 TARGET = 1.1

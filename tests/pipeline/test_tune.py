@@ -15,9 +15,9 @@ import pytest
 from asymrnr.artifact_io import load_artifact
 from asymrnr.schedule import Schedule
 from tests.pipeline.conftest import STEPS, TARGET, Finished, SilentProgress
-from tuner import pipeline
-from tuner.certify.protocol import FIRST_SEED
+from tuner import opening, pipeline
 from tuner.commands.report import report_of
+from tuner.context import TuneOptions
 from tuner.errors import (
     BudgetExhaustedError,
     EnvironmentMismatchError,
@@ -30,9 +30,9 @@ from tuner.errors import (
 from tuner.models import find_model
 from tuner.pipeline import tune
 from tuner.profile.profile import Profile
-from tuner.run.context import TuneOptions
 from tuner.run.instrument import Instrument
 from tuner.run.store import MeasurementStore
+from tuner.stages.certify import FIRST_SEED
 
 
 def test_it_goes_through_every_stage_in_order(finished: Finished) -> None:
@@ -118,7 +118,7 @@ def test_the_report_is_written_again_without_a_model(finished: Finished, monkeyp
     folder = finished.options.output
     report, kept = folder / "report.html", finished.artifact_path.read_bytes()
     report.unlink()
-    monkeypatch.setattr("tuner.pipeline.load_pipeline", _forbidden)
+    monkeypatch.setattr("tuner.opening.load_pipeline", _forbidden)
     assert report_of(folder) == report
     assert report.stat().st_size > 100_000
     assert finished.artifact_path.read_bytes() == kept
@@ -178,7 +178,7 @@ def test_a_folder_with_measurements_is_not_overwritten(finished: Finished) -> No
 
 def test_measurements_of_another_machine_are_refused(quick_model: str, tmp_path: Path) -> None:
     with MeasurementStore(tmp_path) as store:
-        store.put(pipeline.ENVIRONMENT_KEY, {"cpu": "another machine"}, None)
+        store.put(opening.ENVIRONMENT_KEY, {"cpu": "another machine"}, None)
     with pytest.raises(EnvironmentMismatchError, match="measured elsewhere"):
         tune(_options(quick_model, tmp_path, resume=True), SilentProgress())
 

@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.cli import app
+from tuner.context import TuneOptions
 from tuner.errors import UsageError
 from tuner.models import REGISTRY, LoadOptions, attention_backend_of
-from tuner.pipeline import open_run
+from tuner.opening import open_run
 from tuner.report.console import LiveProgress
-from tuner.run.context import TuneOptions
 
 MODEL = "ltx-video"
 

@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from tuner.certify.statistics import CONFIDENCE, MAX_SET_ASIDE, Bounds, SpeedupEstimate, mean_bounds
+from tuner.certify.statistics import CONFIDENCE, Bounds, SpeedupEstimate, mean_bounds
 from tuner.profile.agreement import Agreement
+from tuner.run.estimate import MAX_SET_ASIDE
 
 Verdict = Literal["PASS", "WARN", "FAIL"]
 

@@ -1,9 +1,4 @@
-"""How much faster a schedule is, from pairs of runs measured in lock-step, and bounds that hold for new pairs.
-
-A pair is one prompt and seed generated twice at the same time, plain and tuned, so that beside every tuned step lies a
-plain step of the same position and the same second. Every rule below is fixed before anything is measured, and treats
-plain and tuned alike, so that a disturbance which hits either as often as the other does not move the result.
-"""
+"""How much faster a schedule is, from several pairs of runs, with bounds that hold for new pairs."""
 
 from __future__ import annotations
 
@@ -12,142 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import median_filter
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
-WINDOW = 15  # steps whose median is the pace of the machine around a step
-
-# A step is set aside when its time is off its neighbours' by the first factor, or its ratio off what the schedule's
-# shape leads one to expect by the second. Where the log of a ratio scatters by 8 %, that of a time scatters by 6 %: the
-# limits then lie 7 and 4 standard deviations out, so that a quiet machine sets next to nothing aside.
-PACE_FACTOR = 1.5
-RATIO_FACTOR = 1.35
-MAX_SET_ASIDE = 0.5  # share of the steps beyond which a pair tells nothing
-
-LEAST_SHAPE = 0.05  # of the ratio without any reduction; keeps what is expected of a step positive
-LEAST_STANDARD_ERROR = 0.005  # no scatter inside a pair shows what moves the pair as a whole
-
-
-@dataclass(frozen=True)
-class PairedSteps:
-    """The denoising steps of one pair, in order.
-
-    Attributes:
-        plain: (n,) seconds of the steps of the plain run, which all do the same work.
-        tuned: (n,) seconds of the steps of the tuned run.
-        attention: (n,) share of the attention work that the schedule leaves at each step; 1 is not reduced.
-    """
-
-    plain: np.ndarray
-    tuned: np.ndarray
-    attention: np.ndarray
-
-
-@dataclass(frozen=True)
-class PairEstimate:
-    """The speed-up that one pair shows.
-
-    Attributes:
-        log_speedup: natural logarithm of plain over tuned time.
-        standard_error: of `log_speedup`, from the scatter of the steps; infinite when fewer than two were kept.
-        set_aside: steps that were disturbed and are replaced by what their neighbours lead one to expect.
-        steps: all steps.
-    """
-
-    log_speedup: float
-    standard_error: float
-    set_aside: int
-    steps: int
-
-    @property
-    def usable(self) -> bool:
-        return self.set_aside <= MAX_SET_ASIDE * self.steps
-
-    @property
-    def speedup(self) -> float:
-        return math.exp(self.log_speedup)
-
-
-def estimate_pair(steps: PairedSteps) -> PairEstimate:
-    """Total plain over total tuned time, with every plain step doing the same work.
-
-    That is 1 / S = mean of q with q = tuned / plain at each step. Noise of a plain step makes the mean of such ratios
-    too large (by 0.3 % where they scatter by 8 %), so they are split into a shape and a level:
-
-        1 / S = mean(shape) exp(level),  shape = c - b (1 - attention),  level = weighted mean of log(q / shape)
-
-    with weights `shape`, for which this equals the mean of q to first order in log(q / shape), whatever the shape.
-    Steps set aside (see `PACE_FACTOR`) get no weight, hence count as shape times exp(level), and the estimate stands
-    for all positions.
-
-    Raises:
-        ValueError: there is no step, the lengths differ, or a time is not positive and finite.
-    """
-    plain, tuned, attention = (np.asarray(values, float) for values in (steps.plain, steps.tuned, steps.attention))
-    if not len(plain) == len(tuned) == len(attention) > 0:
-        raise ValueError("estimate_pair needs equally many plain, tuned and attention values, at least one of each.")
-    times = np.concatenate([plain, tuned])
-    if not (np.isfinite(times).all() and (times > 0).all() and np.isfinite(attention).all()):
-        raise ValueError("estimate_pair needs times that are positive and finite, and finite shares of attention.")
-
-    shape = _shape(tuned / plain, np.clip(1 - attention, 0, 1))
-    residual = np.log(tuned / plain / shape)
-    kept = np.abs(residual - np.median(residual)) <= math.log(RATIO_FACTOR)
-    for seconds in (plain, tuned / shape):
-        kept &= np.abs(np.log(seconds / _running_median(seconds))) <= math.log(PACE_FACTOR)
-    set_aside = int(np.sum(~kept))
-    if set_aside == len(kept):  # not usable, yet a number
-        kept[:] = True
-    level = float(np.average(residual[kept], weights=shape[kept]))
-    return PairEstimate(
-        log_speedup=-math.log(shape.mean()) - level,
-        standard_error=_standard_error(residual[kept] - level),
-        set_aside=set_aside,
-        steps=len(plain),
-    )
-
-
-def _shape(ratio: np.ndarray, reduction: np.ndarray) -> np.ndarray:
-    """The ratios expected of a schedule whose steps save in proportion to the attention work they leave out.
-
-    A line whose slope minimises sum |(q_i - q_j) - slope (r_i - r_j)| over all pairs of steps, which is rank regression
-    with Wilcoxon scores (Jaeckel, 1972): disturbed steps cannot move it far. Its error is of second order.
-
-    Args:
-        ratio: (n,) tuned over plain seconds.
-        reduction: (n,) share of the attention work that is left out, 0 to 1.
-
-    Returns:
-        (n,) positive; the same everywhere where `reduction` is.
-    """
-    i, j = np.triu_indices(len(ratio), 1)
-    run = reduction[i] - reduction[j]
-    i, j, run = i[run != 0], j[run != 0], run[run != 0]
-    if len(run) == 0:
-        return np.full_like(ratio, np.median(ratio))
-    slopes = (ratio[i] - ratio[j]) / run
-    order = np.argsort(slopes)
-    weight = np.cumsum(np.abs(run)[order])
-    slope = min(float(slopes[order][np.searchsorted(weight, weight[-1] / 2)]), 0.0)
-    intercept = float(np.median(ratio - slope * reduction))
-    return np.maximum(intercept + slope * reduction, LEAST_SHAPE * intercept)
-
-
-def _running_median(values: np.ndarray) -> np.ndarray:
-    """(n,) median of the `WINDOW` values around each, with the series mirrored at its ends."""
-    return np.asarray(median_filter(values, WINDOW))
-
-
-def _standard_error(deviations: np.ndarray) -> float:
-    """Of the mean of values that may follow an autoregression of first order, by its effective sample size."""
-    count = len(deviations)
-    if count < 2:
-        return math.inf
-    variance = float(deviations @ deviations) / (count - 1)
-    lag = float(deviations[1:] @ deviations[:-1]) / (count - 1)
-    correlation = min(max(lag / variance, 0.0), 0.9) if variance > 0 else 0.0
-    return max(math.sqrt(variance / count * (1 + correlation) / (1 - correlation)), LEAST_STANDARD_ERROR)
 
 
 @dataclass(frozen=True)
@@ -243,9 +105,3 @@ def estimate_speedup(log_speedups: Sequence[float], alpha: float = 1 - CONFIDENC
         spread=float(np.std(log_speedups, ddof=1)) if bounds.count > 1 else None,
         pairs=bounds.count,
     )
-
-
-def relative_mad(values: np.ndarray) -> float:
-    """Median absolute deviation over the median."""
-    median = float(np.median(values))
-    return float(np.median(np.abs(values - median)) / median)

@@ -32,9 +32,9 @@ from tuner.errors import (
 
 if TYPE_CHECKING:
     from asymrnr.artifact import Artifact
-    from tuner.certify.protocol import Certification
+    from tuner.context import Context, Progress, TuneOptions
     from tuner.models import ModelEntry
-    from tuner.run.context import Context, Progress, TuneOptions
+    from tuner.stages.certify import Certification
 
 LOOK = "look"
 LOOK_STEPS, LOOK_IE = 4, 1.0  # of the look at the model, and the most that may cost
@@ -72,9 +72,9 @@ def certify(
     Exit codes: 0 certified here (or not contradicted), 2 bad input, 3 slower than the target, 4 quality gate failed,
     5 too noisy, 6 the artifact does not fit the model or its workload, 7 budget too small to decide.
     """
+    from tuner.context import TuneOptions
     from tuner.package import read_artifact
     from tuner.report.console import LiveProgress
-    from tuner.run.context import TuneOptions
 
     artifact = read_artifact(schedule, model)
     options = TuneOptions(
@@ -183,7 +183,7 @@ def check_model(artifact: Artifact, ctx: Context) -> None:
     Raises:
         EnvironmentMismatchError: it is for another class of transformer or another number of blocks.
     """
-    from tuner.latency.preflight import attention_sites
+    from tuner.stages.preflight import attention_sites
 
     blocks = len(attention_sites(ctx).shape_of)
     transformer = ctx.instrument.subject["transformer"]
@@ -225,7 +225,7 @@ def recheck(artifact: Artifact, options: TuneOptions, progress: Progress) -> Rec
         BudgetExhaustedError: the budget does not hold one pair.
     """
     from tuner.models import find_model
-    from tuner.pipeline import open_run
+    from tuner.opening import open_run
 
     check_workload(artifact, find_model(options.model))
     ctx = open_run(options, progress)
@@ -239,11 +239,11 @@ def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:
     import numpy as np
 
     from asymrnr.artifact_io import artifact_differences, save_artifact
-    from tuner.certify.protocol import STAGE, cost_ie
-    from tuner.certify.protocol import certify as judge
     from tuner.certify.statistics import LOOKS
     from tuner.package import evidence_section, file_name, gate_sections, ledger_rows, provenance_of
     from tuner.run.identity import environment
+    from tuner.stages.certify import STAGE, cost_ie
+    from tuner.stages.certify import certify as judge
 
     options, schedule = ctx.options, artifact.schedule_object()
     ctx.progress.stage(LOOK, "does the schedule fit, and how long do steps take")

@@ -27,10 +27,10 @@ def generate(
 ) -> None:
     """Generate one video, accelerated when a schedule is given, and write it as mp4."""
     require_writable(output, ".mp4")
+    from tuner.context import describe
     from tuner.models import find_model, load_pipeline
     from tuner.package import read_artifact
     from tuner.report.video import write_mp4
-    from tuner.run.context import describe
     from tuner.run.runner import Runner
 
     entry, options = find_model(model), load_options(weights, offload, attention_backend)

@@ -28,12 +28,12 @@ def profile(
     from asymrnr.resources import search_spaces_folder
     from tuner.latency.micro import time_model
     from tuner.models import find_model, load_pipeline
-    from tuner.profile.stage import observe_generation, settings_for
     from tuner.report.console import LiveProgress
     from tuner.report.plots import save_figures
     from tuner.report.profile_plots import profile_figures
     from tuner.run.runner import Runner
     from tuner.search.space import load_space
+    from tuner.stages.profile import observe_generation, settings_for
 
     entry, options = find_model(model), load_options(weights, offload, attention_backend)
     space = load_space(search_spaces_folder() / entry.search_space)

@@ -27,7 +27,9 @@ def report_of(folder: Path) -> Path:
         UsageError: the folder holds no run, or one that is not finished.
     """
     from tuner.errors import TunerError, UsageError
-    from tuner.pipeline import Findings, go, open_records, write
+    from tuner.findings import Findings
+    from tuner.opening import open_records
+    from tuner.pipeline import go, write
 
     ctx, findings = open_records(folder), Findings()
     try:

@@ -14,7 +14,6 @@ from asymrnr.artifact_io import save_artifact
 from tuner.commands.validation import make_folder
 from tuner.errors import InfeasibleError, UsageError
 from tuner.latency.model import LatencyModel
-from tuner.latency.preflight import FRONTIER_FILE
 from tuner.package import file_name, model_section, prediction_section, similarity_section
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import best_attainable, profiled
@@ -22,6 +21,7 @@ from tuner.search.result import Candidate
 from tuner.search.space import SearchSpace, error_models
 from tuner.search.table import TableSolver
 from tuner.search.targets import solve_targets
+from tuner.stages.preflight import FRONTIER_FILE
 from tuner.strides import stride_name
 
 SOURCE = "Solved from a saved profile; predicted only, neither measured nor certified."

@@ -14,9 +14,9 @@ from asymrnr.schedule import Schedule
 from asymrnr.shipped import load, load_shipped
 from tuner.commands.validation import make_folder
 from tuner.errors import InfeasibleError
-from tuner.latency.preflight import FRONTIER_FILE
 from tuner.package import file_name
 from tuner.paper.published import PETA, FlopsSolver, Found, Published, proxy_error, solve_table, total_flops
+from tuner.stages.preflight import FRONTIER_FILE
 
 PAPER_ROWS = ("paper-base", "paper-fast")
 PROXY = "the proxy error is the sum over Q, V and sites of rate x (1 - similarity): no quality, and Q and V count alike"

@@ -48,10 +48,10 @@ def tune(
         return
     if model is None or target_speedup is None:
         raise UsageError("Give --model and --target-speedup, or one of the commands that --help lists.")
+    from tuner.context import TuneOptions
     from tuner.pipeline import tune as run
     from tuner.report.console import LiveProgress
     from tuner.report.run import print_summary
-    from tuner.run.context import TuneOptions
 
     options = TuneOptions(
         model=model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,22 +10,20 @@ from rich.console import Console
 from rich.table import Table
 
 from asymrnr.artifact import Artifact
-from tuner.certify.protocol import STAGE as CERTIFY
-from tuner.certify.protocol import Certification
 from tuner.certify.statistics import SpeedupEstimate
-from tuner.certify.verify import Verification
+from tuner.context import Context, describe
+from tuner.findings import Outcome
 from tuner.paper.staircase import staircase
-from tuner.profile.stage import Profiled
 from tuner.report import plots
 from tuner.report.html import Comparison, RunReport, render_report
 from tuner.report.profile_plots import profile_figures
-from tuner.run.context import Context, describe
 from tuner.run.identity import environment
 from tuner.run.ledger import Ledger
 from tuner.search.space import error_models
-
-if TYPE_CHECKING:
-    from tuner.pipeline import Outcome
+from tuner.stages.certify import STAGE as CERTIFY
+from tuner.stages.certify import Certification
+from tuner.stages.profile import Profiled
+from tuner.stages.verify import Verification
 
 REPORT_FILE = "report.html"
 FIGURES = "figures"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from asymrnr.schedule import Schedule
-from tuner.certify.statistics import PairedSteps, PairEstimate, estimate_pair
+from tuner.run.estimate import PairedSteps, PairEstimate, estimate_pair
 from tuner.run.runner import Generation
 from tuner.run.store import Record
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tuner.certify import gates
-from tuner.certify.protocol import Certification
-from tuner.certify.verify import Verification
-from tuner.profile.stage import Profiled
+from tuner.stages.certify import Certification
+from tuner.stages.profile import Profiled
+from tuner.stages.verify import Verification
 
 
 def with_health(profiled: Profiled, verification: Verification, certification: Certification) -> Certification:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from tuner.context import Context
 from tuner.latency.model import LatencyModel
 from tuner.profile.agreement import agreement, at_timesteps
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler
 from tuner.profile.settings import ProfilerSettings
-from tuner.run.context import Context
 from tuner.run.identity import describe_workload
 from tuner.run.instrument import Made
 from tuner.run.runner import Generation, Runner

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from asymrnr.schedule import Schedule
-from tuner.certify.statistics import PairedSteps, estimate_pair
+from tuner.context import Context
 from tuner.errors import InfeasibleError
 from tuner.latency.fit import Evidence, fit
 from tuner.latency.micro import Sites, latency_model, look_at_sites, measure_sites
 from tuner.latency.model import LatencyModel
 from tuner.latency.sites import SiteLatency
-from tuner.run.context import Context
+from tuner.run.estimate import PairedSteps, estimate_pair
 from tuner.search.feasibility import best_attainable_by_stride
 from tuner.strides import parse_stride
 

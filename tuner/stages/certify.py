@@ -11,11 +11,11 @@ from asymrnr.schedule import Schedule
 from tuner.certify import gates
 from tuner.certify.gates import Gate
 from tuner.certify.statistics import CONFIDENCE, LOOKS, SpeedupEstimate, alpha_at, estimate_speedup
+from tuner.context import Context
 from tuner.errors import BudgetExhaustedError
 from tuner.latency.fit import Evidence
 from tuner.quality.lpips import Lpips
 from tuner.quality.metrics import flicker, mse, psnr, sharpness, ssim
-from tuner.run.context import Context
 from tuner.run.pair import Pair
 
 STAGE = "certify"

@@ -6,17 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from tuner.context import Context, describe
 from tuner.errors import BudgetExhaustedError, InfeasibleError, NonFiniteError
 from tuner.latency.fit import Evidence, fit
 from tuner.latency.model import LatencyModel
-from tuner.latency.preflight import SURE, Preflight
-from tuner.profile.stage import Profiled
 from tuner.quality.metrics import mse
-from tuner.run.context import Context, describe
 from tuner.run.pair import Pair
 from tuner.search.record import from_record, to_record
 from tuner.search.result import Candidate, SearchResult
 from tuner.search.study import rebuild, search
+from tuner.stages.preflight import SURE, Preflight
+from tuner.stages.profile import Profiled
 
 STAGE = "verify"
 FINALISTS = 3

@@ -1,0 +1,44 @@
+"""What a run has found so far, and what a finished one hands over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asymrnr.artifact import Artifact
+from tuner.context import Context
+from tuner.stages.certify import Certification
+from tuner.stages.preflight import Preflight
+from tuner.stages.profile import Profiled
+from tuner.stages.verify import Verification
+
+
+@dataclass
+class Findings:
+    """What a run has found so far; None for what it has not reached.
+
+    Attributes:
+        early: the latency model before whole generations.
+        profiled: the profile.
+        verification: the finalists and what they were chosen by.
+        certification: the best evidence: a certificate, or else the last refusal.
+        artifact, path: what was saved, and where.
+        error: what ended the run without a certificate.
+    """
+
+    early: Preflight | None = None
+    profiled: Profiled | None = None
+    verification: Verification | None = None
+    certification: Certification | None = None
+    artifact: Artifact | None = None
+    path: Path | None = None
+    error: BaseException | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: what it found, its report, and the run's tools for summaries."""
+
+    findings: Findings
+    report: Path | None
+    ctx: Context

@@ -1,0 +1,85 @@
+"""Opens the folder of a run: to measure into it, or to read what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from asymrnr.resources import search_spaces_folder
+from tuner.context import Context, NoProgress, Progress, TuneOptions
+from tuner.errors import EnvironmentMismatchError, UsageError
+from tuner.models import find_model, load_pipeline
+from tuner.quality.lpips import Lpips
+from tuner.run.identity import differences, environment, subject
+from tuner.run.instrument import Instrument
+from tuner.run.ledger import Ledger
+from tuner.run.runner import Runner
+from tuner.run.store import LOG_NAME, MeasurementStore
+from tuner.search.space import load_space
+
+ENVIRONMENT_KEY = {"kind": "environment"}
+OPTIONS_KEY = {"kind": "options"}
+SUBJECT_KEY = {"kind": "subject"}
+
+
+def open_run(options: TuneOptions, progress: Progress) -> Context:
+    """Check everything that can be checked before any work, then load the model; the folder is this run's from now on.
+
+    Raises:
+        UsageError: unknown model, impossible target or budget, a folder that cannot be written or is taken.
+        EnvironmentMismatchError: the folder's measurements were made on another machine or with other versions.
+    """
+    entry, ledger = find_model(options.model), Ledger(options.budget)
+    if not options.target_speedup > 1:
+        raise UsageError(f"The target speed-up is {options.target_speedup:g}; ask for more than 1, for example 1.3.")
+    if options.lpips_weights is not None:
+        Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
+    store = MeasurementStore(options.output)
+    try:
+        here = environment()
+        if len(store) and not options.resume:
+            raise UsageError(
+                f"{options.output} already holds measurements; add --resume to go on from them, or choose another "
+                "--output."
+            )
+        known = store.get(ENVIRONMENT_KEY)
+        changed = [] if known is None else differences(known.values, here)
+        if changed:
+            raise EnvironmentMismatchError(
+                f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
+            )
+        progress.stage("load", entry.name)
+        runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
+        if known is None:
+            store.put(ENVIRONMENT_KEY, here)
+        found = subject(runner)
+        asked = store.get(OPTIONS_KEY)
+        if asked is not None:  # a resumed run is still the one that was asked for
+            options = replace(options, command=asked.values["command"])
+        for key, values in ((OPTIONS_KEY, options.to_dict()), (SUBJECT_KEY, found)):
+            before = store.get(key)
+            if before is None or before.values != values:
+                store.put(key, values)
+        space = load_space(search_spaces_folder() / entry.search_space)
+        return Context(options, entry, Instrument(store, ledger, found, runner), space, progress)
+    except BaseException:
+        store.close()
+        raise
+
+
+def open_records(folder: Path) -> Context:
+    """The tools of a run that only reads what was measured; no model is loaded.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    if not (folder / LOG_NAME).is_file():
+        raise UsageError(f"{folder} holds no run; give the folder that a run was given as --output.")
+    store = MeasurementStore(folder, read_only=True)
+    records = [store.get(key) for key in (OPTIONS_KEY, SUBJECT_KEY)]
+    if records[0] is None or records[1] is None:
+        raise UsageError(f"The run in {folder} ended before its model was loaded; start it again.")
+    options = replace(TuneOptions.from_dict(records[0].values), output=folder)
+    entry = find_model(options.model)
+    instrument = Instrument(store, Ledger(options.budget), records[1].values)
+    return Context(options, entry, instrument, load_space(search_spaces_folder() / entry.search_space), NoProgress())
