@@ -1,0 +1,75 @@
+"""A method beside the plain pipeline: both sides are what they would be alone, and what a cache skips is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from asymrnr.schedule import Schedule
+from tests.pipelines.tiny_pipelines import build, tiny_entry
+from tuner.run.runner import Runner
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+NAME, STEPS = "cogvideox-2b", 4
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return Runner(build(NAME), tiny_entry(NAME, STEPS))
+
+
+@contextmanager
+def pyramid(runner: Runner) -> Iterator[None]:
+    """Computes the attention of every second step."""
+    pipe: Any = runner.pipe
+    pipe.transformer.enable_cache(
+        diffusers.PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=2,
+            spatial_attention_timestep_skip_range=(-1, 1001),
+            current_timestep_callback=lambda: pipe.current_timestep,
+        )
+    )
+    try:
+        yield
+    finally:
+        pipe.transformer.disable_cache()
+
+
+def test_a_schedule_and_a_cache_run_beside_plain(runner: Runner) -> None:
+    from lockstep_methods import attention_calls, beside_plain, twin_of
+
+    alone = runner.generate("a cat", 3).video
+    twin = twin_of(runner)
+    schedule = Schedule(rates={"Q": np.full((len(runner.denoiser.transformer_blocks), STEPS), 0.5)})
+    for given, install in ((None, None), (schedule, None), (None, pyramid), (schedule, pyramid)):
+        found = beside_plain(runner, twin, "a cat", 3, given, install)
+        assert torch.equal(found.plain.video, alone)
+        assert torch.equal(found.method.video, alone) == (given is None and install is None)
+        assert found.estimate.steps == STEPS
+        assert math.isfinite(found.estimate.log_speedup)
+    with attention_calls(twin) as shares, pyramid(twin):
+        twin.generate("a cat", 3)
+    assert shares == pytest.approx([1, 0, 1, 0])
+    with attention_calls(twin) as shares:
+        assert torch.equal(twin.generate("a cat", 3).video, alone)
+    assert shares == pytest.approx([1] * STEPS)
+
+
+def test_a_typical_value_has_an_interval_from_two_values_on(runner: Runner) -> None:
+    from lockstep_methods import typical, typical_text
+
+    assert typical_text([math.log(1.25)], "{:.2f}x") == "1.25x (n = 1)"
+    value, low, high = typical([math.log(1.2), math.log(1.3)])
+    assert value == pytest.approx(math.sqrt(1.2 * 1.3))
+    assert low is not None
+    assert high is not None
+    assert low * high == pytest.approx(value**2)
