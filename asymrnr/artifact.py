@@ -214,9 +214,7 @@ class Speedup(_Section):
 class EvidenceSection(_Section):
     """What was measured on held-out prompts and seeds, every one of them with and without the schedule."""
 
-    added_later = (
-        *("pair_speedups", "spread", "set_aside", "disturbed", "attempt", "method", "modes", "noise_floor"),
-    )
+    added_later = (*("pair_speedups", "spread", "set_aside", "disturbed", "attempt", "method", "modes", "noise_floor"),)
 
     baseline_seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
     """Denoising time of every unaccelerated run."""

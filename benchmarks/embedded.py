@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import asymrnr
 from asymrnr.resources import search_spaces_folder
 from asymrnr.schedule import Schedule
-from tuner.context import BUDGET, Context, NoProgress, TuneOptions
 from tuner.latency.model import LatencyModel
 from tuner.models import REGISTRY, load_pipeline
+from tuner.opening import open_scratch
 from tuner.profile.profile import Profile
-from tuner.run.identity import subject
-from tuner.run.instrument import Instrument
-from tuner.run.ledger import Ledger
 from tuner.run.runner import Runner
-from tuner.run.store import MeasurementStore
 from tuner.search.space import load_space
 from tuner.stages.preflight import measure_latency
 from tuner.strides import stride_name
@@ -56,7 +51,5 @@ def machine_model(runner: Runner, schedules: list[Schedule]) -> LatencyModel:
     """The latency model of this machine as it is now, for the schedules' strides, measured as a tuning run does."""
     strides = tuple(dict.fromkeys(stride_name(s.stride) for s in schedules))
     space = load_space(search_spaces_folder() / runner.entry.search_space).model_copy(update={"strides": strides})
-    with tempfile.TemporaryDirectory() as folder, MeasurementStore(folder) as store:
-        instrument = Instrument(store, Ledger(BUDGET), subject(runner), runner)
-        options = TuneOptions(MODEL, ANY_TARGET, Path(folder))
-        return measure_latency(Context(options, runner.entry, instrument, space, NoProgress()))
+    with open_scratch(runner, space) as ctx:
+        return measure_latency(ctx)

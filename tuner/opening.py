@@ -1,12 +1,15 @@
-"""Opens the folder of a run: to measure into it, or to read what was measured."""
+"""Opens the folder of a run: to measure into it, to read what was measured, or one that is not kept."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from asymrnr.resources import search_spaces_folder
-from tuner.context import Context, NoProgress, Progress, TuneOptions
+from tuner.context import BUDGET, Context, NoProgress, Progress, TuneOptions
 from tuner.errors import EnvironmentMismatchError, UsageError
 from tuner.models import find_model, load_pipeline
 from tuner.quality.lpips import Lpips
@@ -15,11 +18,12 @@ from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.run.runner import Runner
 from tuner.run.store import LOG_NAME, MeasurementStore
-from tuner.search.space import load_space
+from tuner.search.space import SearchSpace, load_space
 
 ENVIRONMENT_KEY = {"kind": "environment"}
 OPTIONS_KEY = {"kind": "options"}
 SUBJECT_KEY = {"kind": "subject"}
+ANY_TARGET = 1.1
 
 
 def open_run(options: TuneOptions, progress: Progress) -> Context:
@@ -83,3 +87,19 @@ def open_records(folder: Path) -> Context:
     entry = find_model(options.model)
     instrument = Instrument(store, Ledger(options.budget), records[1].values)
     return Context(options, entry, instrument, load_space(search_spaces_folder() / entry.search_space), NoProgress())
+
+
+@contextmanager
+def open_scratch(runner: Runner, space: SearchSpace | None = None) -> Iterator[Context]:
+    """The tools of a run for a model that is loaded already; what it measures is not kept.
+
+    Args:
+        runner: the model.
+        space: what a search may choose; the model's own by default.
+    """
+    entry = runner.entry
+    with tempfile.TemporaryDirectory() as folder, MeasurementStore(folder) as store:
+        instrument = Instrument(store, Ledger(BUDGET), subject(runner), runner)
+        options = TuneOptions(entry.name, target_speedup=ANY_TARGET, output=Path(folder))
+        own = space or load_space(search_spaces_folder() / entry.search_space)
+        yield Context(options, entry, instrument, own, NoProgress())

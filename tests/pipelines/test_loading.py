@@ -32,7 +32,8 @@ from tuner.models import (
 )
 from tuner.models import loading as loading_module
 from tuner.models.weights import folder_hash
-from tuner.run.instrument import Meter
+from tuner.run.identity import subject
+from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.run.runner import Runner
 from tuner.run.store import MeasurementStore
@@ -202,13 +203,14 @@ def test_attention_backends_are_chosen_for_one_pipeline_only(saved: Saved) -> No
 def test_measurements_are_kept_apart_by_weights_and_backend(tmp_path: Path, saved: Saved) -> None:
     def key(seed: int, **options: str) -> dict[str, object]:
         pipe = load_pipeline("ltx-video", options=LoadOptions(weights=saved("ltx-video", seed), **options))  # type: ignore[arg-type]
-        meter = Meter(Runner(pipe, tiny_entry("ltx-video")), MeasurementStore(tmp_path), Ledger(1.0))
-        return meter.key("steps")
+        with MeasurementStore(tmp_path) as store:
+            found = subject(Runner(pipe, tiny_entry("ltx-video")))
+            return Instrument(store, Ledger(1.0), found).key("pair")
 
     assert key(0) == key(0)
     assert key(0) != key(1)
     assert key(0) != key(0, attention_backend="_native_math")
-    assert key(0)["attention_backend"] == "native"
+    assert key(0)["workload"]["attention_backend"] == "native"  # type: ignore[index]
 
 
 def test_identities_see_every_change_of_large_files(tmp_path: Path) -> None:

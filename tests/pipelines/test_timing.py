@@ -11,12 +11,15 @@ import pytest
 
 from tests.pipelines.test_runtime import CALLS_PER_STEP
 from tests.pipelines.tiny_pipelines import build, tiny_entry
-from tuner.commands.solve import model_of
+from tuner.commands.solve_profile import model_of
 from tuner.latency import micro as timing
-from tuner.latency.micro import Sites, latency_model, look_at_sites, measure_sites, time_model
+from tuner.latency.micro import Sites, latency_model, look_at_sites, measure_sites
+from tuner.opening import open_scratch
 from tuner.profile.profile import Profile
 from tuner.profile.settings import ProfilerSettings
 from tuner.run.runner import Runner
+from tuner.search.space import SearchSpace
+from tuner.stages.preflight import measure_latency
 from tuner.stages.profile import observe_generation
 
 GRIDS = {"mochi": [(4, 4, 4)], "ltx-video": [(3, 8, 8)], "animatediff": [(1, 16, 16), (1, 8, 8)]}
@@ -53,14 +56,15 @@ def test_a_saved_profile_predicts_as_the_machine_was_timed(
 ) -> None:
     monkeypatch.setattr(timing, "SURFACE_SECONDS", 0.0)
     runner = Runner(build(name), tiny_entry(name))
-    model = time_model(runner, "a cat", ("1x2x2",))
+    space = SearchSpace(strides=("1x2x2",), cache_steps=(2,), rates=(0.0, 0.5))
+    with open_scratch(runner, space) as ctx:
+        model = measure_latency(ctx)
     settings = ProfilerSettings(strides=("1x2x2",), cache_steps=(2,), rates=(0.5,), total_steps=3)
     told: list[tuple[int, int]] = []
-    observed = observe_generation(runner, settings, 0, model, lambda *values: told.append(values))
-    profile = observed.profile
+    profile, generation = observe_generation(runner, settings, 0, model, lambda *values: told.append(values))
     assert told == [(step, 6) for step in range(1, 7)]  # a second prompt takes as many steps, being so few
     assert set(profile.agreement) == {"H", "Q", "K", "V"}
     assert all(-1 <= found.low <= found.high <= 1 for found in profile.agreement.values())
-    assert observed.seconds > observed.generation.seconds
+    assert len(generation.step_seconds) == 3
     profile.save(tmp_path / "p.safetensors")
     assert model_of(Profile.load(tmp_path / "p.safetensors")) == model

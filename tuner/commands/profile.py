@@ -26,13 +26,14 @@ def profile(
     """Profile one generation: similarities, divergences, error curves; heat-maps are written beside the file."""
     require_writable(output, ".safetensors")
     from asymrnr.resources import search_spaces_folder
-    from tuner.latency.micro import time_model
     from tuner.models import find_model, load_pipeline
+    from tuner.opening import open_scratch
     from tuner.report.console import LiveProgress
     from tuner.report.plots import save_figures
     from tuner.report.profile_plots import profile_figures
     from tuner.run.runner import Runner
     from tuner.search.space import load_space
+    from tuner.stages.preflight import measure_latency
     from tuner.stages.profile import observe_generation, settings_for
 
     entry, options = find_model(model), load_options(weights, offload, attention_backend)
@@ -40,8 +41,9 @@ def profile(
     with LiveProgress() as progress:
         progress.stage("load", model)
         runner = Runner(load_pipeline(model, device, options), entry)
-        progress.stage("time", "steps, attention, matching and gathering")
-        timed = time_model(runner, entry.tuning_prompts(1)[0], space.strides)
+        progress.stage("time", "attention, matching, gathering, and a few steps")
+        with open_scratch(runner, space) as ctx:
+            timed = measure_latency(ctx)
         progress.stage("profile", "one observed generation")
         settings = settings_for(space, entry.workload.steps, seed)
         profiled, _ = observe_generation(runner, settings, seed, timed, progress.advance)

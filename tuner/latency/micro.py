@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 import asymrnr
@@ -146,25 +145,3 @@ def latency_model(sites: SiteLatency, step_seconds: float, steps: int) -> Latenc
     """
     attention = min(1.0, step_seconds / sites.full_seconds)
     return LatencyModel(sites, steps, step_seconds, Coefficients(attention=attention))
-
-
-def undisturbed(bursts: Sequence[np.ndarray]) -> float:
-    """Seconds of one step: the least median of several bursts of steps.
-
-    What disturbs a machine makes steps slower, and makes attention seem a smaller part of them than it is.
-    """
-    return float(min(np.median(burst) for burst in bursts))
-
-
-def time_model(runner: Runner, prompt: str, strides: Sequence[str]) -> LatencyModel:
-    """Look, time and model in one go, for commands that keep no log of measurements.
-
-    Args:
-        runner: the model.
-        prompt: what the timed steps begin to show.
-        strides: strides whose matching is timed.
-    """
-    sites = look_at_sites(runner, prompt)
-    step_seconds = undisturbed([runner.time_steps(TIMED + 1, prompt)[1:] for _ in range(BURSTS)])
-    latency = measure_sites(sites, strides, runner.device)
-    return latency_model(latency, step_seconds, runner.entry.workload.steps)
