@@ -30,6 +30,7 @@ from tuner.stages.profile import profile_model
 from tuner.stages.verify import AIM, Verification, corrected, verify
 
 SLACK = 0.05  # a certified speed-up further above the target costs quality that nobody asked for
+OF_TIME = ("speedup", "noise", "pairs")  # gates; the others are about the videos
 CLOSER = 0.02  # least distance to the target from which going closer to it is worth an attempt
 
 
@@ -137,18 +138,18 @@ def second_aim(certification: Certification, target: float) -> float | None:
 def verdict_error(certification: Certification) -> TunerError:
     """The error for a run whose gates did not all pass; noise excuses a missed target, nothing excuses quality."""
     failed = {gate.name: gate for gate in certification.failed()}
-    decided = [gate for name, gate in failed.items() if name not in ("speedup", "noise") and not gate.open]
+    decided = [gate for name, gate in failed.items() if name not in OF_TIME and not gate.open]
     n = len(certification.pairs)
     if decided:
         return QualityGateError(f"{decided[0].message}.")
-    if "noise" in failed or certification.disturbed:
+    if "noise" in failed or (certification.disturbed and certification.cut_short):
         message = failed["noise"].message if "noise" in failed else certification.cut_short
         return NoisyMeasurementError(f"{message}; --resume measures the disturbed pairs again.")
-    quality = [gate for name, gate in failed.items() if name != "speedup"]
+    quality = [gate for name, gate in failed.items() if name not in OF_TIME]
     if quality:
         return QualityGateError(f"{quality[0].message}, after {n} pairs.")
-    if not failed:
-        return BudgetExhaustedError(f"{n} held-out pairs are too few for a certificate; raise --budget.")
+    if "pairs" in failed:
+        return BudgetExhaustedError(f"{failed['pairs'].message}; raise --budget.")
     why = "the budget holds no more" if certification.cut_short else "more pairs or another attempt are not planned"
     return BudgetExhaustedError(f"{failed['speedup'].message}, after {n} pairs, and {why}.")
 
@@ -181,7 +182,8 @@ def try_report(ctx: Context, findings: Findings) -> None:
     try:
         write(ctx, findings)
     except (OSError, TunerError, ArtifactError, ValueError) as error:
-        findings.error.add_note(f"The report could not be written: {error}") if findings.error else None
+        if findings.error is not None:
+            findings.error.add_note(f"The report could not be written: {error}")
 
 
 def _forget_disturbed(ctx: Context, findings: Findings) -> None:

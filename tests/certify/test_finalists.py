@@ -84,11 +84,12 @@ def test_a_second_attempt_is_made_where_it_may_help(failed: tuple[str, ...], poi
         (("speedup",), True, {"cut_short": "no budget"}, 7),
         (("speedup",), False, {}, 7),
         (("speedup", "noise"), True, {}, 5),
-        (("speedup",), True, {"disturbed": (None,)}, 5),
+        (("speedup",), True, {"disturbed": (None,), "cut_short": "too busy"}, 5),
+        (("speedup",), True, {"disturbed": (None,)}, 7),  # measured again, and undecided all the same
         (("video",), False, {}, 4),
         (("video",), True, {}, 4),
         (("speedup", "video"), False, {}, 4),
-        ((), False, {"pairs": 3}, 7),
+        (("pairs",), True, {"pairs": 3}, 7),
     ],
 )
 def test_exit_codes_follow_the_gates(failed: tuple[str, ...], open_gates: bool, more: dict, code: int) -> None:

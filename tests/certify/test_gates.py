@@ -178,3 +178,10 @@ def test_predictions_that_missed_warn(measured: float, verdict: str) -> None:
 @pytest.mark.parametrize(("off", "verdict"), [(1e-8, "PASS"), (0.02, "WARN")])
 def test_attention_that_cannot_be_recomputed_warns(off: float, verdict: str) -> None:
     assert gates.observation_gate(off).verdict == verdict
+
+
+@pytest.mark.parametrize(("pairs", "verdict"), [(1, "FAIL"), (3, "FAIL"), (4, "PASS"), (8, "PASS")])
+def test_a_spot_check_is_no_certificate(pairs: int, verdict: str) -> None:
+    gate = gates.pairs_gate(pairs, 4)
+    assert (gate.verdict, gate.open) == (verdict, verdict == "FAIL")
+    assert f"{pairs} held-out pairs" in gate.message

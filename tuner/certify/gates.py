@@ -68,6 +68,18 @@ def speedup_gate(estimate: SpeedupEstimate, target: float) -> Gate:
     )
 
 
+def pairs_gate(pairs: int, needed: int) -> Gate:
+    """A certificate needs so many different held-out prompts; fewer are a spot check."""
+    return Gate(
+        "pairs",
+        "PASS" if pairs >= needed else "FAIL",
+        pairs,
+        needed,
+        f"{pairs} held-out pairs were judged, with {needed} needed for a certificate",
+        open=pairs < needed,
+    )
+
+
 def noise_gate(
     spread: float | None,
     set_aside_share: float,
