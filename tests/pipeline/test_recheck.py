@@ -26,7 +26,7 @@ from asymrnr.schedule import Schedule
 from tests.pipeline.conftest import STEPS, SilentProgress
 from tuner import cli
 from tuner.certify.gates import Gate
-from tuner.commands.certify import Rechecked, noise_floor_of, recheck, target_of
+from tuner.commands.recheck import Rechecked, noise_floor_of, recheck, target_of
 from tuner.context import TuneOptions
 from tuner.errors import EnvironmentMismatchError, TunerError, UsageError
 from tuner.models import find_model
@@ -126,7 +126,7 @@ def test_earlier_artifacts_imply_their_noise_floor(quick_model: str) -> None:
 
 
 def test_other_numbers_of_steps_do_not_fit(quick_model: str, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("tuner.opening.open_run", _forbidden)
+    monkeypatch.setattr("tuner.commands.recheck.open_run", _forbidden)
     with pytest.raises(EnvironmentMismatchError, match=f"workload steps was 30 and is {STEPS} here"):
         recheck(artifact_for("tiny-cogvideox"), options_for(quick_model, tmp_path), SilentProgress())
 

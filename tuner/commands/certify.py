@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,25 +20,6 @@ from tuner.commands.options import (
     command_line,
     load_options,
 )
-from tuner.errors import (
-    BudgetExhaustedError,
-    EnvironmentMismatchError,
-    InfeasibleError,
-    QualityGateError,
-    TunerError,
-    UsageError,
-)
-
-if TYPE_CHECKING:
-    from asymrnr.artifact import Artifact
-    from tuner.context import Context, Progress, TuneOptions
-    from tuner.models import ModelEntry
-    from tuner.stages.certify import Certification
-
-LOOK = "look"
-LOOK_STEPS, LOOK_IE = 4, 1.0  # of the look at the model, and the most that may cost
-MUST_FIT = ("frames", "height", "width", "steps")
-FLOOR_SEEDS = (1, 2)
 
 
 def certify(
@@ -72,6 +52,7 @@ def certify(
     Exit codes: 0 certified here (or not contradicted), 2 bad input, 3 slower than the target, 4 quality gate failed,
     5 too noisy, 6 the artifact does not fit the model or its workload, 7 budget too small to decide.
     """
+    from tuner.commands.recheck import print_recheck, recheck, target_of
     from tuner.context import TuneOptions
     from tuner.package import read_artifact
     from tuner.report.console import LiveProgress
@@ -95,214 +76,3 @@ def certify(
     console.print(f"evidence in {checked.path}", highlight=False)
     if checked.error is not None:
         raise checked.error
-
-
-@dataclass(frozen=True)
-class Rechecked:
-    """What checking an artifact again gave.
-
-    Attributes:
-        artifact: with this machine's evidence and gates, and the earlier ones that were not measured again.
-        path: where it is saved.
-        differences: what differs from where it was made, in sentences.
-        certification: evidence and gates.
-        spot_check: whether the budget held too few pairs for a certificate.
-        target: speed-up checked.
-        spent_ie: cost in unaccelerated generations.
-    """
-
-    artifact: Artifact
-    path: Path
-    differences: list[str]
-    certification: Certification
-    spot_check: bool
-    target: float
-    spent_ie: float
-
-    @property
-    def error(self) -> TunerError | None:
-        """Why it is not certified here, or contradicted, with the exit code; None when all is well."""
-        from tuner.pipeline import verdict_error
-
-        failed = {gate.name: gate for gate in self.certification.failed()}
-        saved = f"the evidence is saved in {self.path}"
-        n = len(self.certification.pairs)
-        if self.spot_check:
-            bad = [gate for name, gate in failed.items() if name not in ("speedup", "pairs")]
-            if bad:
-                return QualityGateError(f"{bad[0].message}; {saved}.")
-            point = self.certification.denoise.point
-            if point < self.target:
-                return InfeasibleError(f"Denoising is {point:.3f}x faster (n = {n}) for {self.target:g}x; {saved}.")
-            return None
-        if set(failed) == {"speedup"} and not failed["speedup"].open:
-            return InfeasibleError(f"{failed['speedup'].message}; {saved}.")
-        if not failed and self.certification.certified:
-            return None
-        found = verdict_error(self.certification)
-        return type(found)(f"{str(found).rstrip('.')}; {saved}.")
-
-
-def target_of(artifact: Artifact) -> float:
-    """The speed-up an artifact was certified, or at least judged, for.
-
-    Raises:
-        UsageError: it was never judged.
-    """
-    for gate in artifact.gates:
-        if gate.name == "speedup" and gate.threshold is not None:
-            return gate.threshold
-    raise UsageError("The schedule was never certified for a target; say which one to check with --target-speedup.")
-
-
-def noise_floor_of(artifact: Artifact) -> float | None:
-    """What another seed changes in the model's videos, as the artifact's evidence says; None without evidence."""
-    evidence = artifact.evidence
-    if evidence is None:
-        return None
-    if evidence.noise_floor is not None:
-        return evidence.noise_floor
-    share = next((gate.value for gate in artifact.gates if gate.name == "video"), None)
-    errors = evidence.quality.get("mse")
-    return errors.value / share if errors is not None and share else None
-
-
-def check_workload(artifact: Artifact, entry: ModelEntry) -> None:
-    """The artifact must be for videos of the size and number of steps that the model generates here.
-
-    Raises:
-        EnvironmentMismatchError: it is not.
-    """
-    here = entry.workload.as_dict()
-    _refuse(artifact, {"workload": {name: here[name] for name in MUST_FIT}}, entry.name)
-
-
-def check_model(artifact: Artifact, ctx: Context) -> None:
-    """The artifact must be for the transformer that was loaded.
-
-    Raises:
-        EnvironmentMismatchError: it is for another class of transformer or another number of blocks.
-    """
-    from tuner.stages.preflight import attention_sites
-
-    blocks = len(attention_sites(ctx).shape_of)
-    transformer = ctx.instrument.subject["transformer"]
-    _refuse(artifact, {"model": {"transformer": transformer, "blocks": blocks}}, ctx.entry.name)
-
-
-def _refuse(artifact: Artifact, needed: dict[str, dict[str, Any]], model: str) -> None:
-    from asymrnr.artifact_io import artifact_differences
-
-    found = artifact_differences(artifact, needed)
-    if found:
-        raise EnvironmentMismatchError(f"The schedule does not fit {model}: {' '.join(found)}")
-
-
-def measure_noise_floor(ctx: Context) -> float:
-    """Mean squared error between two unaccelerated videos of a tuning prompt; costs two generations."""
-    from tuner.quality.metrics import mse
-
-    def make() -> tuple[dict[str, Any], dict[str, Any]]:
-        runner = ctx.instrument.runner
-        first, second = (runner.generate(ctx.tuning_prompt, seed).video for seed in FLOOR_SEEDS)
-        return {"mse": mse(first, second)}, {}
-
-    key = ctx.instrument.key("noise-floor", prompt=ctx.tuning_prompt, seeds=FLOOR_SEEDS)
-    return float(ctx.instrument.measure(LOOK, key, make, len(FLOOR_SEEDS)).values["mse"])
-
-
-def recheck(artifact: Artifact, options: TuneOptions, progress: Progress) -> Rechecked:
-    """Generate held-out pairs with an artifact's schedule, judge them, and save the artifact with that evidence.
-
-    Args:
-        artifact: what to check.
-        options: the model, the target, the folder and the budget.
-        progress: told the stages.
-
-    Raises:
-        UsageError: an option cannot be used.
-        EnvironmentMismatchError: the artifact does not fit the model or its workload.
-        BudgetExhaustedError: the budget does not hold one pair.
-    """
-    from tuner.models import find_model
-    from tuner.opening import open_run
-
-    check_workload(artifact, find_model(options.model))
-    ctx = open_run(options, progress)
-    try:
-        return _recheck(artifact, ctx)
-    finally:
-        ctx.instrument.store.close()
-
-
-def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:
-    import numpy as np
-
-    from asymrnr.artifact_io import artifact_differences, save_artifact
-    from tuner.certify.statistics import LOOKS
-    from tuner.package import evidence_section, file_name, gate_sections, ledger_rows, provenance_of
-    from tuner.run.identity import environment
-    from tuner.stages.certify import STAGE, cost_ie
-    from tuner.stages.certify import certify as judge
-
-    options, schedule = ctx.options, artifact.schedule_object()
-    ctx.progress.stage(LOOK, "does the schedule fit, and how long do steps take")
-    check_model(artifact, ctx)
-    steps = min(LOOK_STEPS, schedule.steps)
-    plain, _ = ctx.instrument.first_steps(LOOK, ctx.tuning_prompt, schedule, steps)
-    ctx.ledger.unit_seconds = float(np.median(plain)) * schedule.steps
-    floor = noise_floor_of(artifact) or measure_noise_floor(ctx)
-    pairs = int((options.budget - LOOK_IE) / cost_ie(options.target_speedup, 1))
-    if pairs < 1:
-        raise BudgetExhaustedError(
-            f"A budget of {options.budget:g} does not hold one pair, which costs "
-            f"{cost_ie(options.target_speedup, 1):.1f} generations beside {LOOK_IE:g} for a look; raise --budget."
-        )
-    spot_check = pairs < LOOKS[0].pairs
-    looks = (pairs,) if spot_check else tuple(look.pairs for look in LOOKS)
-    ctx.ledger.reserve(STAGE, ctx.ledger.remaining_ie)
-    certification = judge(ctx, schedule, options.target_speedup, floor, looks=looks)
-    subject = ctx.instrument.subject
-    found = artifact_differences(
-        artifact,
-        {"model": {"repo": ctx.entry.name}, "workload": subject["workload"], "environment": environment()},
-    )
-    gates = gate_sections(certification)
-    measured = {gate.name for gate in gates}
-    path = options.output / file_name(options.target_speedup)
-    checked = artifact.model_copy(
-        update={
-            "model": artifact.model.model_copy(update={"repo": ctx.entry.name}),
-            "workload": artifact.workload.model_copy(update=subject["workload"]),
-            "evidence": evidence_section(certification),
-            "gates": (*gates, *(gate for gate in artifact.gates if gate.name not in measured)),
-            "ledger": ledger_rows(ctx),
-            "provenance": provenance_of(ctx.instrument.store, options.command, artifact.provenance.source),
-        }
-    )
-    saved = save_artifact(checked, path)
-    return Rechecked(saved, path, found, certification, spot_check, options.target_speedup, ctx.ledger.spent_ie)
-
-
-def print_recheck(checked: Rechecked, console: Console) -> None:
-    """What differs, what was measured, and the gates."""
-    import numpy as np
-    from rich.table import Table
-
-    from tuner.report.run import speedup_text
-
-    for sentence in checked.differences:
-        console.print(f"differs: {sentence}", highlight=False, soft_wrap=True)
-    certification = checked.certification
-    verdict = "certified here" if certification.certified else "not certified here"
-    if checked.spot_check:
-        verdict = f"spot check of {len(certification.pairs)}, no certificate"
-    table = Table(title=f"{checked.path.name}: {verdict}", show_header=False, title_justify="left")
-    for name, speed in (("denoising", certification.denoise), ("end-to-end", certification.end_to_end)):
-        table.add_row(f"{name} speed-up", speedup_text(speed))
-    for name, values in certification.quality.items():
-        table.add_row(name, f"{np.mean(values):.4g}")
-    for gate in checked.artifact.gates:
-        table.add_row(f"gate: {gate.name}", f"{gate.verdict}  {gate.message}")
-    table.add_row("generations spent", f"{checked.spent_ie:.1f}")
-    console.print(table)

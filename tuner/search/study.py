@@ -16,11 +16,11 @@ from tuner.errors import InfeasibleError, UsageError
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import best_attainable, profiled
+from tuner.search.recipe import described, schedule_of
 from tuner.search.result import Candidate, FrontierPoint, Recipe, SearchResult, TrialRecord
 from tuner.search.space import SearchSpace, WarmStart, error_models
-from tuner.search.table import TableSolver, table_kind, undominated
-from tuner.search.threshold import rule_from, rule_parameters, scale_to_target
-from tuner.strides import parse_stride
+from tuner.search.table import TableSolver, undominated
+from tuner.search.threshold import rule_from, rule_parameters
 
 FEATURES = ("Q", "V")
 UNIFORM = (WarmStart(name="uniform Q", Q={0.0: 0.5}), WarmStart(name="uniform Q and V", Q={0.0: 0.5}, V={0.0: 0.3}))
@@ -87,29 +87,8 @@ class _Search:
 
     def make(self, recipe: Recipe) -> _Found:
         """The recipe's schedule for the goal."""
-        stride, cache_step = recipe.stride, recipe.cache_step
-        if recipe.form == "table":
-            solver = self.solvers[recipe.yardstick]
-            first, last = recipe.first, recipe.last
-            assignment, _ = solver.assign(self.goal, stride, cache_step, recipe.exponent, first, last)
-            kind = table_kind(stride, solver.errors.trust)
-            label = f"{kind}, cache {cache_step}, p={recipe.exponent:g}"
-            if first or last:
-                label += f", {first} first and {last} last steps left alone"
-            return self.judge(solver.schedule(assignment, stride, cache_step), recipe, kind, label)
-        schedule = scale_to_target(
-            recipe.rules,
-            self.profile.similarity,
-            self.model,
-            self.goal,
-            self.tables.errors.largest_rate(stride),
-            stride=parse_stride(stride),
-            cache_step=cache_step,
-            timesteps=tuple(self.profile.timesteps.tolist()),
-            seed=self.profile.schedule_seed,
-        )
-        kind = "threshold rule"
-        return self.judge(schedule, recipe, kind, f"{kind}, stride {stride}, cache {cache_step}")
+        schedule = schedule_of(recipe, self.solvers, self.profile, self.model, self.goal)
+        return self.judge(schedule, recipe, *described(recipe, self.solvers))
 
     def judge(self, schedule: Schedule, recipe: Recipe, kind: str, label: str) -> _Found:
         errors = tuple(solver.errors.predict(schedule) for solver in self.solvers)
