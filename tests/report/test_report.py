@@ -7,6 +7,8 @@ import io
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -17,13 +19,16 @@ from rich.console import Console
 
 from asymrnr.schedule import Schedule
 from tuner.certify.gates import drift_gate, noise_gate
+from tuner.certify.statistics import estimate_speedup
 from tuner.profile.distribution import DIRECTIONS, POLICIES
 from tuner.profile.profile import Profile
 from tuner.report import plots
 from tuner.report.console import LiveProgress
+from tuner.report.evidence_plots import evidence
 from tuner.report.html import Comparison, RunReport, render_report
 from tuner.report.profile_plots import profile_figures
 from tuner.report.video import write_contact_sheet, write_mp4
+from tuner.run.estimate import PairEstimate
 from tuner.search.result import FrontierPoint, TrialRecord
 
 
@@ -51,7 +56,7 @@ def test_report_is_one_file_that_needs_nothing_else(video: torch.Tensor) -> None
             certified=False,
             verdict="Too slow.",
             facts={"denoising speed-up": "1.31x"},
-            gates=[noise_gate(0.01), drift_gate("flicker", [1.2])],
+            gates=[noise_gate(0.01, 0.0), drift_gate("flicker", [1.2])],
             figures=figures(),
             comparisons=[Comparison("a red circle", video, video)],
             ledger=[{"stage": "profile", "ie": 1.4, "seconds": 12.0}],
@@ -89,6 +94,21 @@ def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.glob("*.png")} == {f"{n}.png" for n in figures()}
     for path in tmp_path.glob("*.svg"):
         assert ET.parse(path).getroot().tag.endswith("svg")
+
+
+def test_the_evidence_shows_every_pair_and_the_bounds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sides = [SimpleNamespace(step_seconds=1 + 0.05 * rng.random(8)) for _ in range(8)]
+    pairs: list[Any] = [
+        SimpleNamespace(plain=plain, tuned=tuned, denoise=PairEstimate(0.1, error, 0, 8))
+        for plain, tuned, error in zip(sides[:4], sides[4:], [0.01, 0.02, 0.01, np.inf], strict=True)
+    ]
+    for count in (1, 4):
+        figure = evidence(pairs[:count], estimate_speedup([0.1, 0.12, 0.11, 0.1][:count]), 1.1)
+        plots.save_figures({f"evidence {count}": figure}, tmp_path)
+        labels = [text.get_text() for text in figure.axes[1].get_yticklabels()]
+        assert labels == [*(f"pair {n}" for n in range(1, count + 1)), "together"]
+    assert len(list(tmp_path.glob("*.png"))) == 2
 
 
 def test_every_picture_of_a_profile_can_be_drawn(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tuner.context import Context, describe
 from tuner.findings import Outcome
 from tuner.paper.staircase import staircase
 from tuner.report import plots
+from tuner.report.evidence_plots import evidence
 from tuner.report.html import Comparison, RunReport, render_report
 from tuner.report.profile_plots import profile_figures
 from tuner.run.identity import environment
@@ -126,6 +127,9 @@ def write_report(
 ) -> Path:
     """Write the HTML report and every figure as SVG and PNG, of as much as there is; returns the report's path."""
     drawn = {} if profiled is None else figures(ctx, profiled, verification)
+    if certification is not None:
+        target = ctx.options.target_speedup
+        drawn = {"What the certificate rests on": evidence(certification.pairs, certification.denoise, target), **drawn}
     plots.save_figures(drawn, ctx.options.output / FIGURES)
     pairs = () if certification is None else certification.pairs
     report = RunReport(

@@ -1,0 +1,45 @@
+"""Pictures of what a certificate rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tuner.certify.statistics import SpeedupEstimate
+from tuner.run.pair import Pair
+
+BAND = 1.05  # a certified speed-up further above its target costs quality that nobody asked for
+
+
+def evidence(pairs: Sequence[Pair], estimate: SpeedupEstimate, target: float) -> Figure:
+    """Every step of every pair, and the speed-ups of the pairs with their mean and its bounds.
+
+    Args:
+        pairs: what was judged.
+        estimate: what they give together.
+        target: denoising speed-up asked for; the band from it to 5 % above is where a certificate should lie.
+    """
+    figure = Figure(figsize=(9.5, 3.2), layout="constrained")
+    steps, forest = figure.subplots(1, 2, width_ratios=(3, 2))
+    for number, pair in enumerate(pairs, start=1):
+        ratio = pair.plain.step_seconds / pair.tuned.step_seconds
+        steps.plot(np.arange(len(ratio)), ratio, marker=".", markersize=4, linewidth=0.6, label=f"pair {number}")
+    steps.axhline(target, color="gray", linestyle=":")
+    steps.set(xlabel="denoising step", ylabel="plain / tuned seconds", title="Steps side by side")
+    steps.legend(fontsize="x-small", ncols=2)
+    forest.axvspan(target, target * BAND, color="tab:green", alpha=0.12)
+    forest.axvline(target, color="gray", linestyle=":")
+    for number, pair in enumerate(pairs, start=1):
+        found = pair.denoise
+        error = found.speedup * found.standard_error if np.isfinite(found.standard_error) else None
+        forest.errorbar(found.speedup, number, xerr=error, fmt="o", color=f"C{(number - 1) % 10}", capsize=2)
+    row = len(pairs) + 1
+    if estimate.lower_bound_95 is not None and estimate.upper_bound_95 is not None:
+        forest.hlines(row, estimate.lower_bound_95, estimate.upper_bound_95, color="black", linewidth=2)
+    forest.plot(estimate.point, row, marker="D", color="black")
+    forest.set_yticks(range(1, row + 1), [*(f"pair {n}" for n in range(1, row)), "together"])
+    forest.invert_yaxis()
+    forest.set(xlabel="denoising speed-up", title="Pairs, and their 95 % bounds together")
+    return figure
