@@ -79,7 +79,7 @@ def test_the_document_judges_what_is_asked() -> None:
     assert "| none ends without a saved schedule | 0 of 20 | met |" in text
     assert "18 of 20 runs | 19 of 20, 1.190x to 1.230x | met |" in text
     assert "quiet 1.260x (" in text
-    assert "intervals over 2 pairs each | met |" in text
+    assert "intervals over 2 pairs each | met so far |" in text
     assert "| disturbed | 108 | 7 | 1.190x | 1.210x | 4 | 1 | 2.0% | 0 | 17.0 | 10.0 | yes | speedup |" in text
     assert "10.0\\* |" in text
 
