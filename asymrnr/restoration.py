@@ -17,7 +17,7 @@ import torch
 
 from asymrnr.actions import Action
 from asymrnr.call import Call
-from asymrnr.reduction import Plan
+from asymrnr.reduction import Plan, add_tokens, gather_tokens
 
 if TYPE_CHECKING:
     from asymrnr.engine import Site
@@ -29,16 +29,27 @@ class Residual:
 
     Attributes:
         queries, keys: joint plans, or None where nothing is reduced.
-        rest: (batch, heads, joint tokens, head dim) what the reduction got wrong.
+        rest: (batch, heads, n, head dim) what the reduction got wrong.
+        where: (batch, heads, n) int32, the tokens that it got wrong; None for all of the joint sequence.
     """
 
     queries: Plan | None
     keys: Plan | None
     rest: torch.Tensor
+    where: torch.Tensor | None
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All that takes memory."""
         plans = [plan for plan in (self.queries, self.keys) if plan is not None]
-        return (self.rest, *(index for plan in plans for index in (plan.take, plan.back)))
+        indices = [index for plan in plans for index in (plan.take, plan.back)]
+        return (self.rest, *indices, *([] if self.where is None else [self.where]))
+
+    def correct(self, copied: torch.Tensor) -> torch.Tensor:
+        """Add what the reduction got wrong to (batch, heads, joint tokens, head dim), which may be overwritten."""
+        if self.where is None:
+            return copied + self.rest
+        add_tokens(copied, self.where, self.rest)
+        return copied
 
 
 def attend_with_memory(site: Site, call: Call, action: Action) -> torch.Tensor:
@@ -58,7 +69,7 @@ def attend_with_memory(site: Site, call: Call, action: Action) -> torch.Tensor:
                 if plan is not None:
                     engine.counter.mark_reduced(feature, block)
             engine.counter.mark_action(Action.MEMORY, block)
-            return _reduced(site, call, found.queries, found.keys) + call.turn(found.rest)
+            return call.turn(found.correct(call.turn(_reduced(site, call, found.queries, found.keys))))
     engine.counter.mark_action(Action.REFRESH, block)
     site.refreshed = True
     memory.drop(block, name)
@@ -90,10 +101,11 @@ def _residual(site: Site, call: Call, output: torch.Tensor, window: int) -> Resi
     queries, keys = plans
     full = call.turn(output.detach())
     if keys is None and queries is not None:  # the queries kept gave the same in the full attention
-        copied = queries.restore(queries.reduce(full))
-    else:
-        copied = call.turn(_reduced(site, call, queries, keys).detach())
-    return Residual(queries, keys, full - copied)
+        wrong = queries.dropped()
+        rest = full - queries.restore(queries.reduce(full))
+        return Residual(queries, None, gather_tokens(rest, wrong), wrong)
+    copied = call.turn(_reduced(site, call, queries, keys).detach())
+    return Residual(queries, keys, full - copied, None)
 
 
 def call_or_broadcast(site: Site, hidden: torch.Tensor, inner: Callable[[], Any]) -> Any:

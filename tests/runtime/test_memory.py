@@ -19,6 +19,7 @@ import asymrnr
 from asymrnr import Action, Schedule, ScheduleError
 from asymrnr.adapters import find_adapter
 from asymrnr.install import find_sites
+from asymrnr.reduction import Plan, add_tokens
 from asymrnr.restoration import Residual
 from tests.runtime.test_models import SITES
 from tests.runtime.tiny import DENOISERS, Inputs, build, cogvideox, cogvideox_pipeline, generate, ltx, run, wan
@@ -33,6 +34,22 @@ def schedule(sites: int, actions: list[int], q: float = 0.5, v: float = 0.0, **s
     where = np.isin(table, (0, Action.MEMORY)) & (np.arange(len(actions)) > 0)
     rates = {"Q": np.where(where, q, 0.0), "V": np.where(where, v, 0.0)}
     return Schedule(rates=rates, actions=table, **settings)
+
+
+def test_adding_to_some_tokens_row_by_row_or_at_once() -> None:
+    x, values = torch.randn(2, 3, 10, 4), torch.randn(2, 3, 5, 4)
+    plan = Plan(torch.rand(2, 3, 10).argsort(-1)[..., :5].to(torch.int32), torch.zeros(2, 3, 10, dtype=torch.int32))
+    where = plan.dropped()
+    assert (where.dtype, where.shape) == (torch.int32, (2, 3, 5))
+    everything = torch.cat([where, plan.take], dim=-1).sort(-1).values
+    assert torch.equal(everything, torch.arange(10, dtype=torch.int32).expand(2, 3, 10))
+    want = x.clone()
+    for item, head, place in np.ndindex(2, 3, 5):
+        want[item, head, where[item, head, place]] += values[item, head, place]
+    with torch.no_grad():
+        for tensor in (x.clone(), x.clone().requires_grad_()):  # the latter as on a GPU
+            add_tokens(tensor, where, values)
+            assert torch.equal(tensor, want)
 
 
 @contextmanager
@@ -180,9 +197,15 @@ def test_what_is_held_is_counted_and_let_go_of() -> None:
     model, inputs = build(cogvideox)
     entry = 4 * 2 * 2 * 152 * 16  # one float32 tensor of the joint sequence
     kept = 152 - 144 + int(144 * 0.5)
-    plans = 4 * 2 * 2 * (kept + 152)  # int32 indices
-    for actions, want in (([1, 2, 0], entry + plans), ([1, 3, 0], entry), ([1, 2, 3], 2 * entry + plans)):
-        handle = asymrnr.apply(model, schedule(2, actions))
+    plan = 4 * 2 * 2 * (kept + 152)  # int32 indices
+    dropped = 4 * 2 * 2 * 72 * (16 + 1)  # what a reduced Q gets wrong, and where
+    for actions, v, want in (
+        ([1, 2, 0], 0.0, dropped + plan),
+        ([1, 2, 0], 0.5, entry + 2 * plan),
+        ([1, 3, 0], 0.0, entry),
+        ([1, 2, 3], 0.0, entry + dropped + plan),
+    ):
+        handle = asymrnr.apply(model, schedule(2, actions, v=v))
         memory = handle._engine.memory
         assert memory is not None
         run(model, inputs, 900.0)
