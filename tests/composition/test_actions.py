@@ -16,7 +16,7 @@ import asymrnr
 from asymrnr import Action, Schedule, intercept
 from asymrnr.adapters import find_adapter
 from asymrnr.install import find_sites
-from tests.composition.test_caches import CALLS_PER_STEP, PAIRS, STEPS, pyramid
+from tests.composition.test_caches import CALLS_PER_STEP, MODELS, PAIRS, STEPS, pyramid
 from tests.pipelines.helpers import latents
 from tests.pipelines.tiny_pipelines import build as build_pipeline
 from tests.runtime.test_models import SITES
@@ -80,6 +80,8 @@ def test_a_skipped_refresh_leaves_nothing_stale(cache: Callable[[Any, str], Any]
         both = latents(pipe, name, STEPS)
         summary = handle.summary()
         handle.verify()
+        assert handle._engine.memory is not None
+        assert handle._engine.memory.held() == 0 < summary.memory_bytes  # the decoder has the space
     want = expected(calls, ACTIONS)
     assert 0 < len(calls) < sites * STEPS * CALLS_PER_STEP.get(name, 1)  # the cache skips something
     for action, done in summary.done.items():
@@ -92,6 +94,25 @@ def test_a_skipped_refresh_leaves_nothing_stale(cache: Callable[[Any, str], Any]
         for _ in range(2):
             assert torch.equal(latents(pipe, name, STEPS), both)
         denoiser.disable_cache()
+    assert torch.equal(latents(pipe, name, STEPS), plain)
+
+
+@pytest.mark.parametrize("name", [*MODELS, "animatediff"])
+def test_complete_pipelines(name: str) -> None:
+    pipe = build_pipeline(name)
+    plain = latents(pipe, name, STEPS)
+    plan = schedule(len(find_sites(denoisers(pipe)[0], find_adapter(denoisers(pipe)[0]))), ACTIONS)
+    assert plan.actions is not None
+    with asymrnr.apply(pipe, plan) as handle:
+        outputs = [latents(pipe, name, STEPS) for _ in range(2)]
+        summary = handle.summary()
+        assert handle._engine.memory is not None
+        assert handle._engine.memory.held() == 0 < summary.memory_bytes
+    for action, done in summary.done.items():
+        assert np.array_equal(done, CALLS_PER_STEP.get(name, 1) * (plan.actions == action))
+    assert torch.isfinite(outputs[0]).all()
+    assert torch.equal(*outputs)
+    assert not torch.equal(outputs[0], plain)
     assert torch.equal(latents(pipe, name, STEPS), plain)
 
 
