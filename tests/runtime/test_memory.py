@@ -21,6 +21,7 @@ from asymrnr.adapters import find_adapter
 from asymrnr.install import find_sites
 from asymrnr.reduction import Plan, add_tokens
 from asymrnr.restoration import Residual
+from tests.runtime.test_compile import SLOW
 from tests.runtime.test_models import SITES
 from tests.runtime.tiny import DENOISERS, Inputs, build, cogvideox, cogvideox_pipeline, generate, ltx, run, wan
 
@@ -327,12 +328,12 @@ def test_memory_that_is_not_used_is_an_error(pipeline: diffusers.CogVideoXPipeli
         generate(pipeline)
 
 
-@pytest.mark.parametrize("denoiser", [cogvideox, wan], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("denoiser", [cogvideox, wan, *SLOW], ids=lambda f: f.__name__)
 def test_compiled_models_restore_with_memory_in_one_graph(denoiser: Denoiser) -> None:
     torch._dynamo.reset()
     model, inputs = build(denoiser)
-    baseline = run(model, inputs)
-    plan = schedule(2, [1, 2, 0, 2], v=0.3)
+    baseline, sites = run(model, inputs), SITES[denoiser.__name__]
+    plan = schedule(sites, [1, 2, 0, 2], v=0.3)
     times = (*TIMES, 600.0)
     with asymrnr.apply(model, plan):
         eager = [run(model, inputs, t) for t in times]
@@ -340,10 +341,14 @@ def test_compiled_models_restore_with_memory_in_one_graph(denoiser: Denoiser) ->
     compiled: Any = torch.compile(model, fullgraph=True, backend=counter)
     with asymrnr.apply(compiled, plan) as handle:
         outputs = [run(compiled, inputs, t) for t in times]
-        assert handle.summary().done[Action.MEMORY].tolist() == [[0, 1, 0, 1]] * 2
-    assert counter.frame_count == 1
+        assert handle.summary().done[Action.MEMORY].tolist() == [[0, 1, 0, 1]] * sites
+    graphs = counter.frame_count
     for output, want in zip([*outputs, run(compiled, inputs)], [*eager, baseline], strict=True):
         torch.testing.assert_close(output, want, rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    run(torch.compile(model, fullgraph=True, backend=counter), inputs)
+    assert graphs == counter.frame_count
 
 
 def test_compiled_models_refuse_broadcasting() -> None:
