@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asymrnr.actions import Action
 from asymrnr.adapters import ModelAdapter, register_adapter
 from asymrnr.apply import Handle, apply, observe
 from asymrnr.errors import ArtifactError, AsymRnRError, InterceptionError, ScheduleError
@@ -12,6 +13,7 @@ from asymrnr.shipped import load
 from asymrnr.summary import Summary
 
 __all__ = [
+    "Action",
     "ArtifactError",
     "AsymRnRError",
     "AttentionCall",

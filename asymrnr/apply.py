@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from torch import nn
 
+from asymrnr.actions import Action
 from asymrnr.adapters import find_adapter
 from asymrnr.engine import Engine
 from asymrnr.errors import InterceptionError, ScheduleError
@@ -31,6 +32,7 @@ class Handle:
 
     def reset(self) -> None:
         """Begin a new generation with the next call, for denoisers driven without their pipeline."""
+        self._engine.last_step = None
         self._engine.tracker.new_generation()
 
     def summary(self) -> Summary:
@@ -41,8 +43,9 @@ class Handle:
         """Check that the last generation did what the schedule says.
 
         Raises:
-            ScheduleError: the model was not called, or fewer sites were reduced than the schedule says. Sites that a
-                step or block cache skipped do not count as missed.
+            ScheduleError: the model was not called, or fewer sites were reduced, restored with memory or broadcast than
+                the schedule says. Sites that a step or block cache skipped, or whose refresh it skipped, do not count
+                as missed.
             InterceptionError: an observer did not see all attention calls.
         """
         self._engine.counter.verify()
@@ -76,8 +79,11 @@ def apply(target: Any, schedule: Schedule) -> Handle:
     """
     if not isinstance(schedule, Schedule):
         raise ScheduleError(f"apply takes a Schedule, not {type(schedule).__name__}; use asymrnr.load for a profile.")
-    if "H" in schedule.rates and schedule.rates["H"].any() and any(map(is_compiled, _denoisers(target))):
-        raise ScheduleError("The schedule reduces H, which changes shapes inside compiled code; use an eager model.")
+    if any(map(is_compiled, _denoisers(target))):
+        if "H" in schedule.rates and schedule.rates["H"].any():
+            raise ScheduleError("The schedule reduces H, which changes shapes in compiled code; use an eager model.")
+        if schedule.actions is not None and (schedule.actions == Action.BROADCAST).any():
+            raise ScheduleError("The schedule broadcasts, which leaves out compiled code; use an eager model.")
     return _install(target, schedule, None)
 
 

@@ -79,7 +79,7 @@ class WorkloadSection(_Section):
 class ScheduleSection(_Section):
     """A schedule with its rates already resolved: loading needs no similarity table. See `Schedule` for the fields."""
 
-    added_later = ("match_radius",)
+    added_later = ("match_radius", "actions")
 
     form: Form
     stride: tuple[Count, Count, Count]
@@ -94,6 +94,8 @@ class ScheduleSection(_Section):
     """The rule {feature: {threshold: rate}} that the rates were resolved from, where there was one."""
     rates: dict[Feature, tuple[tuple[Rate, ...], ...]]
     """(blocks, steps) per feature."""
+    actions: tuple[tuple[Annotated[int, Field(ge=0, le=3)], ...], ...] | None = None
+    """(blocks, steps): what each site does beyond copying, see `asymrnr.actions.Action`."""
 
     @classmethod
     def from_schedule(cls, schedule: Schedule) -> ScheduleSection:
@@ -119,6 +121,7 @@ class ScheduleSection(_Section):
                     for feature in FEATURES
                     if feature in schedule.rates
                 },
+                "actions": None if schedule.actions is None else schedule.actions.tolist(),
             }
         )
 
@@ -128,9 +131,10 @@ class ScheduleSection(_Section):
         Raises:
             ScheduleError: the rate tables do not fit together.
         """
-        for feature, rows in self.rates.items():
+        tables = {f"Rates of {feature}": rows for feature, rows in self.rates.items()}
+        for name, rows in {**tables, "Actions": self.actions or ()}.items():
             if len({len(row) for row in rows}) > 1:
-                raise ScheduleError(f"Rates of {feature} have rows of different lengths; give a (blocks, steps) table.")
+                raise ScheduleError(f"{name} have rows of different lengths; give a (blocks, steps) table.")
         return Schedule(
             rates={feature: np.array(rows, dtype=np.float64) for feature, rows in self.rates.items()},
             stride=self.stride,
@@ -143,6 +147,7 @@ class ScheduleSection(_Section):
             seed=self.seed,
             form=self.form,
             thresholds={str(feature): rule for feature, rule in self.thresholds.items()},
+            actions=None if self.actions is None else np.array(self.actions, dtype=np.int8),
         )
 
     @model_validator(mode="after")

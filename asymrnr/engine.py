@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
+from asymrnr.actions import Action
 from asymrnr.adapters import ModelAdapter
+from asymrnr.call import Attention, Call, Layout
 from asymrnr.compile_op import register_site
-from asymrnr.masks import reduce_mask, widen_mask
+from asymrnr.memory import Memory
 from asymrnr.observation import AttentionCall, Observer
 from asymrnr.partition import Grid, chunk_counts, make_partition, window_seed
 from asymrnr.reduction import Match, Plan, check_rate
+from asymrnr.restoration import attend_with_memory
 from asymrnr.schedule import Schedule
 from asymrnr.summary import Counter
 from asymrnr.tracker import StepTracker
-
-Layout = Literal["bhsd", "bshd"]
-Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 @dataclass(eq=False)
@@ -35,6 +33,7 @@ class Site:
         batch: batch size of the running processor call; 0 in compiled code.
         hidden: hidden states of the running processor call, where somebody needs them.
         symmetric: the running processor call already works on a sequence reduced as a whole (H).
+        refreshed: attention was computed in full in the running processor call, for later steps.
         number: names the site in compiled code.
     """
 
@@ -45,6 +44,7 @@ class Site:
     batch: int = 0
     hidden: torch.Tensor | None = None
     symmetric: bool = False
+    refreshed: bool = False
 
     def __post_init__(self) -> None:
         self.number = register_site(self)
@@ -66,9 +66,11 @@ class Engine:
         adapter: facts about the model.
         schedule: what to reduce; None when only observing.
         observer: who is shown every call; None when reducing.
+        memory: what refreshes left for later steps; None without actions.
         tracker: step, branch and generation.
         counter: what was reduced.
         sites: all sites of all denoisers.
+        last_step: last denoising step of the generation, where the scheduler told.
     """
 
     def __init__(
@@ -77,20 +79,32 @@ class Engine:
         self.adapter = adapter
         self.schedule = schedule
         self.observer = observer
+        self.memory = None if schedule is None or schedule.actions is None else Memory(schedule)
         self.tracker = StepTracker()
         self.counter = Counter(schedule, blocks)
         self.sites: list[Site] = []
+        self.last_step: int | None = None
         self._grids: list[Grid] = []
         self._generation = -1
         self._cache: dict[tuple[object, ...], _Entry] = {}
         self._window: tuple[int, int] | None = None
 
-    def begin(self, timestep: float, branch: str | None, step_index: int | None, grids: list[Grid]) -> None:
+    def begin(
+        self,
+        timestep: float,
+        branch: str | None,
+        step_index: int | None,
+        grids: list[Grid],
+        model: int = 0,
+        shape: tuple[int, ...] = (),
+    ) -> None:
         """Called before every forward pass of a denoiser.
 
         Args:
             timestep, branch, step_index: see `StepTracker.observe`.
             grids: token grids the sites of this pass may have, largest first.
+            model: which of the pipeline's denoisers.
+            shape: of its input.
 
         Raises:
             ScheduleError: a rate is out of reach on the grid.
@@ -102,18 +116,25 @@ class Engine:
             self.forget()
             self._check_rates(grids[0])
         self._grids = grids
-        self.counter.start_forward(self.schedule.column(self.tracker.step, timestep) if self.schedule else 0)
+        column = self.schedule.column(self.tracker.step, timestep) if self.schedule else 0
+        memory = self.memory
+        actions = None if memory is None else memory.enter(model, self.tracker.branch, shape, column)
+        self.counter.start_forward(column, actions)
         for site in self.sites:
             site.call = 0
 
     def finish(self) -> list[int]:
         """Called after every completed forward pass; returns the rows whose attention was not called."""
+        if self.memory is not None and self.tracker.step == self.last_step:
+            self.memory.leave(others=True)  # decoding the video needs the space
         return self.counter.finish_forward(self.tracker.step)
 
     def forget(self) -> None:
-        """Drop all matchings."""
+        """Drop all matchings, and all memory."""
         self._cache.clear()
         self._window = None
+        if self.memory is not None:
+            self.memory.forget()
 
     def rate(self, feature: str, row: int) -> float:
         """Rate of a feature at a row in the running forward pass."""
@@ -155,41 +176,29 @@ class Engine:
             The attention output at full length, in the given layout.
         """
 
-        def heads_first(x: torch.Tensor) -> torch.Tensor:  # its own inverse
-            return x if layout == "bhsd" else x.transpose(1, 2)
-
-        q, k, v = heads_first(query), heads_first(key), heads_first(value)
+        q, k, v = (x if layout == "bhsd" else x.transpose(1, 2) for x in (query, key, value))
         length = q.shape[2]
         located = self.locate(length) if k.shape[2] == length and not site.symmetric else None
         if located is None:
             return attention(query, key, value, mask)
-        grid, video = located
-        call, site.call = site.call, site.call + 1
+        call = Call(q, k, v, mask, layout, attention, site.call, *located)
+        site.call += 1
         self.counter.mark_call(site.row)
         if self.observer is not None:
-            output = attention(query, key, value, mask)
-            if mask is not None:
-                mask = widen_mask(mask, q.shape[0], length, key_padding=layout == "bshd")
-            self._show(site, call, grid, video, (q, k, v, heads_first(output)), mask, backend)
+            output = call.full()
+            self._show(site, call, output, backend)
             return output
+        action = self.counter.action(site.row)
+        if action != Action.REDUCE:
+            return attend_with_memory(site, call, action)
         rate_q, rate_v = self.rate("Q", site.row), self.rate("V", site.row)
         if rate_q == rate_v == 0:
-            return attention(query, key, value, mask)
-
-        plan_q = self.plan(site, "Q", call, q, grid, video, rate_q) if rate_q else None
-        plan_v = self.plan(site, "V", call, v, grid, video, rate_v) if rate_v else None
-        if plan_q is not None:
-            q = plan_q.reduce(q)
-        if plan_v is not None:
-            reduce = plan_v.reduce_mean if self.schedule and self.schedule.reduction == "mean" else plan_v.reduce
-            k, v = reduce(k), reduce(v)
-        if mask is not None:
-            mask = widen_mask(mask, q.shape[0], length, key_padding=layout == "bshd")
-            mask = reduce_mask(mask, plan_q, plan_v, video, self.adapter.uniform_mask)
-        output = attention(heads_first(q), heads_first(k), heads_first(v), mask)
-        if plan_q is not None:
-            output = heads_first(plan_q.restore(heads_first(output)))
-        return output
+            return call.full()
+        place = call.grid, call.video
+        plan_q = self.plan(site, "Q", call.index, q, *place, rate_q) if rate_q else None
+        plan_v = self.plan(site, "V", call.index, v, *place, rate_v) if rate_v else None
+        mean = self.schedule is not None and self.schedule.reduction == "mean"
+        return call.reduced(plan_q, plan_v, mean, self.adapter.uniform_mask)
 
     def plan(
         self, site: Site, feature: str, call: int, features: torch.Tensor, grid: Grid, video: slice, rate: float
@@ -208,23 +217,34 @@ class Engine:
         assert self.schedule is not None
         window = self.tracker.step // self.schedule.cache_step
         if self._window != (self.tracker.generation, window):
-            self.forget()
+            self._cache.clear()
             self._window = (self.tracker.generation, window)
         # FasterCache leaves out half of the batch in some steps, so that the i-th call is another item's.
         key = (site.model, site.row, feature, self.tracker.branch, site.batch, call, grid, features.shape[:2])
         entry = self._cache.get(key)
         if entry is None:
-            generator = torch.Generator().manual_seed(window_seed(self.schedule.seed, feature, site.row, window))
-            partition = make_partition(grid, self.schedule.stride, generator, self.schedule.coverage)
-            settings = self.schedule.metric, generator, self.schedule.match_radius
-            match = Match.of(features[:, :, video], partition, *settings)
+            match = self.match(feature, site.row, features, grid, video, window)
             entry = self._cache[key] = _Entry(match)
-            self.counter.mark_match()
         cut = (rate, video.start, features.shape[2] - video.stop)
         if entry.plan is None or entry.cut != cut:
             entry.cut, entry.plan = cut, entry.match.plan(rate).joint(*cut[1:])
         self.counter.mark_reduced(feature, site.row)
         return entry.plan
+
+    def match(self, feature: str, row: int, features: torch.Tensor, grid: Grid, video: slice, window: int) -> Match:
+        """Match the video tokens of a joint sequence.
+
+        Args:
+            feature, row: what is reduced.
+            features, grid, video: see `plan`.
+            window: decides the destinations, see `window_seed`.
+        """
+        schedule = self.schedule
+        assert schedule is not None
+        generator = torch.Generator().manual_seed(window_seed(schedule.seed, feature, row, window))
+        partition = make_partition(grid, schedule.stride, generator, schedule.coverage)
+        self.counter.mark_match()
+        return Match.of(features[:, :, video], partition, schedule.metric, generator, schedule.match_radius)
 
     def _check_rates(self, grid: Grid) -> None:
         if self.schedule is None:
@@ -233,22 +253,12 @@ class Engine:
         for table in self.schedule.rates.values():
             check_rate(float(table.max()), math.prod(grid), n_dst)
 
-    def _show(
-        self,
-        site: Site,
-        call: int,
-        grid: Grid,
-        video: slice,
-        tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
-        mask: torch.Tensor | None,
-        backend: str | None,
-    ) -> None:
+    def _show(self, site: Site, call: Call, output: torch.Tensor, backend: str | None) -> None:
         assert self.observer is not None
         assert site.hidden is not None
-        query, key, value, output = tensors
         hidden = site.hidden
-        if query.shape[0] == 1 and hidden.shape[0] > 1:  # one call per batch item
-            hidden = hidden[call : call + 1]
+        if call.query.shape[0] == 1 and hidden.shape[0] > 1:  # one call per batch item
+            hidden = hidden[call.index : call.index + 1]
         located = self.locate(hidden.shape[1])
         if located is not None:
             hidden = hidden[:, located[1]]
@@ -260,15 +270,15 @@ class Engine:
                 step=tracker.step,
                 timestep=tracker.timestep,
                 branch=tracker.branch,
-                call=call,
-                grid=grid,
-                video=video,
-                query=query,
-                key=key,
-                value=value,
-                output=output,
+                call=call.index,
+                grid=call.grid,
+                video=call.video,
+                query=call.query,
+                key=call.key,
+                value=call.value,
+                output=call.turn(output),
                 hidden=hidden,
-                mask=mask,
+                mask=call.mask(),
                 uniform_mask=self.adapter.uniform_mask,
                 backend=backend,
             )

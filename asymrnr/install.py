@@ -85,7 +85,7 @@ def install(model: nn.Module, index: int, engine: Engine, modules: list[nn.Modul
         module.processor = proxy
     context: dict[str, Any] = {}
     undo += _watch_context(base_model(model), context)
-    undo += _watch_forward(model, engine, context, list(zip(modules, proxies, strict=True)))
+    undo += _watch_forward(model, index, engine, context, list(zip(modules, proxies, strict=True)))
     return undo
 
 
@@ -118,7 +118,7 @@ def _watch_context(base: nn.Module, context: dict[str, Any]) -> list[Undo]:
 
 
 def _watch_forward(
-    model: nn.Module, engine: Engine, context: dict[str, Any], pairs: list[tuple[nn.Module, Any]]
+    model: nn.Module, index: int, engine: Engine, context: dict[str, Any], pairs: list[tuple[nn.Module, Any]]
 ) -> list[Undo]:
     base = base_model(model)
     parameters = list(inspect.signature(type(base).forward).parameters)[1:]
@@ -135,12 +135,13 @@ def _watch_forward(
         timestep = arguments["timestep"]
         value = float(timestep.max() if isinstance(timestep, torch.Tensor) else timestep)
         grids = engine.adapter.grids(base, arguments)
-        engine.begin(value, context.get("branch"), context.get("step_index"), grids)
+        shape = tuple(arguments[parameters[0]].shape)
+        engine.begin(value, context.get("branch"), context.get("step_index"), grids, index, shape)
 
     def after(*_: Any) -> None:
-        missing = engine.finish()
-        if missing and has_caches(model):
-            engine.counter.excuse(missing)
+        missing, late = engine.finish(), engine.counter.late
+        if (missing or late) and has_caches(model):
+            engine.counter.excuse(missing + late)
         elif missing and engine.counter.forwards == 1:
             raise InterceptionError(
                 f"The attention of {len(missing)} of {len(pairs)} blocks of {name} was not seen in its first forward "
@@ -153,7 +154,7 @@ def _watch_forward(
 
 
 def watch_scheduler(scheduler: Any, engine: Engine) -> list[Undo]:
-    """Learn from `scheduler.set_timesteps` that a new generation begins."""
+    """Learn from `scheduler.set_timesteps` that a new generation begins, and of how many steps."""
     original = getattr(scheduler, "set_timesteps", None)
     if original is None:
         return []
@@ -161,7 +162,10 @@ def watch_scheduler(scheduler: Any, engine: Engine) -> list[Undo]:
     @functools.wraps(original)  # pipelines inspect its signature
     def set_timesteps(*args: Any, **kwargs: Any) -> Any:
         engine.tracker.new_generation()
-        return original(*args, **kwargs)
+        result = original(*args, **kwargs)
+        timesteps = getattr(scheduler, "timesteps", None)
+        engine.last_step = None if timesteps is None else len(timesteps) - 1
+        return result
 
     scheduler.set_timesteps = set_timesteps
     return [lambda: scheduler.__dict__.pop("set_timesteps", None)]

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from asymrnr import compile_op
 from asymrnr.engine import Site
 from asymrnr.errors import InterceptionError
+from asymrnr.restoration import call_or_broadcast
 from asymrnr.symmetric import attend_reduced
 
 SITE_ATTRIBUTE = "_asymrnr_site"
@@ -163,6 +164,8 @@ def _call_eagerly(site: Site, inner: Callable[..., Any], bound: inspect.BoundArg
     rate = site.engine.rate("H", site.row)
     if rate > 0:
         return attend_reduced(site, rate, inner, bound)
+    if site.engine.memory is not None:
+        return call_or_broadcast(site, hidden, functools.partial(inner, *bound.args, **bound.kwargs))
     site.hidden = hidden if site.engine.observer else None
     try:
         return inner(*bound.args, **bound.kwargs)

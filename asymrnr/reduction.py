@@ -37,6 +37,23 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return x.gather(2, index.long()[..., None].expand(*index.shape, x.shape[-1]))
 
 
+def add_tokens(x: torch.Tensor, index: torch.Tensor, values: torch.Tensor) -> None:
+    """Add to some tokens of every batch item and head, in place.
+
+    Args:
+        x: (batch, heads, tokens, head dim).
+        index: (batch, heads, n) int32 or int64, no token twice.
+        values: (batch, heads, n, head dim).
+    """
+    if x.device.type == "cpu" and not x.requires_grad:  # adds whole rows
+        for item in range(x.shape[0]):
+            for head in range(x.shape[1]):
+                x[item, head].index_add_(0, index[item, head], values[item, head])
+        return
+    where = index.long()[..., None].expand(values.shape)
+    x.scatter_(2, where, x.gather(2, where) + values)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Gather indices of one reduction, made once for all steps of a cache window that drop as much.
@@ -84,6 +101,11 @@ class Plan:
         count = torch.zeros(shape[:3], dtype=torch.float32, device=x.device)
         count.scatter_add_(2, position, torch.ones_like(position, dtype=torch.float32))
         return (total / count[..., None]).to(x.dtype)
+
+    def dropped(self) -> torch.Tensor:
+        """(batch, heads, n - n') int32, positions dropped, ascending."""
+        gone = torch.ones_like(self.back, dtype=torch.bool).scatter_(-1, self.take.long(), False)
+        return gone.nonzero()[:, -1].view(*self.take.shape[:2], -1).to(torch.int32)
 
     def restore(self, x: torch.Tensor) -> torch.Tensor:
         """Copy results back to every token: (batch, heads, n', head dim) -> (batch, heads, n, head dim)."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from asymrnr.actions import Action, Windows, check_actions
 from asymrnr.errors import ScheduleError
 
 Feature = Literal["H", "Q", "V"]
@@ -45,6 +46,8 @@ class Schedule:
         seed: seed of the random destinations.
         form: how the rates came about; "threshold" is the paper's rule.
         thresholds: the rule {feature: {threshold: rate}} when the form is "threshold" or "tier".
+        actions: what each site does at each step beyond copying (beyond the paper), int8 of shape (blocks, steps), see
+            `Action`; None: nothing.
     """
 
     rates: Mapping[str, np.ndarray]
@@ -58,6 +61,7 @@ class Schedule:
     seed: int = 0
     form: Form = "table"
     thresholds: Thresholds = field(default_factory=dict)
+    actions: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _choice("metric", self.metric, Metric)
@@ -90,6 +94,7 @@ class Schedule:
         if len(shapes) != 1:
             raise ScheduleError(f"Rate tables differ in shape ({sorted(shapes)}); all must be (blocks, steps).")
         object.__setattr__(self, "rates", tables)
+        object.__setattr__(self, "actions", check_actions(self.actions, tables))
         if self.timesteps is not None and len(self.timesteps) != self.steps:
             raise ScheduleError(f"The schedule has {len(self.timesteps)} timesteps for {self.steps} steps.")
 
@@ -137,15 +142,28 @@ class Schedule:
         taken = np.logical_or.reduce(others) if others else False
         return {f: np.where(taken, 0.0, table) if f == "H" else table for f, table in self.rates.items()}
 
+    def windows(self) -> Windows | None:
+        """What the refreshes have to provide; None without actions."""
+        return None if self.actions is None else Windows.of(self.actions, self.rates)
+
     def attention_cost(self) -> float:
-        """Mean of (1 - r_q)(1 - r_v) over all sites: the share of the attention matrix still computed."""
+        """The share of the attention matrix still computed, over all sites; see `attention_of_steps`."""
         return float(np.mean(self.attention_of_steps()))
 
     def attention_of_steps(self) -> np.ndarray:
-        """(steps,) mean of (1 - r_q)(1 - r_v) over the blocks: the share of every step's attention still computed."""
+        """(steps,) mean over the blocks of the share of every step's attention still computed.
+
+        It is (1 - r_q)(1 - r_v), nothing where a site broadcasts, and more than one where it refreshes for memory sites
+        that reduce V: then what the reduction gets wrong takes a second, reduced attention.
+        """
         zero = np.zeros((self.blocks, self.steps))
-        share: np.ndarray = np.mean((1 - self.rates.get("Q", zero)) * (1 - self.rates.get("V", zero)), axis=0)
-        return share
+        share: np.ndarray = (1 - self.rates.get("Q", zero)) * (1 - self.rates.get("V", zero))
+        windows = self.windows()
+        if windows is not None:
+            second = windows.rates["V"] > 0
+            share = np.where(windows.table == Action.BROADCAST, 0.0, share)
+            share = share + second * (1 - windows.rates["Q"]) * (1 - windows.rates["V"])
+        return share.mean(axis=0)
 
     def content_hash(self) -> str:
         """SHA-256 over everything that decides what the schedule does."""
@@ -161,4 +179,6 @@ class Schedule:
         }
         if self.match_radius is not None:  # leaves the hashes of schedules without it as they were
             content["match_radius"] = self.match_radius
+        if self.actions is not None:
+            content["actions"] = self.actions.tolist()
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
+from asymrnr.actions import Action
 from asymrnr.errors import InterceptionError, ScheduleError
 from asymrnr.schedule import Schedule
 
@@ -20,6 +22,10 @@ class Summary:
         matches: matchings computed; the others came from the cache.
         reduced: per feature, (blocks, schedule columns) forward passes in which the site was reduced.
         planned: per feature, (blocks, schedule columns) forward passes in which the schedule asks for it.
+        done: per action but reducing, (blocks, schedule columns) forward passes in which the site did it; a site that
+            found nothing to build on refreshed. Empty for schedules without actions.
+        planned_actions: the same, as the schedule asks for it.
+        memory_bytes: most bytes that refreshes left for later steps at any time, see `Memory`.
     """
 
     calls: int
@@ -27,20 +33,39 @@ class Summary:
     matches: int
     reduced: dict[str, np.ndarray]
     planned: dict[str, np.ndarray]
+    done: dict[Action, np.ndarray] = field(default_factory=dict)
+    planned_actions: dict[Action, np.ndarray] = field(default_factory=dict)
+    memory_bytes: int = 0
 
     def __str__(self) -> str:
         parts = [
             f"{feature} reduced at {int(self.reduced[feature].sum())} of {int(planned.sum())} planned sites"
             for feature, planned in self.planned.items()
         ]
+        parts += [
+            f"{_DONE[action]} at {int(self.done[action].sum())} of {int(planned.sum())} planned sites"
+            for action, planned in self.planned_actions.items()
+        ]
+        if self.planned_actions:
+            parts.append(f"{self.memory_bytes / 2**20:.1f} MiB kept at most")
         seen = f"{self.calls} attention calls in {self.steps_seen} steps, {self.matches} matchings"
         return "; ".join([seen, *parts])
+
+
+Name = TypeVar("Name")
+
+_DONE = {
+    Action.REFRESH: "memory refreshed",
+    Action.MEMORY: "restored with memory",
+    Action.BROADCAST: "broadcast",
+}
 
 
 class Counter:
     """Counts per forward pass; a pass interrupted by an exception does not count.
 
     Attributes:
+        late: rows that found nothing to build on in the pass just finished, and refreshed instead.
         forwards: forward passes completed in the last generation.
     """
 
@@ -48,6 +73,8 @@ class Counter:
         self.schedule = schedule
         self.blocks = blocks
         self._tables = {} if schedule is None else schedule.effective_rates()
+        self._acts = tuple(_DONE) if schedule is not None and schedule.actions is not None else ()
+        self.late: list[int] = []
         self.start_generation()
 
     def start_generation(self) -> None:
@@ -59,11 +86,16 @@ class Counter:
         self._reduced = {feature: np.zeros(shape, dtype=np.int64) for feature in self._tables}
         self._unseen = np.zeros(shape, dtype=np.int64)
         self._excused = np.zeros(shape, dtype=np.int64)
+        self._planned_actions = {action: np.zeros(shape, dtype=np.int64) for action in self._acts}
+        self._done = {action: np.zeros(shape, dtype=np.int64) for action in self._acts}
+        self._held = 0
         self.start_forward(0)
 
-    def start_forward(self, column: int) -> None:
-        """Begin a forward pass at a schedule column."""
+    def start_forward(self, column: int, actions: list[int] | None = None) -> None:
+        """Begin a forward pass at a schedule column; actions of all blocks as `Memory.enter` gives them."""
         self._column = column
+        self._actions = [Action.REDUCE] * self.blocks if actions is None else [Action(action) for action in actions]
+        self._acted: set[tuple[Action, int]] = set()
         self._rates = {feature: table[:, column].tolist() for feature, table in self._tables.items()}
         self._called: set[int] = set()
         self._marked: set[tuple[str, int]] = set()
@@ -71,6 +103,17 @@ class Counter:
     def mark_call(self, row: int) -> None:
         self.calls += 1
         self._called.add(row)
+
+    def mark_broadcast(self, row: int) -> None:
+        self._called.add(row)
+        self.mark_action(Action.BROADCAST, row)
+
+    def mark_action(self, action: Action, row: int) -> None:
+        self._acted.add((action, row))
+
+    def mark_held(self, held: int) -> None:
+        """So many bytes are kept for later steps now."""
+        self._held = max(self._held, held)
 
     def mark_match(self) -> None:
         self.matches += 1
@@ -88,8 +131,15 @@ class Counter:
         self._steps.add(step)
         for feature, row in self._marked:
             self._reduced[feature][row, self._column] += 1
+        column, actions = self._column, np.array(self._actions)
+        for action, row in self._acted:
+            self._done[action][row, column] += 1
+        for action, planned in self._planned_actions.items():
+            planned[:, column] += actions == action
         for feature, table in self._tables.items():
-            self._planned[feature][:, self._column] += table[:, self._column] > 0
+            self._planned[feature][:, column] += (table[:, column] > 0) & (actions != Action.REFRESH)
+        needy = (Action.MEMORY, Action.BROADCAST)
+        self.late = [row for action, row in self._acted if action == Action.REFRESH and self._actions[row] in needy]
         missing = [row for row in range(self.blocks) if row not in self._called]
         self._unseen[missing, self._column] += 1
         return missing
@@ -98,14 +148,29 @@ class Counter:
         """A step or block cache skipped the attention of these rows in the pass just finished."""
         self._excused[rows, self._column] += 1
 
+    def action(self, row: int) -> Action:
+        """What a row is to do in the running forward pass."""
+        return self._actions[row]
+
     def planned_rate(self, feature: str, row: int) -> float:
         """Rate the schedule asks for at a row in the running forward pass."""
         rates = self._rates.get(feature)
         return 0.0 if rates is None else rates[row]
 
     def summary(self) -> Summary:
-        copies = [{feature: table.copy() for feature, table in d.items()} for d in (self._reduced, self._planned)]
-        return Summary(self.calls, len(self._steps), self.matches, *copies)
+        def copy(tables: dict[Name, np.ndarray]) -> dict[Name, np.ndarray]:
+            return {name: table.copy() for name, table in tables.items()}
+
+        return Summary(
+            calls=self.calls,
+            steps_seen=len(self._steps),
+            matches=self.matches,
+            reduced=copy(self._reduced),
+            planned=copy(self._planned),
+            done=copy(self._done),
+            planned_actions=copy(self._planned_actions),
+            memory_bytes=self._held,
+        )
 
     def verify(self) -> None:
         """Check that the last generation reduced what the schedule says; excused sites may be skipped.
@@ -121,16 +186,19 @@ class Counter:
             if unseen:
                 raise InterceptionError(f"Attention was never seen in {unseen} block calls.")
             return
-        asks = any((table > 0).any() for table in self.schedule.rates.values())
-        if asks and not any(table.any() for table in self._planned.values()):
+        needs = [self._planned_actions[a] for a in self._acts if a != Action.REFRESH]
+        asks = self.schedule.actions is not None or any((table > 0).any() for table in self.schedule.rates.values())
+        if asks and not any(table.any() for table in [*self._planned.values(), *needs]):
             raise ScheduleError(
                 "The schedule reduces nothing at the timesteps of this generation; it was made for another sampler."
             )
-        for feature, planned in self._planned.items():
-            missing = planned - self._reduced[feature] - self._excused
+        checks = [(f"{name} was reduced", self._planned[name], self._reduced[name]) for name in self._tables]
+        checks += [(_DONE[a].capitalize(), self._planned_actions[a], self._done[a]) for a in self._acts]
+        for what, planned, done in checks:
+            missing = planned - done - self._excused
             if (missing > 0).any():
                 block, column = np.argwhere(missing > 0)[0]
                 raise ScheduleError(
-                    f"{feature} was reduced at {int(self._reduced[feature].sum())} of the {int(planned.sum())} sites "
-                    f"the schedule says; the first one missed is block {block}, schedule step {column}."
+                    f"{what} at {int(done.sum())} of the {int(planned.sum())} sites the schedule says; the first one "
+                    f"missed is block {block}, schedule step {column}."
                 )

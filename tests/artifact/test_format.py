@@ -53,6 +53,42 @@ def test_a_match_radius_is_kept_and_its_absence_leaves_no_trace(schedule: Schedu
     assert "match_radius" not in ScheduleSection.from_schedule(schedule).model_dump()  # nor in the artifact's hash
 
 
+def test_actions_are_kept_and_their_absence_leaves_no_trace(schedule: Schedule, document: dict[str, Any]) -> None:
+    rates = {"Q": np.array([[0, 0.5, 0], [0.3, 0, 0.2]])}
+    acting = Schedule(rates=rates, actions=np.array([[1, 2, 3], [0, 1, 2]]))
+    section = ScheduleSection.from_schedule(acting)
+    assert section.model_dump(mode="json")["actions"] == [[1, 2, 3], [0, 1, 2]]
+    back = section.schedule()
+    assert back.content_hash() == acting.content_hash()
+    np.testing.assert_array_equal(back.actions, acting.actions)
+    assert "actions" not in ScheduleSection.from_schedule(schedule).model_dump()
+    document["schedule"] = section.model_dump(mode="json")
+    saved = json.loads(Artifact.model_validate(document).canonical_json())
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+    validator.validate(saved)
+    assert Artifact.model_validate(saved).schedule_object().content_hash() == acting.content_hash()
+    saved["schedule"]["actions"][0][0] = 4
+    with pytest.raises(jsonschema.ValidationError):
+        validator.validate(saved)
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        ([[1, 2, 4], [0, 1, 2]], "less than or equal to 3"),
+        ([[1, 2, 3], [0, 1]], "Actions have rows of different lengths"),
+        ([[1, 2, 3]], r"Actions have shape \(1, 3\)"),
+        ([[2, 1, 3], [0, 1, 2]], "Block 0 at step 1 refreshes, which is done in full, but has a rate"),
+        ([[1, 1.5, 3], [0, 1, 2]], "valid integer"),
+    ],
+)
+def test_malformed_actions_are_refused(actions: Any, message: str) -> None:
+    section = ScheduleSection.from_schedule(Schedule(rates={"Q": np.zeros((2, 3))})).model_dump(mode="json")
+    section["rates"] = {"Q": [[0, 0.5, 0], [0.3, 0, 0.2]]}
+    with pytest.raises(ValidationError, match=message):
+        ScheduleSection.model_validate({**section, "actions": actions})
+
+
 def test_rates_are_rounded_without_changing_what_the_schedule_does() -> None:
     schedule = Schedule(rates={"V": np.array([[1 / 3, 0.1 + 0.2]])})
     section = ScheduleSection.from_schedule(schedule)
