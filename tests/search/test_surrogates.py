@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 from tuner.errors import UsageError
 from tuner.latency.model import LatencyModel
 from tuner.latency.sites import SiteLatency
+from tuner.paper.architectures import find_architecture
+from tuner.paper.counter import count_flops
 from tuner.profile.profile import Profile
 from tuner.search.error import ErrorModel
 
@@ -73,6 +76,21 @@ def test_latency_refuses_what_it_does_not_model(model: LatencyModel) -> None:
         model.predict(Schedule({"Q": np.zeros((BLOCKS, 5))}, **SETTINGS))
     with pytest.raises(UsageError, match="4x4x4"):
         model.predict(Schedule(tables(0.5), stride=(4, 4, 4), cache_step=5))
+
+
+def test_schedules_with_actions_are_refused_wherever_they_would_be_misjudged(
+    model: LatencyModel, profile: Profile
+) -> None:
+    def with_memory(blocks: int, steps: int) -> Schedule:
+        actions = np.tile([Action.REFRESH, Action.MEMORY], (blocks, steps // 2))
+        return Schedule({"Q": np.where(actions == Action.MEMORY, 0.5, 0.0)}, actions=actions, **SETTINGS)
+
+    for predict in (model.predict, ErrorModel(profile).predict):
+        with pytest.raises(UsageError, match="actions"):
+            predict(with_memory(BLOCKS, STEPS))
+    mochi = find_architecture("mochi")
+    with pytest.raises(UsageError, match="actions"):
+        count_flops(mochi, with_memory(len(mochi.blocks), mochi.steps))
 
 
 def test_error_adds_up_the_curves_with_weights_and_exponent(profile: Profile) -> None:

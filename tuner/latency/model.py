@@ -138,7 +138,7 @@ class LatencyModel:
         """Denoising seconds of one generation with the schedule.
 
         Raises:
-            UsageError: the matching is restricted by `match_radius`, which is not modelled, or see `sites_seconds`.
+            UsageError: `match_radius` or `actions`, which are not modelled, or see `sites_seconds`.
         """
         return self.baseline_seconds * (1 + float(self.sensitivity(schedule) @ astuple(self.coefficients)))
 
@@ -157,6 +157,8 @@ class LatencyModel:
         """
         if schedule.match_radius is not None:
             raise UsageError("The latency of a matching restricted by match_radius is not modelled; leave it out.")
+        if schedule.actions is not None:
+            raise UsageError("The latency of schedules with actions (memory, broadcasting) is not modelled.")
         parts = self._parts(schedule.rates, stride_name(schedule.stride), schedule.cache_step)
         saved = np.array([self.steps * self.sites.full_seconds, 0.0, 0.0])
         return (parts - saved) / self.baseline_seconds

@@ -38,7 +38,7 @@ def count_flops(architecture: Architecture, schedule: Schedule | None = None) ->
         schedule: rates of shape (blocks, steps) of that model; None counts the baseline.
 
     Raises:
-        UsageError: the schedule has other blocks or steps.
+        UsageError: the schedule has other blocks or steps, or actions.
         ScheduleError: a rate is out of reach with the destinations kept.
     """
     shape = len(architecture.blocks), architecture.steps
@@ -51,6 +51,8 @@ def count_flops(architecture: Architecture, schedule: Schedule | None = None) ->
             f"The schedule is for {schedule.blocks} blocks and {schedule.steps} steps, "
             f"but the model has {shape[0]} blocks and takes {shape[1]} steps."
         )
+    if schedule.actions is not None:
+        raise UsageError("Operations of schedules with actions (memory, broadcasting) are not counted.")
     rates = schedule.effective_rates()
     h, q, v = (rates.get(feature, none) for feature in ("H", "Q", "V"))
     return FlopCount(baseline, _block_flops(architecture, h, q, v), _matching_flops(architecture, schedule, (h, q, v)))

@@ -76,8 +76,10 @@ class ErrorModel:
         Rates between profiled ones are interpolated linearly.
 
         Raises:
-            UsageError: the schedule's stride, cache step or shape was not profiled.
+            UsageError: the schedule's stride, cache step or shape was not profiled, or it has actions.
         """
+        if schedule.actions is not None:
+            raise UsageError("The errors of schedules with actions (memory, broadcasting) are not modelled.")
         profile, stride = self.profile, stride_name(schedule.stride)
         if (schedule.blocks, schedule.steps) != (profile.blocks, profile.steps):
             raise UsageError(f"The schedule is not for {profile.blocks} blocks and {profile.steps} steps.")
