@@ -21,6 +21,7 @@ class Findings:
         early: the latency model before whole generations.
         profiled: the profile.
         verification: the finalists and what they were chosen by.
+        noise_floor: what another seed changes in the model's videos.
         certification: the best evidence: a certificate, or else the last refusal.
         artifact, path: what was saved, and where.
         error: what ended the run without a certificate.
@@ -29,6 +30,7 @@ class Findings:
     early: Preflight | None = None
     profiled: Profiled | None = None
     verification: Verification | None = None
+    noise_floor: float | None = None
     certification: Certification | None = None
     artifact: Artifact | None = None
     path: Path | None = None

@@ -1,4 +1,4 @@
-"""The whole job as one corridor: preflight, profile, verify, certify, package, report; and the policy between them.
+"""The whole job as one corridor: preflight, profile, verify, noise floor, certify, package, report; and its policy.
 
 Whatever ends a run, the best schedule so far is saved with what is known of it.
 """
@@ -25,6 +25,7 @@ from tuner.report.run import write_report
 from tuner.stages.certify import STAGE as CERTIFY
 from tuner.stages.certify import Certification, certify, cost_ie
 from tuner.stages.health import with_health
+from tuner.stages.noise_floor import measure_noise_floor
 from tuner.stages.preflight import preflight
 from tuner.stages.profile import profile_model
 from tuner.stages.verify import AIM, Verification, corrected, verify
@@ -78,6 +79,7 @@ def go(ctx: Context, findings: Findings) -> None:
     ctx.ledger.reserve(CERTIFY, cost_ie(target))
     findings.profiled = profile_model(ctx, findings.early.model)
     findings.verification = verify(ctx, findings.early, findings.profiled, keep_verification)
+    findings.noise_floor = measure_noise_floor(ctx)
     prove(ctx, findings)
     save(ctx, findings)  # with what an attempt that came to nothing cost
     assert findings.certification is not None
@@ -91,16 +93,16 @@ def prove(ctx: Context, findings: Findings) -> None:
     It may when the first is too slow, when it is certified but more than 5 % above the target (which costs quality), or
     when only its videos fail although the target is surpassed. A certificate is never given up for a refusal.
     """
-    profiled, first = findings.profiled, findings.verification
+    profiled, first, floor = findings.profiled, findings.verification, findings.noise_floor
     assert profiled is not None
     assert first is not None
-    assert first.noise_floor is not None
+    assert floor is not None
 
     def keep(certification: Certification) -> None:
         findings.certification = certification
         save(ctx, findings)
 
-    before = certify(ctx, first.chosen.schedule, first.predicted_speedup, first.noise_floor, keep=keep)
+    before = certify(ctx, first.chosen.schedule, first.predicted_speedup, floor, keep=keep)
     keep(before)
     aim = second_aim(before, ctx.options.target_speedup)
     if aim is None:
@@ -110,7 +112,7 @@ def prove(ctx: Context, findings: Findings) -> None:
         return
     try:
         ctx.ledger.reserve(CERTIFY, cost_ie(second.predicted_speedup))
-        after = certify(ctx, second.chosen.schedule, second.predicted_speedup, first.noise_floor, attempt=1)
+        after = certify(ctx, second.chosen.schedule, second.predicted_speedup, floor, attempt=1)
     except (BudgetExhaustedError, QualityGateError):
         return
     if after.certified or not before.certified:

@@ -23,7 +23,7 @@ def schedule(rate: float) -> Schedule:
 
 
 def verification(rate: float) -> Any:
-    return SimpleNamespace(chosen=SimpleNamespace(schedule=schedule(rate)), predicted_speedup=1.25, noise_floor=0.02)
+    return SimpleNamespace(chosen=SimpleNamespace(schedule=schedule(rate)), predicted_speedup=1.25)
 
 
 def certification(name: str, point: float, *failed: str, **more: Any) -> Any:
@@ -60,7 +60,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def prove(*outcomes: Any, attempts: list[Any]) -> Findings:
     attempts.extend(outcomes)
-    findings = Findings(profiled=SimpleNamespace(), verification=verification(0.5))  # type: ignore[arg-type]
+    findings = Findings(None, SimpleNamespace(), verification(0.5), noise_floor=0.02)  # type: ignore[arg-type]
     ledger = SimpleNamespace(reserve=lambda *_: None)
     ctx: Any = SimpleNamespace(options=SimpleNamespace(target_speedup=TARGET), ledger=ledger)
     pipeline.prove(ctx, findings)

@@ -26,7 +26,7 @@ from asymrnr.schedule import Schedule
 from tests.pipeline.conftest import STEPS, SilentProgress
 from tuner import cli
 from tuner.certify.gates import Gate
-from tuner.commands.recheck import Rechecked, noise_floor_of, recheck, target_of
+from tuner.commands.recheck import Rechecked, recheck, target_of
 from tuner.context import TuneOptions
 from tuner.errors import EnvironmentMismatchError, TunerError, UsageError
 from tuner.models import find_model
@@ -98,9 +98,7 @@ def test_a_small_budget_gives_a_spot_check_without_interval_or_certificate(quick
         seeds=(1,),
     )
     artifact = artifact_for(quick_model)
-    assert noise_floor_of(artifact) is None
     known = artifact.model_copy(update={"evidence": evidence})
-    assert noise_floor_of(known) == pytest.approx(0.02)
     checked = recheck(known, options_for(quick_model, tmp_path, budget=3.0), SilentProgress())
     assert checked.spot_check
     assert len(checked.certification.pairs) == 1
@@ -109,20 +107,6 @@ def test_a_small_budget_gives_a_spot_check_without_interval_or_certificate(quick
     assert checked.artifact.evidence.speedup.lower_bound_95 is None
     gate = next(g for g in checked.certification.gates if g.name == "video")
     assert gate.value == pytest.approx(checked.certification.quality["mse"][0] / 0.02)
-
-
-def test_earlier_artifacts_imply_their_noise_floor(quick_model: str) -> None:
-    gate = GateSection(name="video", verdict="PASS", value=0.05, threshold=0.1)
-    evidence = EvidenceSection(
-        baseline_seconds=(2.0,),
-        tuned_seconds=(1.5,),
-        speedup=Speedup(point=1.3, lower_bound_95=1.2, scope="denoise"),
-        quality={"mse": Interval(value=0.001)},
-        prompts_sha256="0" * 64,
-        seeds=(1,),
-    )
-    known = artifact_for(quick_model).model_copy(update={"gates": (gate,), "evidence": evidence})
-    assert noise_floor_of(known) == pytest.approx(0.02)
 
 
 def test_other_numbers_of_steps_do_not_fit(quick_model: str, tmp_path: Path, monkeypatch) -> None:

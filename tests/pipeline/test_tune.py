@@ -37,7 +37,7 @@ from tuner.stages.certify import FIRST_SEED
 
 def test_it_goes_through_every_stage_in_order(finished: Finished) -> None:
     order = list(dict.fromkeys(finished.stages))
-    assert order == ["load", "preflight", "profile", "search", "verify", "certify"]
+    assert order == ["load", "preflight", "profile", "search", "verify", "noise floor", "certify"]
 
 
 def test_only_a_gate_can_keep_it_from_a_certificate(finished: Finished) -> None:
@@ -69,7 +69,7 @@ def test_the_artifact_holds_evidence_that_agrees_with_itself(finished: Finished)
 
 def test_the_budget_is_kept_and_accounted_for(finished: Finished) -> None:
     rows = load_artifact(finished.artifact_path).ledger
-    assert {row.stage for row in rows} == {"preflight", "profile", "verify", "certify"}
+    assert {row.stage for row in rows} == {"preflight", "profile", "verify", "noise floor", "certify"}
     assert sum(row.ie or 0 for row in rows) <= finished.options.budget + 1  # a pair may cost more than expected
 
 

@@ -26,17 +26,15 @@ from tuner.models import ModelEntry, find_model
 from tuner.opening import open_run
 from tuner.package import evidence_section, file_name, gate_sections, ledger_rows, provenance_of
 from tuner.pipeline import verdict_error
-from tuner.quality.metrics import mse
 from tuner.report.run import speedup_text
 from tuner.run.identity import environment
-from tuner.run.instrument import Made
 from tuner.stages.certify import STAGE, Certification, certify, cost_ie
+from tuner.stages.noise_floor import measure_noise_floor
 from tuner.stages.preflight import attention_sites
 
 LOOK = "look"
 LOOK_STEPS, LOOK_IE = 4, 1.0  # of the look at the model, and the most that may cost
 MUST_FIT = ("frames", "height", "width", "steps")
-FLOOR_SEEDS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -96,18 +94,6 @@ def target_of(artifact: Artifact) -> float:
     raise UsageError("The schedule was never certified for a target; say which one to check with --target-speedup.")
 
 
-def noise_floor_of(artifact: Artifact) -> float | None:
-    """What another seed changes in the model's videos, as the artifact's evidence says; None without evidence."""
-    evidence = artifact.evidence
-    if evidence is None:
-        return None
-    if evidence.noise_floor is not None:
-        return evidence.noise_floor
-    share = next((gate.value for gate in artifact.gates if gate.name == "video"), None)
-    errors = evidence.quality.get("mse")
-    return errors.value / share if errors is not None and share else None
-
-
 def check_workload(artifact: Artifact, entry: ModelEntry) -> None:
     """The artifact must be for videos of the size and number of steps that the model generates here.
 
@@ -133,18 +119,6 @@ def _refuse(artifact: Artifact, needed: dict[str, dict[str, Any]], model: str) -
     found = artifact_differences(artifact, needed)
     if found:
         raise EnvironmentMismatchError(f"The schedule does not fit {model}: {' '.join(found)}")
-
-
-def measure_noise_floor(ctx: Context) -> float:
-    """Mean squared error between two unaccelerated videos of a tuning prompt; costs two generations."""
-
-    def make() -> Made:
-        runner = ctx.instrument.runner
-        first, second = (runner.generate(ctx.tuning_prompt, seed).video for seed in FLOOR_SEEDS)
-        return {"mse": mse(first, second)}, {}
-
-    key = ctx.instrument.key("noise-floor", prompt=ctx.tuning_prompt, seeds=FLOOR_SEEDS)
-    return float(ctx.instrument.measure(LOOK, key, make, len(FLOOR_SEEDS)).values["mse"])
 
 
 def recheck(artifact: Artifact, options: TuneOptions, progress: Progress) -> Rechecked:
@@ -175,7 +149,9 @@ def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:
     steps = min(LOOK_STEPS, schedule.steps)
     plain, _ = ctx.instrument.first_steps(LOOK, ctx.tuning_prompt, schedule, steps)
     ctx.ledger.unit_seconds = float(np.median(plain)) * schedule.steps
-    floor = noise_floor_of(artifact) or measure_noise_floor(ctx)
+    evidence = artifact.evidence
+    known = None if evidence is None else evidence.noise_floor
+    floor = measure_noise_floor(ctx) if known is None else known
     pairs = int((options.budget - LOOK_IE) / cost_ie(options.target_speedup, 1))
     if pairs < 1:
         raise BudgetExhaustedError(

@@ -1,4 +1,4 @@
-"""One observed generation and a glance at a second prompt: what every site shows, and the unaccelerated video."""
+"""One observed generation and a glance at a second prompt: what every site shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from tuner.context import Context
 from tuner.latency.model import LatencyModel
@@ -23,7 +22,6 @@ STAGE = "profile"
 EXPECTED_IE = 2.0
 SHORT_SHARE, SHORTEST = 8, 4  # steps of the second prompt's generation
 PROFILE_FILE = "profile.safetensors"
-VIDEO = "video"
 
 
 @dataclass(frozen=True)
@@ -32,12 +30,10 @@ class Profiled:
 
     Attributes:
         profile: the profile.
-        video: unaccelerated, of the same generation, (frames, 3, height, width) in [0, 1].
         content_hash: names the record it was read from, and when that was made.
     """
 
     profile: Profile
-    video: torch.Tensor
     content_hash: str = ""
 
 
@@ -110,17 +106,16 @@ def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
 
     def make() -> Made:
         runner = ctx.instrument.runner
-        profile, generation = observe_generation(runner, settings, ctx.tuning_seed, latency, ctx.progress.advance)
+        profile, _ = observe_generation(runner, settings, ctx.tuning_seed, latency, ctx.progress.advance)
         values, arrays = profile.to_record()
-        return {"profile": values}, {**arrays, VIDEO: (generation.video * 255).round().byte().numpy()}
+        return {"profile": values}, arrays
 
     key = ctx.instrument.key("profile", prompt=ctx.tuning_prompt, seed=ctx.tuning_seed, settings=repr(settings))
     record = ctx.instrument.measure(STAGE, key, make, EXPECTED_IE)
     ctx.report_budget()
     arrays = {name: np.array(array) for name, array in record.arrays.items()}
-    video = torch.from_numpy(arrays.pop(VIDEO)).float() / 255
     profile = Profile.from_record(record.values["profile"], arrays)
     path = ctx.options.output / PROFILE_FILE
     if not ctx.instrument.store.read_only and not path.is_file():
         profile.save(path)
-    return Profiled(profile, video, f"{record.key_hash} {record.at}")
+    return Profiled(profile, f"{record.key_hash} {record.at}")

@@ -65,8 +65,6 @@ class Verification:
         verified: the finalists.
         result: the last search.
         model: latency model with all measurements pooled.
-        noise_floor: mean squared error between plain videos of one prompt with different seeds; None before the first
-            finalist.
     """
 
     chosen: Candidate
@@ -74,7 +72,6 @@ class Verification:
     verified: tuple[Verified, ...]
     result: SearchResult
     model: LatencyModel
-    noise_floor: float | None
 
 
 def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, target: float) -> SearchResult:
@@ -239,8 +236,7 @@ def choose(
         options.append((v.mse * growth, believed, candidate))
     fast = [option for option in options if option[1] >= aim * (1 - CLOSE)]
     _, believed, chosen = min(fast, key=lambda o: o[0]) if fast else max(options, key=lambda o: o[1])
-    floor = mse(verified[0].pair.plain.video, profiled.video)
-    return Verification(chosen, believed, tuple(verified), result, model, floor)
+    return Verification(chosen, believed, tuple(verified), result, model)
 
 
 def _require_attainable(verification: Verification, target: float) -> None:
