@@ -63,15 +63,6 @@ def test_an_overrun_is_recorded_and_stops_everything_after_it() -> None:
         ledger.check(0.01, "verify")
 
 
-def test_timed_charges_failures_too() -> None:
-    ledger = Ledger(1.0, unit_seconds=1.0)
-    with pytest.raises(RuntimeError), ledger.timed("profile"):
-        raise RuntimeError
-    (row,) = ledger.rows()
-    assert row["stage"] == "profile"
-    assert row["charges"] == 1
-
-
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_meaningless_amounts_are_refused(value: float) -> None:
     with pytest.raises(UsageError):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 from tuner.errors import BudgetExhaustedError, UsageError
@@ -69,15 +66,6 @@ class Ledger:
         entry = self._stages.setdefault(stage, _Stage())
         entry.seconds += float(seconds)
         entry.charges += 1
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Charge the wall time of a with-block, also when it fails."""
-        began = perf_counter()
-        try:
-            yield
-        finally:
-            self.charge(stage, perf_counter() - began)
 
     @property
     def spent_ie(self) -> float:
