@@ -24,6 +24,7 @@ LOOK_PAIRS = tuple(look.pairs for look in LOOKS)
 MOST_PAIRS = LOOK_PAIRS[-1]
 PROMPTS = 2 * MOST_PAIRS  # two attempts, none of which looks at what the other saw
 REPEATS = 2  # of a pair that was disturbed
+LEAST = 1e-9  # of flicker and sharpness; a plain video that has less of it has none
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,11 @@ def measure_quality(pairs: Sequence[Pair], lpips: Lpips) -> dict[str, list[float
         "ssim": [ssim(a, b) for a, b in videos],
         lpips.name: [lpips(a, b) for a, b in videos],
         "latent_error": [latent_error(p) for p in pairs],
-        "flicker_drift": [flicker(a) / flicker(b) for a, b in videos],
-        "sharpness_drift": [sharpness(a) / sharpness(b) for a, b in videos],
+        "flicker_drift": [_ratio(flicker(a), flicker(b)) for a, b in videos],
+        "sharpness_drift": [_ratio(sharpness(a), sharpness(b)) for a, b in videos],
     }
+
+
+def _ratio(tuned: float, plain: float) -> float:
+    """Tuned over plain; 1 where a video has none of it with and without the schedule."""
+    return 1.0 if tuned == plain else tuned / max(plain, LEAST)

@@ -20,7 +20,7 @@ from tuner.stages.profile import Profiled
 
 STAGE = "verify"
 FINALISTS = 3
-AIM = 0.03  # searched above the target: the certificate's point is to lie between the target and 5 % above it
+AIM = 0.035  # searched above the target: certificates came out 0.4 % lower (SD 1.1 %), and may lie up to 5 % above it
 CLOSE = 0.01  # of the aim; a schedule measured there is left as it is
 HOPELESS = 1.5  # `Candidate.excess`; more than what the surrogate's ranking gets wrong
 MISFIT = 0.015  # standard deviation of a schedule's own log speed-up around the latency model
