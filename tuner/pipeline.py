@@ -103,7 +103,7 @@ def prove(ctx: Context, findings: Findings) -> None:
         save(ctx, findings)
 
     before = certify(ctx, first.chosen.schedule, first.predicted_speedup, floor, keep=keep)
-    keep(before)
+    findings.certification = before
     aim = second_aim(before, ctx.options.target_speedup)
     if aim is None:
         return
@@ -160,10 +160,7 @@ def save(ctx: Context, findings: Findings) -> None:
     """Save the best schedule so far with what is known of it; a run that only reads saves nothing."""
     if findings.profiled is None or findings.verification is None:
         return
-    certification = findings.certification
-    if certification is not None:
-        certification = with_health(findings.profiled, findings.verification, certification)
-    findings.artifact = build_artifact(ctx, findings.profiled, findings.verification, certification)
+    findings.artifact = build_artifact(ctx, findings.profiled, findings.verification, _certification(findings))
     if ctx.instrument.store.read_only:
         return
     path = ctx.options.output / file_name(ctx.options.target_speedup)
@@ -173,10 +170,15 @@ def save(ctx: Context, findings: Findings) -> None:
 
 def write(ctx: Context, findings: Findings) -> Path:
     """Write the report of whatever was found."""
-    certification = findings.certification
-    if findings.profiled is not None and findings.verification is not None and certification is not None:
-        certification = with_health(findings.profiled, findings.verification, certification)
+    certification = _certification(findings)
     return write_report(ctx, findings.profiled, findings.verification, certification, findings.error, findings.artifact)
+
+
+def _certification(findings: Findings) -> Certification | None:
+    """The certification with the checks of what it was found by."""
+    if findings.profiled is None or findings.verification is None or findings.certification is None:
+        return findings.certification
+    return with_health(findings.profiled, findings.verification, findings.certification)
 
 
 def try_report(ctx: Context, findings: Findings) -> None:

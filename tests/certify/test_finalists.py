@@ -24,20 +24,16 @@ def candidate(kind: str, error: float, rate: float = 0.5) -> Candidate:
     return Candidate(schedule, 1.0, 1.3, error, bound=error, excess=error, kind=kind, label=kind, recipe=recipe)
 
 
-def measured(candidate: Candidate) -> Any:
-    return SimpleNamespace(candidate=candidate)
-
-
 def test_the_least_predicted_error_comes_first_and_every_kind_once() -> None:
     first, second = candidate("a", 1.0), candidate("b", 1.1, 0.6)
     assert next_finalist([first, second], []) is first
-    assert next_finalist([candidate("a", 1.0, 0.4), second], [measured(first)]) is second
-    assert next_finalist([first, second], [measured(first), measured(second)]) is None
+    assert next_finalist([candidate("a", 1.0, 0.4), second], ["a"]) is second
+    assert next_finalist([first, second], ["a", "b"]) is None
 
 
 def test_kinds_predicted_far_worse_are_given_up() -> None:
     first, hopeless = candidate("a", 1.0), candidate("b", 1.6, 0.6)
-    assert next_finalist([first, hopeless], [measured(first)]) is None
+    assert next_finalist([first, hopeless], ["a"]) is None
 
 
 def test_a_schedule_is_believed_by_what_is_precise() -> None:

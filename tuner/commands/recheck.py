@@ -12,7 +12,6 @@ from rich.table import Table
 
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import artifact_differences, save_artifact
-from tuner.certify.statistics import LOOKS
 from tuner.context import Context, Progress, TuneOptions
 from tuner.errors import (
     BudgetExhaustedError,
@@ -28,7 +27,7 @@ from tuner.package import evidence_section, file_name, gate_sections, ledger_row
 from tuner.pipeline import verdict_error
 from tuner.report.run import speedup_text
 from tuner.run.identity import environment
-from tuner.stages.certify import Certification, certify, cost_ie
+from tuner.stages.certify import LOOK_PAIRS, Certification, certify, cost_ie
 from tuner.stages.noise_floor import measure_noise_floor
 from tuner.stages.preflight import attention_sites
 
@@ -62,7 +61,6 @@ class Rechecked:
     @property
     def error(self) -> TunerError | None:
         """Why it is not certified here, or contradicted, with the exit code; None when all is well."""
-
         failed = {gate.name: gate for gate in self.certification.failed()}
         saved = f"the evidence is saved in {self.path}"
         n = len(self.certification.pairs)
@@ -76,7 +74,7 @@ class Rechecked:
             return None
         if set(failed) == {"speedup"} and not failed["speedup"].open:
             return InfeasibleError(f"{failed['speedup'].message}; {saved}.")
-        if not failed and self.certification.certified:
+        if not failed:
             return None
         found = verdict_error(self.certification)
         return type(found)(f"{str(found).rstrip('.')}; {saved}.")
@@ -158,8 +156,8 @@ def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:
             f"A budget of {options.budget:g} does not hold one pair, which costs "
             f"{cost_ie(options.target_speedup, 1):.1f} generations beside {LOOK_IE:g} for a look; raise --budget."
         )
-    spot_check = pairs < LOOKS[0].pairs
-    looks = (pairs,) if spot_check else tuple(look.pairs for look in LOOKS)
+    spot_check = pairs < LOOK_PAIRS[0]
+    looks = (pairs,) if spot_check else LOOK_PAIRS
     # A look that took longer than allowed for costs none of the pairs the budget was said to hold.
     needed = ctx.ledger.spent_ie + cost_ie(options.target_speedup, pairs)
     ctx.ledger.budget_ie = max(ctx.ledger.budget_ie, needed)

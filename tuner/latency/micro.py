@@ -1,4 +1,4 @@
-"""Times a model without a schedule: its steps, its attention calls, and the latency model made of both."""
+"""Times a model's attention calls by themselves, and makes a latency model of them and of the time of a step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tuner.latency.sites import SiteLatency
 from tuner.latency.surface import LatencySurface, Masking
 from tuner.run.runner import Runner
 
-WARM_UP, TIMED, BURSTS = 2, 3, 3
+WARM_UP = 2  # steps
 SURFACE_SECONDS = 2.0  # over all shapes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -161,7 +161,7 @@ def certify(
 
 
 def _stopped(state: Certification, why: str | None) -> Certification:
-    return state if why is None else Certification(**{**vars(state), "cut_short": why})
+    return state if why is None else replace(state, cut_short=why)
 
 
 def _undisturbed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tuner.context import Context, describe
@@ -110,15 +110,14 @@ def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, target: fl
     return result
 
 
-def next_finalist(candidates: Sequence[Candidate], verified: Sequence[Verified]) -> Candidate | None:
-    """The first candidate of a kind that was not measured yet; kinds predicted to be far worse are given up.
+def next_finalist(candidates: Sequence[Candidate], tried: Collection[str]) -> Candidate | None:
+    """The first candidate of a kind that was not tried yet; kinds predicted to be far worse are given up.
 
     Args:
         candidates: of the last search, in its order.
-        verified: what was measured so far.
+        tried: kinds that were generated with, whatever came of it.
     """
-    known = {v.candidate.kind for v in verified}
-    return next((c for c in candidates if c.kind not in known and c.excess <= HOPELESS), None)
+    return next((c for c in candidates if c.kind not in tried and c.excess <= HOPELESS), None)
 
 
 def believed_speedup(model: LatencyModel, candidate: Candidate, measured: Sequence[Evidence]) -> float:
@@ -186,8 +185,7 @@ def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[V
     for number in range(FINALISTS):
         ctx.progress.stage("search", f"round {number + 1}, {aim:.3g}x")
         result = run_search(ctx, profiled, model, aim)
-        candidates = [c for c in result.candidates if c.kind not in tried]
-        candidate = next_finalist(candidates, verified)
+        candidate = next_finalist(result.candidates, tried)
         if candidate is None:
             break
         tried.append(candidate.kind)
