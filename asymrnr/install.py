@@ -27,18 +27,23 @@ def base_model(model: nn.Module) -> nn.Module:
     return base
 
 
-def find_sites(model: nn.Module, adapter: ModelAdapter) -> list[nn.Module]:
-    """The self-attention modules of a model, in the order of the rate tables' rows.
-
-    Raises:
-        InterceptionError: there are none, or something is applied already.
-    """
+def self_attentions(model: nn.Module, adapter: ModelAdapter) -> list[nn.Module]:
+    """The self-attention modules of a model, in the order of the rate tables' rows, whatever is applied to them."""
     pattern = re.compile(adapter.sites)
-    modules = [
+    return [
         module
         for name, module in base_model(model).named_modules()
         if pattern.fullmatch(name) and not getattr(module, "is_cross_attention", False)
     ]
+
+
+def find_sites(model: nn.Module, adapter: ModelAdapter) -> list[nn.Module]:
+    """The self-attention modules of a model that nothing is applied to.
+
+    Raises:
+        InterceptionError: there are none, or something is applied already.
+    """
+    modules = self_attentions(model, adapter)
     name = type(base_model(model)).__name__
     if not modules:
         raise InterceptionError(f"No attention module of this {name} matches '{adapter.sites}'.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from diffusers import DiffusionPipeline
 
 import asymrnr
 from asymrnr.adapters import find_adapter
-from asymrnr.install import base_model
+from asymrnr.install import base_model, self_attentions
 from asymrnr.schedule import Schedule
 from tuner.errors import NonFiniteError, UsageError
 from tuner.models import ModelEntry, denoisers
@@ -218,14 +217,9 @@ class Runner:
             for model in self.denoisers:
                 stack.callback(model.register_forward_pre_hook(on_forward).remove)
                 if within_steps:
-                    for site in self._sites(model):
+                    for site in self_attentions(model, find_adapter(base_model(model))):
                         stack.callback(site.register_forward_pre_hook(before_site).remove)
             return self._call(prompt, seed, on_step_end, output_type)
-
-    def _sites(self, model: Any) -> list[torch.nn.Module]:
-        """The self-attention modules; found also while a schedule is applied."""
-        pattern = re.compile(find_adapter(base_model(model)).sites)
-        return [module for name, module in base_model(model).named_modules() if pattern.fullmatch(name)]
 
     def _call(self, prompt: str, seed: int, on_step_end: Callable[..., dict[str, Any]], output_type: str) -> Any:
         generator = torch.Generator("cpu").manual_seed(seed)
