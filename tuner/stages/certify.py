@@ -15,7 +15,7 @@ from tuner.context import Context
 from tuner.errors import BudgetExhaustedError
 from tuner.latency.fit import Evidence
 from tuner.quality.lpips import Lpips
-from tuner.quality.metrics import flicker, mse, psnr, sharpness, ssim
+from tuner.quality.metrics import flicker, mse, psnr, relative_l2, sharpness, ssim
 from tuner.run.pair import Pair
 
 STAGE = "certify"
@@ -120,6 +120,7 @@ def certify(
     plan = held_out_plan(ctx, attempt)
     lpips = Lpips(weights=ctx.options.lpips_weights)
     pairs: list[Pair] = []
+    measured: list[dict[str, float]] = []  # quality of every pair
     disturbed: list[Pair] = []
     state: Certification | None = None
     ctx.progress.stage(STAGE, f"held-out pairs in lock-step, judged at {', '.join(map(str, looks))}")
@@ -147,7 +148,8 @@ def certify(
         alpha = alpha_at(look) if at_look else 1 - CONFIDENCE
         if stopped is not None and state is not None:  # between looks nothing may be judged
             return _stopped(state, stopped)
-        state = judge(ctx, schedule, attempt, alpha, pairs, disturbed, noise_floor, lpips)
+        measured += [measure_quality(pair, lpips) for pair in pairs[len(measured) :]]
+        state = judge(ctx, schedule, attempt, alpha, pairs, measured, disturbed, noise_floor)
         ctx.progress.advance(len(pairs), look)
         ctx.progress.best(
             f"{state.denoise.point:.3f}x over {len(pairs)} held-out pairs"
@@ -182,15 +184,15 @@ def judge(
     attempt: int,
     alpha: float,
     pairs: Sequence[Pair],
+    measured: Sequence[dict[str, float]],
     disturbed: Sequence[Pair],
     noise_floor: float,
-    lpips: Lpips,
 ) -> Certification:
-    """Statistics and gates over finished held-out pairs."""
+    """Statistics and gates over finished held-out pairs and their quality, see `measure_quality`."""
     denoise = estimate_speedup([p.denoise.log_speedup for p in pairs], alpha)
     whole = estimate_speedup([p.end_to_end for p in pairs], alpha)
     set_aside = sum(p.denoise.set_aside for p in pairs) / sum(p.denoise.steps for p in pairs)
-    quality = measure_quality(pairs, lpips)
+    quality = {name: [values[name] for values in measured] for name in measured[0]}
     planned = int(sum(np.count_nonzero(table) for table in schedule.rates.values()))
     changes = [error / noise_floor for error in quality["mse"]]
     verdicts = [
@@ -228,21 +230,17 @@ def judge(
     )
 
 
-def measure_quality(pairs: Sequence[Pair], lpips: Lpips) -> dict[str, list[float]]:
-    """Every metric of tuned against plain, one value a pair."""
-
-    def latent_error(pair: Pair) -> float:
-        return float((pair.tuned.latents - pair.plain.latents).norm() / pair.plain.latents.norm())
-
-    videos = [(p.tuned.video, p.plain.video) for p in pairs]
+def measure_quality(pair: Pair, lpips: Lpips) -> dict[str, float]:
+    """Every metric of tuned against plain."""
+    tuned, plain = pair.tuned, pair.plain
     return {
-        "mse": [mse(a, b) for a, b in videos],
-        "psnr": [psnr(a, b) for a, b in videos],
-        "ssim": [ssim(a, b) for a, b in videos],
-        lpips.name: [lpips(a, b) for a, b in videos],
-        "latent_error": [latent_error(p) for p in pairs],
-        "flicker_drift": [_ratio(flicker(a), flicker(b)) for a, b in videos],
-        "sharpness_drift": [_ratio(sharpness(a), sharpness(b)) for a, b in videos],
+        "mse": mse(tuned.video, plain.video),
+        "psnr": psnr(tuned.video, plain.video),
+        "ssim": ssim(tuned.video, plain.video),
+        lpips.name: lpips(tuned.video, plain.video),
+        "latent_error": relative_l2(tuned.latents, plain.latents),
+        "flicker_drift": _ratio(flicker(tuned.video), flicker(plain.video)),
+        "sharpness_drift": _ratio(sharpness(tuned.video), sharpness(plain.video)),
     }
 
 
