@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
+from asymrnr.partition import make_partition
+from asymrnr.reduction import Match, add_tokens
 from tuner.errors import UsageError
+from tuner.latency.residual import jobs
 from tuner.latency.surface import LatencySurface
 
 
@@ -33,6 +36,10 @@ def test_every_time_is_positive_and_attention_grows_with_both_lengths(surface: L
     assert (np.diff(table, axis=1) >= 0).all()
     assert set(surface.matching) == {"2x2x2", "3x2x2"}
     assert min(*surface.matching.values(), *surface.gather_q, *surface.gather_v) > 0
+    assert surface.residual is not None
+    assert surface.residual.rates == surface.gather_rates
+    assert len(surface.residual.times) == 9
+    assert min(surface.residual.times) > 0
 
 
 def test_interpolation_hits_the_points_and_is_monotone_between(surface: LatencySurface) -> None:
@@ -51,10 +58,39 @@ def test_interpolation_hits_the_points_and_is_monotone_between(surface: LatencyS
 def test_nothing_is_gathered_at_rate_zero(surface: LatencySurface) -> None:
     assert surface.gather_seconds("Q", 0.0) == 0
     assert surface.gather_seconds("V", np.array([0.0, 0.5]))[1] > 0
+    zero = np.array([0.0, 0.5])
+    for seconds in (surface.memory.learning_seconds, surface.memory.adding_seconds):
+        assert seconds(zero, 0 * zero)[0] == 0
+        assert (seconds(zero, zero)[1], seconds(0 * zero, zero)[1]) == (surface.memory.everywhere,) * 2
+
+
+def test_what_is_learnt_and_added_is_what_the_runtime_learns_and_adds() -> None:
+    """The pieces timed put together: copying and adding gives the full output where Q alone is reduced."""
+    full = torch.randn(1, 2, 4 * 4 * 4 + 3, 8)
+    match = Match.of(full[:, :, :64], make_partition((4, 4, 4), (2, 2, 2), torch.Generator().manual_seed(0)))
+    plan = match.plan(0.5).joint(0, 3)
+    copied = plan.restore(plan.reduce(full))
+    found = jobs(match, [0.5], full, copied)
+    rest = found["learn", 0.5]()
+    assert isinstance(rest, torch.Tensor)
+    assert rest.shape == (1, 2, 32, 8)
+    add_tokens(copied, plan.dropped(), rest)
+    torch.testing.assert_close(copied, full)
+    assert found["everywhere"]().shape == full.shape  # type: ignore[attr-defined]
+    found["add", 0.5]()
+    torch.testing.assert_close(copied, full)  # on tensors of its own
 
 
 def test_a_surface_survives_json(surface: LatencySurface) -> None:
     assert LatencySurface.from_dict(json.loads(json.dumps(surface.to_dict()))) == surface
+
+
+def test_a_surface_kept_before_memory_was_timed_is_read(surface: LatencySurface) -> None:
+    values = json.loads(json.dumps(surface.to_dict()))
+    del values["residual"]
+    found = LatencySurface.from_dict(values)
+    assert found == replace(surface, residual=None)
+    assert found.memory.adding_seconds(np.array(0.5), np.array(0.0)) == found.gather_seconds("Q", 0.5)
 
 
 def test_damage_and_unknown_strides_are_one_sentence(surface: LatencySurface) -> None:
@@ -62,5 +98,8 @@ def test_damage_and_unknown_strides_are_one_sentence(surface: LatencySurface) ->
         LatencySurface.from_dict({})
     with pytest.raises(UsageError, match="damaged"):
         LatencySurface.from_dict({**surface.to_dict(), "attention": [[1.0]]})
+    for residual in ([], {}, {"rates": [0.1]}, {**asdict(surface.memory), "add_q": [1.0]}):
+        with pytest.raises(UsageError, match="damaged"):
+            LatencySurface.from_dict({**surface.to_dict(), "residual": residual})
     with pytest.raises(UsageError, match="9x9x9"):
         surface.matching_seconds("9x9x9")

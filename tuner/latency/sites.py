@@ -1,7 +1,11 @@
-"""What attention, matching and gathering take at every block: one latency surface for every shape of attention call."""
+"""What attention, matching, gathering and projections take at every block.
+
+There is one latency surface for every shape of attention call.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -23,11 +27,15 @@ class SiteLatency:
         surface_of: (blocks,) which of them holds for each block.
         calls: attention calls of a block in one step: 2 where guidance runs its branches, or the model its batch items,
             one after the other.
+        projections: (blocks,) seconds in one step of the rest of the attention module around its attention calls:
+            projections, norms, positions. Empty where it was not measured; then it is taken to be nothing, so that
+            broadcasting saves no more than attention.
     """
 
     surfaces: tuple[LatencySurface, ...]
     surface_of: tuple[int, ...]
     calls: int = 1
+    projections: tuple[float, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -37,6 +45,11 @@ class SiteLatency:
     def full_seconds(self) -> float:
         """Attention of all blocks in one step without reduction."""
         return float(self.attention_seconds(0.0, 0.0).sum())
+
+    @property
+    def projection_seconds(self) -> np.ndarray:
+        """(blocks,) `projections`, 0 where they were not measured."""
+        return np.array(self.projections or [0.0] * self.blocks)
 
     def attention_seconds(self, rate_q: np.ndarray | float, rate_v: np.ndarray | float) -> np.ndarray:
         """Attention in one step.
@@ -54,6 +67,17 @@ class SiteLatency:
         return self._by_block(
             lambda surface, q, v: surface.gather_seconds("Q", q) + surface.gather_seconds("V", v), rate_q, rate_v
         )
+
+    def learning_seconds(self, rate_q: np.ndarray | float, rate_v: np.ndarray | float) -> np.ndarray:
+        """What a refresh takes beyond gathering to learn what memory sites with these rates get wrong.
+
+        Arguments and result as of `attention_seconds`.
+        """
+        return self._by_block(lambda surface, q, v: surface.memory.learning_seconds(q, v), rate_q, rate_v)
+
+    def adding_seconds(self, rate_q: np.ndarray | float, rate_v: np.ndarray | float) -> np.ndarray:
+        """What memory sites take beyond gathering to add it; arguments and result as of `attention_seconds`."""
+        return self._by_block(lambda surface, q, v: surface.memory.adding_seconds(q, v), rate_q, rate_v)
 
     def matching_seconds(self, stride: str) -> np.ndarray:
         """(blocks,) seconds of one feature's matching for one cache window.
@@ -98,9 +122,13 @@ class SiteLatency:
         """
         try:
             surfaces = tuple(LatencySurface.from_dict(surface) for surface in values["surfaces"])
-            sites = cls(surfaces, tuple(values["surface_of"]), values["calls"])
+            projections = tuple(float(seconds) for seconds in values.get("projections", ()))
+            sites = cls(surfaces, tuple(values["surface_of"]), values["calls"], projections)
             fits = sites.blocks == blocks and set(sites.surface_of) <= set(range(len(surfaces))) and sites.calls >= 1
-        except (KeyError, TypeError) as error:
+            fits = fits and len(projections) in (0, blocks)
+            if not all(0 <= seconds < math.inf for seconds in projections):
+                raise ValueError("a time is no duration")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"The latency is damaged ({error}); measure it again.") from error
         if not fits:
             raise UsageError(f"The latency is not that of a model with {blocks} blocks; measure it again.")

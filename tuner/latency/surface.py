@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +19,9 @@ from asymrnr.masks import reduce_mask
 from asymrnr.partition import Grid, make_partition
 from asymrnr.reduction import Match, Plan, gather_tokens, max_rate
 from tuner.errors import UsageError
+from tuner.latency.residual import ResidualLatency
+from tuner.latency.residual import jobs as residual_jobs
+from tuner.run.clock import now
 from tuner.strides import parse_stride
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -66,6 +68,8 @@ class LatencySurface:
         gather_rates: ascending reduction rates at which gathering was measured.
         gather_q: seconds of planning, gathering the queries and restoring the output, at each gather rate.
         gather_v: seconds of planning and gathering keys and values, at each gather rate.
+        residual: what restoring with memory takes beyond; where it was not measured, that is taken to be as much as
+            gathering and restoring queries.
     """
 
     grid: Grid
@@ -79,6 +83,7 @@ class LatencySurface:
     gather_rates: tuple[float, ...]
     gather_q: tuple[float, ...]
     gather_v: tuple[float, ...]
+    residual: ResidualLatency | None = None
 
     def attention_seconds(self, rate_q: float | np.ndarray, rate_v: float | np.ndarray) -> np.ndarray:
         """Seconds of one attention call at the given reduction rates, which broadcast; linear between points.
@@ -105,6 +110,12 @@ class LatencySurface:
         seconds = np.interp(rate, self.gather_rates, self.gather_q if feature == "Q" else self.gather_v)
         return np.where(rate > 0, seconds, 0.0)
 
+    @property
+    def memory(self) -> ResidualLatency:
+        """`residual`, or what stands in for it."""
+        guess = ResidualLatency(self.gather_rates, self.gather_q, self.gather_q, max(self.gather_q))
+        return self.residual or guess
+
     def matching_seconds(self, stride: str) -> float:
         """Seconds of one matching.
 
@@ -127,6 +138,7 @@ class LatencySurface:
             UsageError: something is missing or of a wrong shape.
         """
         try:
+            residual = values.get("residual")
             surface = cls(
                 **{name: values[name] for name in ("text_tokens", "batch", "heads", "head_dim")},
                 grid=tuple(values["grid"]),
@@ -136,9 +148,11 @@ class LatencySurface:
                 gather_rates=tuple(values["gather_rates"]),
                 gather_q=tuple(values["gather_q"]),
                 gather_v=tuple(values["gather_v"]),
+                residual=None if residual is None else ResidualLatency.from_dict(residual),
             )
             surface.attention_seconds(0.0, 0.0)
-            times = *sum(surface.attention, ()), *surface.matching.values(), *surface.gather_q, *surface.gather_v
+            gathering = *surface.gather_q, *surface.gather_v, *surface.memory.times
+            times = *sum(surface.attention, ()), *surface.matching.values(), *gathering
             if not (np.isfinite(times).all() and min(times) >= 0 and surface.attention[0][0] > 0):
                 raise ValueError("a time is no duration")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -178,7 +192,7 @@ class LatencySurface:
         device = torch.device(device)
         n = math.prod(grid)
         q, k, v = (torch.randn(batch, heads, n + text_tokens, head_dim, dtype=dtype, device=device) for _ in range(3))
-        attend, built = _attention(backend), None if mask is None else mask.build(device)
+        attend, built = attention_operation(backend), None if mask is None else mask.build(device)
 
         def attention_job(share_q: float, share_v: float) -> Callable[[], object]:
             dropped_q, dropped_v = (round(n * (1 - share)) for share in (share_q, share_v))
@@ -202,6 +216,7 @@ class LatencySurface:
         for rate in rates.tolist():
             jobs["Q", rate] = _gather_job(match, rate, (q,), text_tokens, restore=True)
             jobs["V", rate] = _gather_job(match, rate, (k, v), text_tokens, restore=False)
+        jobs |= residual_jobs(match, rates.tolist(), q, k)
         with torch.inference_mode():
             seconds = _interleaved_medians(jobs, device, budget_seconds)
         attention = np.array([[seconds["attention", a, b] for b in SHARES] for a in SHARES])
@@ -218,10 +233,11 @@ class LatencySurface:
             gather_rates=tuple(rates.tolist()),
             gather_q=tuple(seconds["Q", rate] for rate in rates.tolist()),
             gather_v=tuple(seconds["V", rate] for rate in rates.tolist()),
+            residual=ResidualLatency.of(rates.tolist(), seconds),
         )
 
 
-def _attention(backend: str | None) -> Attention:
+def attention_operation(backend: str | None) -> Attention:
     """The operation on (batch, heads, tokens, head dim) as the model calls it; see `LatencySurface.measure`."""
     if backend is None:
         return lambda q, k, v, mask: F.scaled_dot_product_attention(q, k, v, mask)
@@ -263,22 +279,16 @@ def _gather_job(
 def _interleaved_medians(
     jobs: dict[Any, Callable[[], object]], device: torch.device, budget_seconds: float
 ) -> dict[Any, float]:
-    def synchronise() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     for job in jobs.values():  # warm up
         job()
     times: dict[Any, list[float]] = {name: [] for name in jobs}
     order = random.Random(0)
-    began = time.perf_counter()
+    began = now(device)
     for done in range(ROUNDS[1]):
-        if done >= ROUNDS[0] and time.perf_counter() - began > budget_seconds:
+        if done >= ROUNDS[0] and now(device) - began > budget_seconds:
             break
         for name in order.sample(list(jobs), len(jobs)):
-            synchronise()
-            start = time.perf_counter()
+            start = now(device)
             jobs[name]()
-            synchronise()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(now(device) - start)
     return {name: float(np.median(values)) for name, values in times.items()}

@@ -10,6 +10,13 @@ import torch
 from tuner.run.lockstep import Position, Turn
 
 
+def now(device: torch.device) -> float:
+    """Seconds on a clock, read once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 class StepClock:
     """Counts seconds from its making, in steps from the denoiser's first call to the pipeline's end-of-step callback.
 
@@ -28,7 +35,7 @@ class StepClock:
         self._turn = turn
         self._steps: list[float] = []
         self._step: float | None = None
-        self._since = self._now()
+        self._since = now(self.device)
 
     @property
     def step_seconds(self) -> np.ndarray:
@@ -53,17 +60,12 @@ class StepClock:
         if self._turn is not None:
             self.stop()
             self._turn(position)
-            self._since = self._now()
+            self._since = now(self.device)
 
     def stop(self) -> None:
         """Count what has passed until now."""
-        now = self._now()
-        self.seconds += now - self._since
+        at = now(self.device)
+        self.seconds += at - self._since
         if self._step is not None:
-            self._step += now - self._since
-        self._since = now
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+            self._step += at - self._since
+        self._since = at
