@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 from tuner.latency.model import LatencyModel
+from tuner.latency.residual import ResidualLatency
 from tuner.latency.sites import SiteLatency
 from tuner.latency.surface import LatencySurface
 from tuner.strides import parse_stride
@@ -38,6 +41,16 @@ def model() -> LatencyModel:
 
 
 @pytest.fixture
+def whole(model: LatencyModel) -> LatencyModel:
+    """The same with what restoring with memory takes, and what is around attention, by block: a fifth of a step."""
+    (surface,) = model.sites.surfaces
+    residual = ResidualLatency(surface.gather_rates, learn_q=(0.004, 0.006), add_q=(0.001, 0.003), everywhere=0.005)
+    projections = tuple((np.array([2, 3, 4]) / 9 * 0.2 * model.step_seconds).tolist())
+    sites = replace(model.sites, surfaces=(replace(surface, residual=residual),), projections=projections)
+    return replace(model, sites=sites)
+
+
+@pytest.fixture
 def draw() -> Callable[[np.random.Generator], Schedule]:
     """Random schedules: rates that vary over sites, one stride and cache step."""
 
@@ -48,5 +61,28 @@ def draw() -> Callable[[np.random.Generator], Schedule]:
         }
         stride, cache_step = ("2x2x2", "1x2x2")[rng.integers(2)], int(rng.integers(1, 7))
         return Schedule(rates, stride=parse_stride(stride), cache_step=cache_step)
+
+    return draw
+
+
+@pytest.fixture
+def draw_actions() -> Callable[[np.random.Generator], Schedule]:
+    """Random schedules with all actions: every block begins as it likes, and refreshes before what needs it."""
+
+    def draw(rng: np.random.Generator) -> Schedule:
+        actions = rng.choice(len(Action), size=(BLOCKS, STEPS), p=rng.dirichlet(np.ones(len(Action))))
+        for row in actions:
+            row[np.flatnonzero(row)[:1]] = Action.REFRESH
+        refreshes = np.where(actions == Action.REFRESH, np.arange(STEPS), 0)
+        last = np.maximum.accumulate(refreshes, axis=1)
+        drawn = {feature: rng.uniform(0.1, 0.85, size=(BLOCKS, STEPS)) for feature in ("Q", "V")}
+        neither, alone = rng.random((BLOCKS, STEPS)) < 0.3, rng.integers(3, size=(BLOCKS, STEPS))
+        rates = {}
+        for number, (feature, table) in enumerate(drawn.items()):
+            table[alone == number] = 0
+            memory, copied = np.take_along_axis(table, last, axis=1), np.where(neither, 0.0, table)
+            rates[feature] = np.where(actions == Action.MEMORY, memory, np.where(actions == Action.REDUCE, copied, 0.0))
+        stride, cache_step = ("2x2x2", "1x2x2")[rng.integers(2)], int(rng.integers(1, 7))
+        return Schedule(rates, stride=parse_stride(stride), cache_step=cache_step, actions=actions)
 
     return draw

@@ -9,11 +9,12 @@ from dataclasses import astuple, replace
 import numpy as np
 import pytest
 
+from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 from tests.latency.conftest import BLOCKS, STEPS
 from tuner.errors import UsageError
-from tuner.latency.fit import Evidence, fit
-from tuner.latency.model import Coefficients, LatencyModel
+from tuner.latency.fit import Evidence, _bounded, fit
+from tuner.latency.model import PROJECTION_SD, Coefficients, LatencyModel
 
 Draw = Callable[[np.random.Generator], Schedule]
 
@@ -24,8 +25,8 @@ def measured(truth: LatencyModel, schedule: Schedule, error: float, rng: np.rand
 
 def drawn(model: LatencyModel, rng: np.random.Generator) -> LatencyModel:
     """A machine that the prior thinks likely."""
-    values = rng.multivariate_normal([1.0, 1.0, 1.0], model.covariance).clip(0)
-    values[0] = min(values[0], model.step_seconds / model.sites.full_seconds)
+    values = rng.multivariate_normal(np.ones(4), model.covariance).clip(0)
+    values /= max(1.0, model.full_shares @ values)
     return replace(model, coefficients=Coefficients(*values.tolist()))
 
 
@@ -45,19 +46,37 @@ def test_planted_coefficients_are_found(model: LatencyModel, draw: Draw) -> None
     errors = np.array(astuple(found.coefficients)) - astuple(truth.coefficients)
     deviations = np.sqrt(np.diag(found.covariance))
     assert (np.abs(errors) < 3 * deviations).all()
-    assert (deviations < [0.02, 0.1, 0.1]).all()
+    assert (deviations[:3] < [0.02, 0.1, 0.1]).all()
+    assert deviations[3] == pytest.approx(PROJECTION_SD)  # nothing was broadcast
     for seed in range(5):
         schedule = draw(np.random.default_rng(seed))
         assert found.speedup(schedule) == pytest.approx(truth.speedup(schedule), rel=0.01)
 
 
+def test_planted_coefficients_are_found_by_what_acts(whole: LatencyModel, draw_actions: Draw) -> None:
+    rng = np.random.default_rng(0)
+    truth = replace(whole, coefficients=Coefficients(1.15, 0.6, 1.5, 0.7))
+    found = fit(whole, [measured(truth, draw_actions(rng), 0.01, rng) for _ in range(200)])
+    errors = np.array(astuple(found.coefficients)) - astuple(truth.coefficients)
+    deviations = np.sqrt(np.diag(found.covariance))
+    assert (np.abs(errors) < 3 * deviations).all()
+    assert (deviations < [0.02, 0.15, 0.1, 0.05]).all()
+    for seed in range(5):
+        schedule = draw_actions(np.random.default_rng(seed))
+        assert found.speedup(schedule) == pytest.approx(truth.speedup(schedule), rel=0.01)
+
+
 @pytest.mark.parametrize("pieces", [1, 4])
-def test_intervals_cover_what_they_say(model: LatencyModel, draw: Draw, pieces: int) -> None:
+@pytest.mark.parametrize("acting", [False, True])
+def test_intervals_cover_what_they_say(
+    model: LatencyModel, whole: LatencyModel, draw: Draw, draw_actions: Draw, pieces: int, acting: bool
+) -> None:
     inside = []
-    for seed in range(150):
+    prior, draw = (whole, draw_actions) if acting else (model, draw)
+    for seed in range(50 if acting else 150):
         rng = np.random.default_rng(seed)
-        truth = drawn(model, rng)
-        found = fit(model, [measured(truth, draw(rng), rng.uniform(0.01, 0.05), rng) for _ in range(pieces)])
+        truth = drawn(prior, rng)
+        found = fit(prior, [measured(truth, draw(rng), rng.uniform(0.01, 0.05), rng) for _ in range(pieces)])
         for _ in range(3):
             schedule = draw(rng)
             low, high = found.speedup_interval(schedule)
@@ -141,17 +160,21 @@ def test_a_fitted_model_goes_on_with_what_is_new(model: LatencyModel, draw: Draw
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_time_stays_positive_whatever_is_claimed(model: LatencyModel, draw: Draw, seed: int) -> None:
+@pytest.mark.parametrize("acting", [False, True])
+def test_time_stays_positive_whatever_is_claimed(
+    model: LatencyModel, whole: LatencyModel, draw: Draw, draw_actions: Draw, acting: bool, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
+    prior, draw = (whole, draw_actions) if acting else (model, draw)
     claims = [
         Evidence(draw(rng), float(rng.choice([-90, -3, -0.5, 0.0, 0.8, 3, 90])), float(rng.choice([0.0, 0.01, 1.0])))
         for _ in range(rng.integers(1, 8))
     ]
-    found = fit(model, claims)
+    found = fit(prior, claims)
     values = np.array(astuple(found.coefficients))
     assert (values >= 0).all()
-    assert found.attention_share <= 1 + 1e-9
-    assert found.rest_seconds >= 0
+    assert found.full_shares @ values <= 1 + 1e-9
+    assert found.outside_seconds >= 0
     for _ in range(50):
         schedule = draw(rng)
         assert found.predict(schedule) > 0
@@ -164,6 +187,36 @@ def test_more_than_attention_is_never_saved(model: LatencyModel) -> None:
     found = fit(model, [Evidence(uniform(0.5), math.log(8.0), 0.0)] * 10)
     assert found.attention_share == pytest.approx(1.0)
     assert found.coefficients.gathering == found.coefficients.matching == 0
+
+
+def test_more_than_attention_modules_is_never_saved(whole: LatencyModel) -> None:
+    """Ten measurements of a speed-up that not even the whole module explains."""
+    actions = np.tile([Action.REFRESH, *[Action.BROADCAST] * 3], (BLOCKS, STEPS // 4))
+    found = fit(whole, [Evidence(Schedule({"Q": np.zeros(actions.shape)}, actions=actions), math.log(8.0), 0.0)] * 10)
+    assert found.full_shares @ astuple(found.coefficients) == pytest.approx(1.0)
+    assert found.coefficients.attention > 1
+    assert found.coefficients.projection > 1
+    assert found.outside_seconds == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_least_within_the_bounds_is_found(seed: int) -> None:
+    """No step to a corner of what attention and projections may be, nor to more or less of the others, goes below."""
+    rng = np.random.default_rng(seed)
+    roots = rng.normal(size=(4, 4))
+    normal, right = roots @ roots.T + 0.01 * np.eye(4), rng.normal(scale=3, size=4)
+    shares = np.array([rng.uniform(0.1, 1), 0, 0, rng.choice([0.0, rng.uniform(0.1, 1)])])
+    found = _bounded(normal, right, shares)
+    slope = normal @ found - right
+    assert (found >= 0).all()
+    assert shares @ found <= 1 + 1e-12
+    for index in np.flatnonzero(shares == 0):
+        assert slope[index] >= -1e-8
+        assert slope[index] * found[index] == pytest.approx(0, abs=1e-8)
+    bound = np.flatnonzero(shares)
+    corners = [np.zeros(4), *(np.eye(4)[index] / shares[index] for index in bound)]
+    for corner in corners:
+        assert slope[bound] @ (corner - found)[bound] >= -1e-8
 
 
 @pytest.mark.parametrize("values", [(math.nan, 0.1), (math.inf, 0.1), (0.1, -1.0), (0.1, math.nan)])

@@ -48,14 +48,12 @@ def test_sites_and_schedules_are_the_same_seconds(model: LatencyModel, draw: Dra
     for seed in range(5):
         schedule = draw(np.random.default_rng(seed))
         stride = "x".join(map(str, schedule.stride))
-        sites = scaled.sites_seconds(schedule.rates, stride, schedule.cache_step)
         seconds = scaled.site_seconds(schedule.rates["Q"], schedule.rates["V"]).sum()
         starts = np.arange(0, STEPS, schedule.cache_step)
         for table in schedule.rates.values():
             windows = np.add.reduceat(table, starts, axis=1) > 0
             seconds += (windows * scaled.matching_seconds(stride)[:, None]).sum()
-        assert sites == pytest.approx(seconds)
-        assert scaled.seconds(sites) == pytest.approx(scaled.predict(schedule))
+        assert scaled.seconds(seconds) == pytest.approx(scaled.predict(schedule))
         assert scaled.speedup(schedule) == pytest.approx(scaled.baseline_seconds / scaled.predict(schedule))
 
 
@@ -84,19 +82,27 @@ def test_the_interval_is_that_of_a_normal_logarithm(model: LatencyModel, draw: D
     rng = np.random.default_rng(1)
     drawn = [
         replace(model, coefficients=Coefficients(*values)).speedup(schedule)
-        for values in rng.multivariate_normal([1, 1, 1], model.covariance, size=1000).clip(0)
+        for values in rng.multivariate_normal([1, 1, 1, 1], model.covariance, size=1000).clip(0)
     ]
     assert np.std(np.log(drawn)) == pytest.approx(sd, rel=0.2)  # the delta method is linear
 
 
-def test_a_model_survives_json(model: LatencyModel) -> None:
-    model = replace(model, coefficients=CORRECTED)
+def test_a_model_survives_json(whole: LatencyModel) -> None:
+    model = replace(whole, coefficients=CORRECTED)
     values = json.loads(json.dumps(model.to_dict()))
     assert LatencyModel.from_dict(values, BLOCKS, STEPS) == model
     with pytest.raises(UsageError, match="4 blocks"):
         LatencyModel.from_dict(values, 4, STEPS)
     with pytest.raises(UsageError, match="5 steps"):
         LatencyModel.from_dict(values, BLOCKS, 5)
+
+
+def test_what_was_kept_before_projections_were_modelled_is_read(model: LatencyModel) -> None:
+    model = replace(model, coefficients=CORRECTED)
+    values = json.loads(json.dumps(model.to_dict()))
+    del values["sites"]["projections"], values["coefficients"]["projection"], values["sites"]["surfaces"][0]["residual"]
+    values["covariance"] = [row[:3] for row in values["covariance"][:3]]
+    assert LatencyModel.from_dict(values, BLOCKS, STEPS) == model
 
 
 @pytest.mark.parametrize(
@@ -110,9 +116,18 @@ def test_a_model_survives_json(model: LatencyModel) -> None:
         {"coefficients": {"speed": 1.0}},
         {"covariance": [[1.0]]},
         {"covariance": [[1.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]},
+        {"covariance": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]},  # no longer goes with the coefficients
+        {"coefficients": {"attention": 1.0, "projection": 2.1}},  # both together more than the step
         {"sites": {}},
     ],
 )
-def test_damage_is_one_sentence(model: LatencyModel, change: dict[str, object]) -> None:
+def test_damage_is_one_sentence(whole: LatencyModel, change: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="measure it again"):
-        LatencyModel.from_dict({**model.to_dict(), **change}, BLOCKS, STEPS)
+        LatencyModel.from_dict({**whole.to_dict(), **change}, BLOCKS, STEPS)
+
+
+@pytest.mark.parametrize("projections", [[0.1], [0.1, 0.1, -0.1], [0.1, 0.1, math.inf], [0.1, 0.1, "x"], None, 3.0])
+def test_damaged_projections_are_one_sentence(whole: LatencyModel, projections: object) -> None:
+    values = whole.to_dict()
+    with pytest.raises(UsageError, match="measure it again"):
+        LatencyModel.from_dict({**values, "sites": {**values["sites"], "projections": projections}}, BLOCKS, STEPS)

@@ -64,11 +64,10 @@ def fit(prior: LatencyModel, evidence: Sequence[Evidence]) -> LatencyModel:
     """
     if not evidence:
         return prior
-    rows = np.array([prior.sensitivity(one.schedule) for one in evidence])  # (n, 3)
+    rows = np.array([prior.sensitivity(one.schedule) for one in evidence])  # (n, 4)
     measured = np.exp([-one.log_speedup for one in evidence]) - 1
     relative = np.maximum([one.standard_error for one in evidence], MISFIT)
     mean, information = np.array(astuple(prior.coefficients)), np.linalg.inv(prior.covariance)
-    upper = np.array([prior.step_seconds / prior.sites.full_seconds, np.inf, np.inf])
     found, normal = mean, information
     for _ in range(ITERATIONS):
         predicted = rows @ found
@@ -76,7 +75,7 @@ def fit(prior: LatencyModel, evidence: Sequence[Evidence]) -> LatencyModel:
         residuals = np.abs(measured - predicted) / deviations
         weights = HUBER / np.maximum(residuals, HUBER) / deviations**2
         normal = information + rows.T @ (weights[:, None] * rows)
-        before, found = found, _bounded(normal, information @ mean + rows.T @ (weights * measured), upper)
+        before, found = found, _bounded(normal, information @ mean + rows.T @ (weights * measured), prior.full_shares)
         if np.abs(found - before).max() < 1e-13:
             break
     covariance = np.linalg.inv(normal)
@@ -88,8 +87,35 @@ def fit(prior: LatencyModel, evidence: Sequence[Evidence]) -> LatencyModel:
     )
 
 
-def _bounded(normal: np.ndarray, right: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Minimises c @ normal @ c / 2 - right @ c over 0 <= c <= upper; the first is (3, 3) and positive definite."""
+def _bounded(normal: np.ndarray, right: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Minimises c @ normal @ c / 2 - right @ c over 0 <= c and shares @ c <= 1.
+
+    Where the minimum without the second bound breaks it, that bound is met with equality, the problem being convex.
+    Then the first of c follows from the others, which have bounds of their own.
+
+    Args:
+        normal: (n, n), positive definite.
+        right: (n,)
+        shares: (n,) from 0; the first is above it, and at most one other.
+
+    Returns:
+        (n,) c.
+    """
+    found = _least_squares(normal, right, np.full(len(right), np.inf))
+    if shares @ found <= 1:
+        return found
+    # c = start + others_to_all @ others
+    start = np.array([1 / shares[0], *np.zeros(len(right) - 1)])
+    others_to_all = np.vstack([-shares[1:] / shares[0], np.eye(len(right) - 1)])
+    with np.errstate(divide="ignore"):
+        upper = 1 / shares[1:]
+    reduced = others_to_all.T @ normal @ others_to_all
+    others = _least_squares(reduced, others_to_all.T @ (right - normal @ start), upper)
+    return np.maximum(start + others_to_all @ others, 0.0)
+
+
+def _least_squares(normal: np.ndarray, right: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Minimises c @ normal @ c / 2 - right @ c over 0 <= c <= upper; the first is positive definite."""
     factor = cholesky(normal)  # factor.T @ factor
     target = solve_triangular(factor, right, trans="T")
     solution = lsq_linear(factor, target, bounds=(np.zeros_like(upper), upper), method="bvls", tol=1e-14)

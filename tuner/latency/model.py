@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
+from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 from tuner.errors import UsageError
+from tuner.latency.costs import PARTS, action_parts, schedule_parts
 from tuner.latency.sites import SiteLatency
 from tuner.strides import stride_name
 
 # How far what micro-benchmarks say is off once a whole model runs: standard deviations of the coefficients. Attention
-# is a long, regular computation; gathering and matching are short and depend on what else is in the caches.
-ATTENTION_SD, GATHERING_SD, MATCHING_SD = 0.15, 0.4, 0.4
-PRIOR_COVARIANCE = ((ATTENTION_SD**2, 0.0, 0.0), (0.0, GATHERING_SD**2, 0.0), (0.0, 0.0, MATCHING_SD**2))
+# and projections are long, regular computations; gathering and matching are short and depend on what else is in the
+# caches.
+ATTENTION_SD, GATHERING_SD, MATCHING_SD, PROJECTION_SD = 0.15, 0.4, 0.4, 0.15
 TOLERANCE = 1e-9
 Covariance = tuple[tuple[float, ...], ...]
+
+
+def _diagonal(*deviations: float) -> Covariance:
+    return tuple(map(tuple, np.diag(np.square(deviations)).tolist()))
+
+
+PRIOR_COVARIANCE = _diagonal(ATTENTION_SD, GATHERING_SD, MATCHING_SD, PROJECTION_SD)
 
 
 def window_starts(steps: int, cache_step: int) -> np.ndarray:
@@ -30,25 +39,27 @@ def window_starts(steps: int, cache_step: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """What attention, gathering and matching really take, as multiples of what the micro-benchmarks say; from 0."""
+    """What attention, gathering, matching and projections really take, as multiples of what was measured; from 0."""
 
     attention: float = 1.0
     gathering: float = 1.0
     matching: float = 1.0
+    projection: float = 1.0
 
 
 @dataclass(frozen=True)
 class LatencyModel:
     """Denoising seconds of one generation: the plain steps, with their attention exchanged for that of the schedule.
 
-    All attention together takes at most the whole step, so that the predicted time of every schedule is positive.
+    All attention modules together take at most the whole step, so that the predicted time of every schedule is
+    positive: what broadcasts has refreshed before, and reduced attention takes some time.
 
     Attributes:
-        sites: what attention, gathering and matching take at every block by the micro-benchmarks.
+        sites: what attention, gathering, matching and projections take at every block, each measured by itself.
         steps: number of denoising steps.
         step_seconds: wall time of one unaccelerated denoising step.
         coefficients: corrections of `sites` (see `tuner.latency.fit`).
-        covariance: (3, 3) of the coefficients in the order of their names above.
+        covariance: (4, 4) of the coefficients in the order of their names above.
     """
 
     sites: SiteLatency
@@ -60,19 +71,19 @@ class LatencyModel:
     def __post_init__(self) -> None:
         """
         Raises:
-            ValueError: a number makes no sense, or attention takes longer than the step it is a part of.
+            ValueError: a number makes no sense, or attention modules take longer than the step they are a part of.
         """
         values, covariance = np.array(astuple(self.coefficients)), np.array(self.covariance)
         if not (self.steps >= 1 and 0 < self.step_seconds < math.inf):
             raise ValueError("a generation has at least one step, which takes some time")
         if not (np.isfinite(values).all() and (values >= 0).all()):
             raise ValueError("the latency coefficients must be numbers from 0")
-        if covariance.shape != (3, 3) or not np.isfinite(covariance).all():
-            raise ValueError("the covariance of the latency coefficients must be 3 x 3 numbers")
+        if covariance.shape != (PARTS, PARTS) or not np.isfinite(covariance).all():
+            raise ValueError(f"the covariance of the latency coefficients must be {PARTS} x {PARTS} numbers")
         if not np.allclose(covariance, covariance.T) or (np.linalg.eigvalsh(covariance) <= 0).any():
             raise ValueError("the covariance of the latency coefficients must be symmetric and positive definite")
-        if self.attention_share > 1 + TOLERANCE:
-            raise ValueError("attention cannot take longer than the whole step")
+        if float(self.full_shares @ values) > 1 + TOLERANCE:
+            raise ValueError("attention modules cannot take longer than the whole step")
 
     @property
     def blocks(self) -> int:
@@ -83,6 +94,11 @@ class LatencyModel:
         """Denoising seconds without reduction."""
         return self.steps * self.step_seconds
 
+    @cached_property
+    def full_shares(self) -> np.ndarray:
+        """(4,) part of an unaccelerated step that every coefficient would account for if it was 1."""
+        return np.array([self.sites.full_seconds, 0.0, 0.0, self.sites.projection_seconds.sum()]) / self.step_seconds
+
     @property
     def attention_share(self) -> float:
         """Part of an unaccelerated step spent in the attention calls that can be reduced."""
@@ -90,8 +106,13 @@ class LatencyModel:
 
     @property
     def rest_seconds(self) -> float:
-        """Everything but these attention calls, over all steps; no schedule changes it."""
+        """Everything but these attention calls, over all steps; only broadcasting changes it."""
         return self.baseline_seconds * max(0.0, 1 - self.attention_share)
+
+    @property
+    def outside_seconds(self) -> float:
+        """Everything but the attention modules, over all steps; no schedule changes it."""
+        return self.baseline_seconds * max(0.0, 1 - float(self.full_shares @ astuple(self.coefficients)))
 
     def site_seconds(self, rate_q: np.ndarray | float, rate_v: np.ndarray | float) -> np.ndarray:
         """Attention and gathering in one step, without matching.
@@ -113,32 +134,48 @@ class LatencyModel:
         """
         return self.coefficients.matching * self.sites.matching_seconds(stride)
 
-    def sites_seconds(self, rates: Mapping[str, np.ndarray], stride: str, cache_step: int) -> float:
-        """All sites of a generation: attention, gathering, and matching once per window that reduces the feature.
+    def action_seconds(
+        self, action: Action, rate_q: np.ndarray | float, rate_v: np.ndarray | float, stride: str
+    ) -> np.ndarray:
+        """The whole attention module in one step, by what it does; without the matchings of cache windows.
+
+        All these of a schedule, `matching_seconds` for what it copies, and `outside_seconds` are what it takes.
 
         Args:
-            rates: "Q" and "V" to (blocks, steps); absent means not reduced.
-            stride, cache_step: of the schedule.
+            action: what the block does: copying, or in full at rates of 0 (REDUCE), refreshing, restoring with memory,
+                or broadcasting, which takes nothing.
+            rate_q, rate_v: reduction rates, which broadcast to (blocks, ...). Those of a refresh are those of the
+                memory sites up to the next one, and 0 where there are none: it then takes what computing in full takes.
+            stride: of the schedule.
+
+        Returns:
+            (blocks, ...) seconds.
 
         Raises:
-            UsageError: the tables do not fit this model, or reduce hidden states, which is not modelled, or the stride
-                was not measured.
+            UsageError: a refresh matches, and the stride was not measured.
         """
-        return float(np.array(astuple(self.coefficients)) @ self._parts(rates, stride, cache_step))
+        parts = action_parts(self.sites, action, rate_q, rate_v, stride)
+        spared = np.tensordot(astuple(self.coefficients), parts, axes=1)
+        projection = self.coefficients.projection * self.sites.projection_seconds
+        return projection.reshape(-1, *[1] * (spared.ndim - 1)) + spared
 
     def seconds(self, sites_seconds: float) -> float:
         """Denoising seconds when all sites together take so long."""
         return self.rest_seconds + sites_seconds
 
     def sites_budget(self, target_speedup: float) -> float:
-        """How long all sites together may take, the inverse of `seconds`; negative where nothing is fast enough."""
+        """How long all sites together may take, the inverse of `seconds`; negative where nothing is fast enough.
+
+        Holds for schedules that do not broadcast; any other budget is that of `action_seconds` and `outside_seconds`.
+        """
         return self.baseline_seconds / target_speedup - self.rest_seconds
 
     def predict(self, schedule: Schedule) -> float:
         """Denoising seconds of one generation with the schedule.
 
         Raises:
-            UsageError: `match_radius` or `actions`, which are not modelled, or see `sites_seconds`.
+            UsageError: the schedule does not fit this model, has a `match_radius` or reduces hidden states (H), which
+                are not modelled, or its stride was not measured.
         """
         return self.baseline_seconds * (1 + float(self.sensitivity(schedule) @ astuple(self.coefficients)))
 
@@ -150,18 +187,22 @@ class LatencyModel:
         """What every coefficient adds to 1 / speed-up, which is 1 + sensitivity @ coefficients.
 
         Returns:
-            (3,) in the order of the coefficients; that of attention is not positive.
+            (4,) in the order of the coefficients. That of attention is not positive without actions (a refresh may take
+            a second attention), that of the projections never is.
 
         Raises:
             UsageError: see `predict`.
         """
         if schedule.match_radius is not None:
             raise UsageError("The latency of a matching restricted by match_radius is not modelled; leave it out.")
-        if schedule.actions is not None:
-            raise UsageError("The latency of schedules with actions (memory, broadcasting) is not modelled.")
-        parts = self._parts(schedule.rates, stride_name(schedule.stride), schedule.cache_step)
-        saved = np.array([self.steps * self.sites.full_seconds, 0.0, 0.0])
-        return (parts - saved) / self.baseline_seconds
+        if "H" in schedule.rates and schedule.rates["H"].any():
+            raise UsageError("The latency of symmetric (H) reduction is not modelled; give rates for Q and V.")
+        if (schedule.blocks, schedule.steps) != (self.blocks, self.steps):
+            raise UsageError(f"The schedule is not for {self.blocks} blocks and {self.steps} steps.")
+        parts = schedule_parts(self.sites, schedule)
+        parts[0] -= self.steps * self.sites.full_seconds
+        parts[2] += self._copied_matchings(schedule)
+        return parts / self.baseline_seconds
 
     def log_speedup_sd(self, schedule: Schedule) -> float:
         """Standard deviation of the logarithm of the speed-up, as far as the coefficients are uncertain (delta method).
@@ -202,12 +243,16 @@ class LatencyModel:
             UsageError: something is missing or does not fit.
         """
         try:
+            coefficients = Coefficients(**values["coefficients"])
+            covariance = values["covariance"]
+            if "projection" not in values["coefficients"]:  # kept before projections were modelled
+                covariance = [[*row, 0.0] for row in covariance] + [[0.0, 0.0, 0.0, PROJECTION_SD**2]]
             model = cls(
                 SiteLatency.from_dict(values["sites"], blocks),
                 values["steps"],
                 values["step_seconds"],
-                Coefficients(**values["coefficients"]),
-                tuple(tuple(row) for row in values["covariance"]),
+                coefficients,
+                tuple(tuple(row) for row in covariance),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"The latency is damaged ({error}); measure it again.") from error
@@ -215,18 +260,12 @@ class LatencyModel:
             raise UsageError(f"The latency is not that of a generation with {steps} steps; measure it again.")
         return model
 
-    def _parts(self, rates: Mapping[str, np.ndarray], stride: str, cache_step: int) -> np.ndarray:
-        """(3,) seconds of attention, gathering and matching over a generation by `sites`; see `sites_seconds`."""
-        zero = np.zeros((self.blocks, self.steps))
-        if np.any(rates.get("H", zero) > 0):
-            raise UsageError("The latency of symmetric (H) reduction is not modelled; give rates for Q and V.")
-        q, v = (rates.get(feature, zero) for feature in ("Q", "V"))
-        if q.shape != zero.shape or v.shape != zero.shape:
-            raise UsageError(f"The schedule is not for {self.blocks} blocks and {self.steps} steps.")
-        matching = 0.0
-        if q.any() or v.any():
-            starts = window_starts(self.steps, cache_step)
-            windows = sum(np.logical_or.reduceat(table > 0, starts, axis=1).sum(axis=1) for table in (q, v))
-            matching = float((windows * self.sites.matching_seconds(stride)).sum())
-        attention, gathering = self.sites.attention_seconds(q, v).sum(), self.sites.gathering_seconds(q, v).sum()
-        return np.array([attention, gathering, matching])
+    def _copied_matchings(self, schedule: Schedule) -> float:
+        """Seconds of the matchings of sites that copy: one for every cache window that reduces the feature."""
+        copies = True if schedule.actions is None else schedule.actions == Action.REDUCE
+        reduced = [copies & (schedule.rates[feature] > 0) for feature in ("Q", "V") if feature in schedule.rates]
+        if not any(table.any() for table in reduced):
+            return 0.0
+        starts = window_starts(self.steps, schedule.cache_step)
+        windows = sum(np.logical_or.reduceat(table, starts, axis=1).sum(axis=1) for table in reduced)
+        return float((windows * self.sites.matching_seconds(stride_name(schedule.stride))).sum())
