@@ -106,16 +106,17 @@ class Denoiser:
 
     def __init__(self, model: torch.nn.Module, inputs: Inputs, batch: int) -> None:
         self.pipe = model
+        self.denoisers = [model]
+        self.device = next(iter(inputs.values())).device
         self.inputs = inputs
         self.batch = batch
 
     @torch.inference_mode()
     def time_steps(self, steps: int, prompt: str = "") -> np.ndarray:
         """Seconds of every step."""
-        device = next(iter(self.inputs.values())).device
         seconds = []
         for step in range(steps):
-            timestep = torch.full((self.batch,), 900 - step, dtype=torch.long, device=device)
+            timestep = torch.full((self.batch,), 900 - step, dtype=torch.long, device=self.device)
             synchronise()
             start = time.perf_counter()
             self.pipe(timestep=timestep, return_dict=False, **self.inputs)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from asymrnr.actions import Action
+from asymrnr.schedule import Schedule
 from tests.pipelines.test_runtime import CALLS_PER_STEP
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.commands.solve_profile import model_of
@@ -33,7 +35,12 @@ def test_every_shape_and_call_of_a_step_is_seen(runner: Runner, name: str) -> No
     branches = 2 if runner.entry.workload.guidance_scale > 1 and name != "hunyuanvideo" else 1
     frames = tiny_entry(name).workload.frames if name == "animatediff" else 1
     assert {shape.batch * sites.calls for shape in sites.shapes} == {branches * frames}
-    assert Sites.from_dict(json.loads(json.dumps(asdict(sites)))) == sites
+    assert len(sites.projections) == len(sites.shape_of)
+    assert min(sites.projections) > 0
+    values = json.loads(json.dumps(asdict(sites)))
+    assert Sites.from_dict(values) == sites
+    del values["projections"]  # as kept before they were timed
+    assert Sites.from_dict(values) == replace(sites, projections=())
 
 
 @pytest.mark.parametrize("name", ["wan-1.3b", "animatediff"])
@@ -47,6 +54,10 @@ def test_a_step_is_all_its_calls_and_the_rest(name: str, monkeypatch: pytest.Mon
     attention = sites.calls * one_call[list(sites.shape_of)].sum()
     model = latency_model(latency, step_seconds=10.0, steps=3)
     assert model.rest_seconds == pytest.approx(3 * (10 - attention))
+    projections = np.array(sites.projections) * latency.attention_seconds(0.0, 0.0)
+    assert latency.projections == pytest.approx(projections)
+    assert model.outside_seconds == pytest.approx(3 * (10 - attention - projections.sum()))
+    assert measure_sites(replace(sites, projections=()), ("1x2x2",), runner.device).projections == ()
     assert model.baseline_seconds == pytest.approx(30)
 
 
@@ -68,3 +79,27 @@ def test_a_saved_profile_predicts_as_the_machine_was_timed(
     assert len(generation.step_seconds) == 3
     profile.save(tmp_path / "p.safetensors")
     assert model_of(Profile.load(tmp_path / "p.safetensors")) == model
+
+
+def test_what_was_timed_before_is_read_back_with_or_without_projections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SURFACE_SECONDS", 0.0)
+    name = "wan-1.3b"
+    runner = Runner(build(name), tiny_entry(name))
+    space = SearchSpace(strides=("1x2x2",), cache_steps=(2,), rates=(0.0, 0.5))
+    with open_scratch(runner, space) as ctx:
+        model = measure_latency(ctx)
+        assert min(model.sites.projections) > 0
+        assert measure_latency(ctx) == model
+        store = ctx.instrument.store
+        for line in store.lines():  # as an earlier release kept it
+            values = dict(line["values"])
+            if values.pop("projections", None) is not None:
+                store.put(line["key"], values)
+        made = len(store)
+        older = measure_latency(ctx)
+        assert len(store) == made
+    assert older.sites == replace(model.sites, projections=())
+    broadcasts = np.tile([Action.REFRESH, Action.BROADCAST, Action.BROADCAST], (model.blocks, 1))
+    schedule = Schedule({"Q": np.zeros(broadcasts.shape)}, actions=broadcasts)
+    attention = older.attention_share * older.baseline_seconds
+    assert older.predict(schedule) == pytest.approx(older.baseline_seconds - 2 / 3 * attention)

@@ -1,23 +1,28 @@
-"""Times a model's attention calls by themselves, and makes a latency model of them and of the time of a step."""
+"""Times a model's attention calls and modules, and makes a latency model of them and of the time of a step."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 import asymrnr
+from asymrnr.adapters import find_adapter
+from asymrnr.install import base_model, self_attentions
 from asymrnr.partition import Grid
 from tuner.latency.model import Coefficients, LatencyModel
+from tuner.latency.modules import ModuleClock
 from tuner.latency.sites import SiteLatency
 from tuner.latency.surface import LatencySurface, Masking
 from tuner.run.runner import Runner
 
-WARM_UP = 2  # steps
+WARM_UP = 3  # steps; the first one, which is seen, is slow, and attention modules are timed in the others
 SURFACE_SECONDS = 2.0  # over all shapes
 
 
@@ -81,34 +86,46 @@ class Sites:
         shapes: of their attention calls, each once.
         shape_of: (blocks,) which of them each block has.
         calls: attention calls of a block in one step.
+        projections: (blocks,) what the rest of a block's attention module takes, as a multiple of what its attention
+            calls take; empty where it was not measured.
     """
 
     shapes: tuple[Shape, ...]
     shape_of: tuple[int, ...]
     calls: int
+    projections: tuple[float, ...] = ()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Sites:
         """Read back what `dataclasses.asdict` gave, also after JSON turned tuples into lists."""
         shapes = tuple(Shape.from_dict(shape) for shape in values["shapes"])
-        return cls(shapes, tuple(values["shape_of"]), values["calls"])
+        return cls(shapes, tuple(values["shape_of"]), values["calls"], tuple(values.get("projections", ())))
 
 
 def look_at_sites(runner: Runner, prompt: str) -> Sites:
-    """Warm up, and see the attention calls of the first step."""
+    """Warm up, see the attention calls of the first step, and time the attention modules of the next ones."""
     shapes: dict[int, Shape] = {}  # by block
     calls: Counter[int] = Counter()
+    clock = ModuleClock(runner.device)
 
     def look(call: asymrnr.AttentionCall) -> None:
         if call.step == 0:
             shapes.setdefault(call.block, Shape.of(call))
             calls[call.block] += 1
+        else:
+            clock.repeat(call)
 
-    with asymrnr.observe(runner.pipe, look):
-        runner.time_steps(WARM_UP, prompt)
+    modules = [self_attentions(model, find_adapter(base_model(model))) for model in runner.denoisers]
+    with ExitStack() as stack:
+        for block, module in (pair for found in modules for pair in enumerate(found)):
+            stack.callback(clock.watch(block, module))
+        with asymrnr.observe(runner.pipe, look):
+            runner.time_steps(WARM_UP, prompt)
     distinct = list(dict.fromkeys(shapes.values()))
     shape_of = tuple(distinct.index(shapes[block]) for block in sorted(shapes))
-    return Sites(tuple(distinct), shape_of, calls=max(calls.values()))
+    weights = [tuple(weight.shape for weight in modules[0][block].parameters()) for block in sorted(shapes)]
+    projections = clock.ratios(list(zip(shape_of, weights, strict=True)))
+    return Sites(tuple(distinct), shape_of, max(calls.values()), projections)
 
 
 def measure_sites(sites: Sites, strides: Sequence[str], device: torch.device) -> SiteLatency:
@@ -129,19 +146,23 @@ def measure_sites(sites: Sites, strides: Sequence[str], device: torch.device) ->
         )
         for shape in sites.shapes
     )
-    return SiteLatency(surfaces, sites.shape_of, sites.calls)
+    latency = SiteLatency(surfaces, sites.shape_of, sites.calls)
+    if not sites.projections:
+        return latency
+    seconds = np.array(sites.projections) * latency.attention_seconds(0.0, 0.0)
+    return replace(latency, projections=tuple(seconds.tolist()))
 
 
 def latency_model(sites: SiteLatency, step_seconds: float, steps: int) -> LatencyModel:
     """The model before anything but the micro-benchmarks was measured; see `tuner.latency.fit`.
 
-    What a step takes beyond its attention calls is the rest, which no schedule changes. Attention calls that were timed
-    to take longer than the step they are a part of are taken to be all of it.
+    What a step takes beyond its attention modules is the rest, which no schedule changes. Modules that were timed to
+    take longer than the step they are a part of are taken to be all of it.
 
     Args:
-        sites: what the attention calls take.
+        sites: what the attention calls and modules take.
         step_seconds: wall time of one unaccelerated denoising step.
         steps: denoising steps of one generation.
     """
-    attention = min(1.0, step_seconds / sites.full_seconds)
-    return LatencyModel(sites, steps, step_seconds, Coefficients(attention=attention))
+    scale = min(1.0, step_seconds / (sites.full_seconds + float(sites.projection_seconds.sum())))
+    return LatencyModel(sites, steps, step_seconds, Coefficients(attention=scale, projection=scale))

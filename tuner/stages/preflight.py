@@ -53,16 +53,18 @@ def attention_sites(ctx: Context) -> Sites:
 def measure_latency(ctx: Context) -> LatencyModel:
     """The latency model of this machine, before whole generations correct it.
 
-    The attention calls are timed by themselves; then a few steps of a uniform schedule, in lock-step with plain ones,
-    tell what they are worth inside the model. From here on the budget knows what a generation takes.
+    The attention calls are timed by themselves, and what is around them while the sites are looked at; then a few steps
+    of a uniform schedule, in lock-step with plain ones, tell what they are worth inside the model. From here on the
+    budget knows what a generation takes.
     """
     sites = attention_sites(ctx)
     grids = " and ".join(dict.fromkeys("x".join(map(str, shape.grid)) for shape in sites.shapes))
     ctx.progress.advance(1, 3, f"{len(sites.shape_of)} attention sites, {grids} tokens; timing attention and matching")
-    strides = ctx.space.strides
+    strides, seen = ctx.space.strides, asdict(sites)
+    del seen["projections"]  # a time is a measurement itself, and earlier runs have none
     record = ctx.instrument.measure(
         STAGE,
-        ctx.instrument.key("site-latency", strides=strides, sites=asdict(sites)),
+        ctx.instrument.key("site-latency", strides=strides, sites=seen),
         lambda: (measure_sites(sites, strides, ctx.instrument.runner.device).to_dict(), {}),
     )
     latency = SiteLatency.from_dict(record.values, len(sites.shape_of))
