@@ -23,7 +23,7 @@ SCALARS = (
     *("model", "transformer", "workload", "prompt", "seed", "schedule_seed"),
     *("grid", "heads", "head_dim", "text_tokens", "diagnostics", "agreement"),
 )
-TABLES = ("raw_similarity", "similarity", "kl", "norm_tail", "persistence")
+TABLES = ("raw_similarity", "similarity", "kl", "norm_tail", "persistence", "memory_error", "broadcast_error")
 CURVES = ("q_error", "v_error")
 Curves = dict[tuple[str, int], np.ndarray]
 
@@ -58,6 +58,10 @@ class Profile:
             of another prompt; empty where it was not measured.
         latency: predicts the time of every schedule on the machine, if that was measured.
         transformer: class name of the denoiser.
+        memory_error: stride to (blocks, steps, gaps, R): what restoring with memory at a query rate gets wrong where
+            the refresh was 1, 2, ... steps earlier, relative as `q_error` is; NaN where there is no such step, inf
+            where the rate is out of reach. Empty where it was not measured.
+        broadcast_error: stride, as of `memory_error`, to (blocks, steps, gaps): the same for broadcasting.
     """
 
     model: str
@@ -82,6 +86,8 @@ class Profile:
     agreement: dict[str, Agreement] = field(default_factory=dict)
     latency: LatencyModel | None = None
     transformer: str | None = None
+    memory_error: dict[str, np.ndarray] = field(default_factory=dict)
+    broadcast_error: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def blocks(self) -> int:
@@ -177,6 +183,9 @@ class Profile:
             for array in curves.values():
                 if array.shape != (*sites, len(self.rates)) or np.isnan(array).any() or (array < 0).any():
                     raise ValueError("an error curve has a wrong shape or values")
+        for name, array in (*self.memory_error.items(), *self.broadcast_error.items()):
+            if array.shape[:2] != sites or array.ndim not in (3, 4) or (array < 0).any():
+                raise ValueError(f"an error with memory at stride {name} has a wrong shape or values")
         for tables in (self.raw_similarity, self.similarity):
             for array in tables.values():
                 if array.shape != sites or not np.isfinite(array).all():

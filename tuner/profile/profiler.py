@@ -16,6 +16,7 @@ from asymrnr.partition import Grid, Partition, make_partition, window_seed
 from asymrnr.reduction import Match
 from tuner.errors import UsageError
 from tuner.latency.model import LatencyModel
+from tuner.profile.changes import OutputChanges
 from tuner.profile.distribution import divergence_name, divergences, norm_tail
 from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_error
 from tuner.profile.means import Site, SiteMeans
@@ -48,6 +49,7 @@ class Profiler:
         self._matches: dict[tuple[Any, ...], tuple[int, Match]] = {}
         self._bases: dict[tuple[Any, ...], tuple[int, Match]] = {}
         self._means: dict[tuple[Any, ...], SiteMeans] = defaultdict(SiteMeans)
+        self._changes = OutputChanges(self.rates, settings.memory_gaps, settings.memory_samples)
         self._timesteps: dict[int, float] = {}
         self._blocks = 0
         self._facts: dict[str, Any] = {}  # of the largest grid seen
@@ -76,6 +78,8 @@ class Profiler:
             self._query_errors(call)
             if self._due(call, self.settings.v_every):
                 self._value_errors(call)
+            if self.settings.memory_gaps:
+                self._memory_errors(call)
         self._similarities(call, fresh)
         self._persistence(call, fresh)
 
@@ -111,6 +115,12 @@ class Profiler:
         if self.settings.rates:
             diagnostics["recomputed_rows"] = float(np.nanmax(tables("recomputed")[()]))
             diagnostics["v_sampling_error"] = float(np.nanmedian(tables("v_sampling")[()]))
+        gaps, stride = range(1, self.settings.memory_gaps + 1), self.settings.strides[0]
+
+        def by_gap(kind: str) -> dict[str, np.ndarray]:
+            found = [self._means[kind, gap].table(shape) for gap in gaps if (kind, gap) in self._means]
+            return {stride: np.stack(found, axis=2)} if found else {}
+
         raw = {feature: fill_steps(table) for (feature,), table in tables("S").items()}
         return Profile(
             model=model,
@@ -131,6 +141,8 @@ class Profiler:
             diagnostics=diagnostics,
             latency=latency,
             transformer=transformer,
+            memory_error=by_gap("memory"),
+            broadcast_error=by_gap("broadcast"),
         )
 
     def _due(self, call: AttentionCall, every: int) -> bool:
@@ -182,6 +194,17 @@ class Profiler:
             errors = rows.value_errors(match, self.rates)
             self._means["V", *key].add(site, errors.sum(1), rows.energy)
             self._means["v_sampling",].add(site, sampling_error(errors))
+
+    def _memory_errors(self, call: AttentionCall) -> None:
+        output, stride = call.output[:, :, call.video], self.settings.strides[0]
+        # A refresh draws its destinations by its own step, see `asymrnr.engine.Engine.match`.
+        partition = self._partition(call.grid, stride, "Q", call.block, call.step)
+        match = Match.of(_features(call, "Q"), partition)
+        energy = float(output.float().square().sum())
+        for change in self._changes.add(_place(call), call.step, output, match):
+            site = (call.block, call.step)
+            self._means["memory", change.gap].add(site, change.memory, energy)
+            self._means["broadcast", change.gap].add(site, change.broadcast, energy)
 
     def _similarities(self, call: AttentionCall, fresh: dict[str, Match]) -> None:
         site, reference = (call.block, call.step), self.settings.strides[0]

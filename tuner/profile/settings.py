@@ -28,6 +28,9 @@ class ProfilerSettings:
         kl_every, kl_samples, kl_rates, kl_neighbour: how often, on how many tokens, at which rates and with which
             nearest neighbour the divergences are estimated; the tails of the norms are measured as often.
         persistence_every: how often it is measured how matchings change over the next steps, on a share of the sources.
+        memory_gaps: up to how many steps after a refresh the errors of restoring with memory and of broadcasting are
+            measured, at the reference stride; 0 for not at all.
+        memory_samples: sources that they are measured on, per batch item and head.
     """
 
     strides: Sequence[str]
@@ -43,6 +46,8 @@ class ProfilerSettings:
     kl_rates: Sequence[float] = (0.3, 0.5, 0.7)
     kl_neighbour: int = 1
     persistence_every: int = 15
+    memory_gaps: int = 0
+    memory_samples: int = 256
 
     def __post_init__(self) -> None:
         if not self.strides or not self.cache_steps or self.total_steps < 1:
@@ -51,6 +56,8 @@ class ProfilerSettings:
             raise UsageError("Cache steps to profile must be positive and rates must lie in [0, 1).")
         if self.persistence_every <= max(GAPS):
             raise UsageError(f"Persistence is followed over {max(GAPS)} steps, so measure it less often than that.")
+        if self.memory_gaps < 0 or self.memory_samples < 1:
+            raise UsageError("Errors with memory need a gap from 0 and at least one sampled source.")
         for stride in self.strides:
             parse_stride(stride)
 
@@ -65,4 +72,5 @@ class ProfilerSettings:
             similarity_every=1,
             kl_every=total_steps,
             kl_rates=(),
+            memory_gaps=0,
         )

@@ -9,6 +9,9 @@ from typing import Literal, NamedTuple
 from asymrnr.schedule import Schedule
 
 
+Sharing = Literal["none", "blocks", "windows"]
+
+
 class TrialRecord(NamedTuple):
     """One trial, for the report.
 
@@ -39,15 +42,16 @@ class Recipe:
     """How a schedule came about, so that its kind can be made again for another speed.
 
     Attributes:
-        form: "table" or "threshold".
+        form: "table" or "threshold", which copy, or "windows", which restore with memory and broadcast.
         stride, cache_step: of the schedule.
         yardstick: which trust of the space a table was made for.
         exponent: p that a table was optimised for.
         first, last: steps that a table leaves alone.
         rules: of a threshold rule, {feature: {threshold: rate}} before scaling.
+        sharing: of windows, what is the same everywhere: nothing, all blocks, or all blocks and windows.
     """
 
-    form: Literal["table", "threshold"]
+    form: Literal["table", "threshold", "windows"]
     stride: str
     cache_step: int
     yardstick: int = 0
@@ -55,6 +59,7 @@ class Recipe:
     first: int = 0
     last: int = 0
     rules: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+    sharing: Sharing = "none"
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class SearchSpace(BaseModel):
         early_weight: weight of the first step's error; weights fall linearly to 2 - early_weight at the last step,
             because every later step builds on an early error.
         protected_steps: up to so many first and last steps may be left alone.
+        memory_gaps: up to so many steps may restore with memory, or broadcast, after a refresh.
+        memory_rates_from: least query rate at which is restored with memory.
+        steering: logarithms of how much a squared error of attention weighs in the final video, at equally spaced
+            moments of a generation, for restoring with memory and broadcasting. Early errors steer everything after
+            them, and the last ones nobody corrects. The default was measured on the embedded model.
         warm_starts: threshold rules to begin with.
         rank_correlation: Spearman's correlation of the predicted error with measured quality loss and its 95 %
             interval, as {"value": ..., "low": ..., "high": ...}, where it was studied on the model.
@@ -60,12 +65,20 @@ class SearchSpace(BaseModel):
     trusts: tuple[Trust, ...] = Field(default=(Trust(blocks=0.5), Trust()), min_length=1)
     early_weight: float = Field(default=1.4, ge=1, le=2)
     protected_steps: int = Field(default=2, ge=0)
+    memory_gaps: int = Field(default=6, ge=1)
+    memory_rates_from: float = Field(default=0.3, gt=0, lt=1)
+    steering: tuple[float, ...] = Field(default=(3.0, 1.4, 1.0, 0.0, 2.8), min_length=1)
     warm_starts: tuple[WarmStart, ...] = ()
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None
 
     def step_weights(self, steps: int) -> np.ndarray:
         """(steps,) weight of the errors of every step, mean 1; see `early_weight`."""
         return np.linspace(self.early_weight, 2 - self.early_weight, steps)
+
+    def steering_weights(self, steps: int) -> np.ndarray:
+        """(steps,) weight of a squared error of every step; see `steering`."""
+        moments = (np.arange(len(self.steering)) + 0.5) / len(self.steering)
+        return np.exp(np.interp((np.arange(steps) + 0.5) / steps, moments, self.steering))
 
     @field_validator("strides")
     @classmethod

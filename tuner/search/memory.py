@@ -1,0 +1,213 @@
+"""Schedules that restore with memory and broadcast, made of what the profile and the latency model say of every window.
+
+Three kinds, from free to plain, all judged by one yardstick: every block on its own path, all blocks on one path, and
+the same window again and again with a lead and a tail in full, which is what one would write by hand.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from asymrnr.actions import Action
+from asymrnr.schedule import Schedule
+from tuner.latency.model import LatencyModel
+from tuner.profile.profile import Profile
+from tuner.search.result import Candidate, FrontierPoint, Recipe, Sharing
+from tuner.search.space import SearchSpace
+from tuner.search.table import undominated
+from tuner.search.windows import FULL, Paths, Program, WindowProblem, evaluate, fastest, solve
+from tuner.strides import parse_stride
+
+KINDS: dict[Sharing, str] = {
+    "none": "memory and broadcasting, every block by itself",
+    "blocks": "memory and broadcasting, all blocks alike",
+    "windows": "one window again and again",
+}
+LONGEST_TAIL = 2  # steps in full at the end that a uniform schedule may have
+FRONTIER_POINTS = 30
+
+
+class _Uniform(NamedTuple):
+    """One window again and again, between a lead and a tail in full."""
+
+    program: int
+    gap: int
+    lead: int
+    tail: int
+
+
+class MemorySolver:
+    """Finds the best windows for any speed.
+
+    Attributes:
+        profile, model: what was measured.
+        programs: what windows may do.
+    """
+
+    def __init__(self, profile: Profile, model: LatencyModel, space: SearchSpace) -> None:
+        """
+        Args:
+            profile: with errors with memory.
+            model: predicts seconds.
+            space: what may be chosen.
+        """
+        self.profile, self.model, self._space = profile, model, space
+        self.stride, self._memory = next(iter(profile.memory_error.items()))
+        self._broadcast = profile.broadcast_error[self.stride]
+        reachable = np.isfinite(self._memory[:, -1, 0]).all(axis=0)  # (R,)
+        rates = profile.rates[reachable & (profile.rates >= space.memory_rates_from)]
+        self.programs = (Program(Action.BROADCAST), *(Program(Action.MEMORY, float(rate)) for rate in rates))
+
+    @cached_property
+    def problem(self) -> WindowProblem:
+        """Every block by itself; blocks are told apart as far as the space's first trust says."""
+        weights, trust = self._space.steering_weights(self.profile.steps), self._space.trusts[0]
+        losses = []
+        for program in self.programs:
+            error = self._broadcast
+            if program.action == Action.MEMORY:
+                error = self._memory[..., int(np.argmin(np.abs(self.profile.rates - program.rate)))]
+            error = pooled(np.where(np.isnan(error), np.inf, error), trust.blocks)
+            losses.append(window_losses(weights[:, None] * error))
+        return WindowProblem(self.programs, np.stack(losses), np.stack([self._seconds(p) for p in self.programs]))
+
+    def _seconds(self, program: Program) -> np.ndarray:
+        """(blocks, gaps) of windows beyond what their steps take in full."""
+        rate = program.rate
+        full, first, other = (
+            self.model.action_seconds(action, q, 0.0, self.stride)
+            for action, q in ((Action.REDUCE, 0.0), (Action.REFRESH, rate), (program.action, rate))
+        )
+        gaps = np.arange(1, self._memory.shape[2] + 1)
+        return (first - full)[:, None] + gaps * (other - full)[:, None]
+
+    def budget(self, speedup: float) -> float:
+        """Seconds beyond computing everything in full that a speed-up leaves, so negative."""
+        return self.model.baseline_seconds * (1 / speedup - 1)
+
+    def speedup(self, paths: Paths) -> float:
+        """Predicted denoising speed-up."""
+        seconds = self.model.baseline_seconds
+        return seconds / (seconds + float(paths.seconds.sum()))
+
+    @cached_property
+    def attainable(self) -> float:
+        """Highest predicted speed-up."""
+        return self.speedup(fastest(self.problem))
+
+    def paths(self, sharing: Sharing, speedup: float) -> Paths:
+        """The paths of a kind for a speed-up, or its fastest where that is out of reach.
+
+        Returns:
+            Judged by the yardstick of `problem`, whose bound they carry where it is known.
+        """
+        if sharing == "none":
+            return solve(self.problem, self.budget(speedup)) or fastest(self.problem)
+        alike = self.problem.alike()
+        if sharing == "blocks":
+            found = solve(alike, self.budget(speedup)) or fastest(alike)
+        else:
+            found = self._uniform(alike, speedup)
+        program, length = (np.repeat(table, self.problem.blocks, axis=0) for table in (found.program, found.length))
+        return evaluate(self.problem, program, length)
+
+    def _uniform(self, alike: WindowProblem, speedup: float) -> Paths:
+        """The uniform windows of least loss that reach a speed-up, or the fastest ones."""
+        steps, gaps = alike.steps, alike.loss.shape[3]
+        best: Paths | None = None
+        quickest: Paths | None = None
+        for tail in range(LONGEST_TAIL + 1):
+            for program in range(len(self.programs)):
+                for gap in range(1, min(gaps, steps - 1) + 1):
+                    for lead in reversed(range(steps - tail - gap)):  # the longest that is fast enough
+                        paths = uniform_paths(alike, _Uniform(program, gap, lead, tail))
+                        if quickest is None or paths.seconds.sum() < quickest.seconds.sum():
+                            quickest = paths
+                        if self.speedup(paths) >= speedup:
+                            if best is None or paths.loss.sum() < best.loss.sum():
+                                best = paths
+                            break
+        assert quickest is not None
+        return best or quickest
+
+    def schedule(self, paths: Paths) -> Schedule:
+        """The paths as a schedule for the profiled sampler and destinations."""
+        rates, actions = paths.tables(self.programs)
+        return Schedule(
+            rates={"Q": rates},
+            actions=actions,
+            stride=parse_stride(self.stride),
+            timesteps=tuple(self.profile.timesteps.tolist()),
+            seed=self.profile.schedule_seed,
+        )
+
+    def candidate(self, sharing: Sharing, speedup: float) -> Candidate:
+        """The schedule of a kind for a speed-up, or its fastest."""
+        paths = self.paths(sharing, speedup)
+        schedule, error = self.schedule(paths), float(paths.loss.sum())
+        best = paths if sharing == "none" else self.paths("none", speedup)
+        return Candidate(
+            schedule=schedule,
+            predicted_seconds=self.model.predict(schedule),
+            predicted_speedup=self.model.speedup(schedule),
+            predicted_error=error,
+            bound=min(error, max(0.0, best.bound)),
+            excess=1.0,
+            kind=KINDS[sharing],
+            label=f"{KINDS[sharing]}, Q at stride {self.stride}",
+            recipe=Recipe("windows", self.stride, 1, sharing=sharing),
+        )
+
+    def candidates(self, speedup: float) -> list[Candidate]:
+        """One of every kind."""
+        return [self.candidate(sharing, speedup) for sharing in KINDS]
+
+    def frontier(self) -> list[FrontierPoint]:
+        """Predicted error against speed-up where every block is by itself."""
+        points = []
+        for speedup in np.geomspace(1.02, self.attainable, FRONTIER_POINTS):
+            paths = self.paths("none", float(speedup))
+            points.append(FrontierPoint(self.speedup(paths), float(paths.loss.sum())))
+        return undominated(points)
+
+
+def pooled(error: np.ndarray, trust: float) -> np.ndarray:
+    """Squared errors pulled toward their geometric mean over blocks.
+
+    Args:
+        error: (blocks, steps, gaps), from 0; inf is out of reach, and for all blocks or for none.
+        trust: how much of what sets blocks apart is believed, from 0 to 1.
+    """
+    smallest = error[error > 0].min(initial=1.0)
+    logs = np.log(np.maximum(error, smallest))
+    return np.exp(trust * logs + (1 - trust) * logs.mean(axis=0, keepdims=True))
+
+
+def window_losses(error: np.ndarray) -> np.ndarray:
+    """What windows get wrong in all: their steps' amplitudes added up, and squared.
+
+    Args:
+        error: (blocks, steps, gaps) weighted squared errors at the step that uses a refresh so many steps earlier.
+
+    Returns:
+        (blocks, steps, gaps) by the step of the refresh and by how many steps go on from there; inf where the
+        generation ends before.
+    """
+    blocks, steps, gaps = error.shape
+    amplitude = np.full((blocks, steps, gaps), np.inf)
+    for gap in range(1, min(gaps, steps - 1) + 1):
+        amplitude[:, : steps - gap, gap - 1] = np.sqrt(error[:, gap:, gap - 1])
+    return amplitude.cumsum(axis=2) ** 2
+
+
+def uniform_paths(problem: WindowProblem, uniform: _Uniform) -> Paths:
+    """The same window again and again, the last one as long as there is room for."""
+    program = np.full((problem.blocks, problem.steps), FULL)
+    length = np.zeros((problem.blocks, problem.steps), dtype=int)
+    end = problem.steps - uniform.tail
+    for start in range(uniform.lead, end - 1, uniform.gap + 1):
+        program[:, start], length[:, start] = uniform.program, min(uniform.gap, end - 1 - start)
+    return evaluate(problem, program, length)
