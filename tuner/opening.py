@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from asymrnr.resources import search_spaces_folder
 from tuner.context import BUDGET, Context, NoProgress, Progress, TuneOptions
 from tuner.errors import EnvironmentMismatchError, UsageError
 from tuner.models import find_model, load_pipeline
@@ -18,7 +17,7 @@ from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.run.runner import Runner
 from tuner.run.store import LOG_NAME, MeasurementStore
-from tuner.search.space import SearchSpace, load_space
+from tuner.search.space import SearchSpace, load_space_of
 
 ENVIRONMENT_KEY = {"kind": "environment"}
 OPTIONS_KEY = {"kind": "options"}
@@ -64,7 +63,7 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
             before = store.get(key)
             if before is None or before.values != values:
                 store.put(key, values)
-        space = load_space(search_spaces_folder() / entry.search_space)
+        space = load_space_of(entry)
         return Context(options, entry, Instrument(store, ledger, found, runner), space, progress)
     except BaseException:
         store.close()
@@ -86,7 +85,7 @@ def open_records(folder: Path) -> Context:
     options = replace(TuneOptions.from_dict(records[0].values), output=folder)
     entry = find_model(options.model)
     instrument = Instrument(store, Ledger(options.budget), records[1].values)
-    return Context(options, entry, instrument, load_space(search_spaces_folder() / entry.search_space), NoProgress())
+    return Context(options, entry, instrument, load_space_of(entry), NoProgress())
 
 
 @contextmanager
@@ -101,5 +100,5 @@ def open_scratch(runner: Runner, space: SearchSpace | None = None) -> Iterator[C
     with tempfile.TemporaryDirectory() as folder, MeasurementStore(folder) as store:
         instrument = Instrument(store, Ledger(BUDGET), subject(runner), runner)
         options = TuneOptions(entry.name, target_speedup=ANY_TARGET, output=Path(folder))
-        own = space or load_space(search_spaces_folder() / entry.search_space)
+        own = space or load_space_of(entry)
         yield Context(options, entry, instrument, own, NoProgress())

@@ -55,7 +55,7 @@ def quick_model() -> Iterator[str]:
     """The embedded model with an eight-step workload, in the registry under its own name."""
     with pytest.MonkeyPatch.context() as patch:
         entry = REGISTRY["tiny-cogvideox"]
-        patch.setitem(REGISTRY, QUICK, replace(entry, name=QUICK, workload=replace(entry.workload, steps=STEPS)))
+        patch.setitem(REGISTRY, QUICK, replace(entry.with_workload(steps=STEPS), name=QUICK))
         yield QUICK
 
 

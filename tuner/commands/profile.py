@@ -25,19 +25,18 @@ def profile(
 ) -> None:
     """Profile one generation: similarities, divergences, error curves; heat-maps are written beside the file."""
     require_writable(output, ".safetensors")
-    from asymrnr.resources import search_spaces_folder
     from tuner.models import find_model, load_pipeline
     from tuner.opening import open_scratch
     from tuner.report.console import LiveProgress
     from tuner.report.plots import save_figures
     from tuner.report.profile_plots import profile_figures
     from tuner.run.runner import Runner
-    from tuner.search.space import load_space
+    from tuner.search.space import load_space_of
     from tuner.stages.preflight import measure_latency
     from tuner.stages.profile import observe_generation, settings_for
 
     entry, options = find_model(model), load_options(weights, offload, attention_backend)
-    space = load_space(search_spaces_folder() / entry.search_space)
+    space = load_space_of(entry)
     with LiveProgress() as progress:
         progress.stage("load", model)
         runner = Runner(load_pipeline(model, device, options), entry)
