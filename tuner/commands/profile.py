@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tuner.commands.options import Backend, Device, Model, Offload, OffloadChoice, Weights, load_options
+from tuner.commands.options import (
+    Backend,
+    Device,
+    Frames,
+    Height,
+    Model,
+    Offload,
+    OffloadChoice,
+    Prompts,
+    Steps,
+    Weights,
+    Width,
+    load_options,
+    workload_options,
+)
 from tuner.commands.validation import require_writable
 
 
@@ -18,6 +32,11 @@ def profile(
         "profile.safetensors"
     ),
     seed: Annotated[int, typer.Option(help="Seed of the noise and of the destinations.")] = 0,
+    steps: Steps = None,
+    frames: Frames = None,
+    height: Height = None,
+    width: Width = None,
+    prompts: Prompts = None,
     device: Device = "cpu",
     weights: Weights = None,
     offload: Offload = OffloadChoice.NONE,
@@ -35,7 +54,8 @@ def profile(
     from tuner.stages.preflight import measure_latency
     from tuner.stages.profile import observe_generation, settings_for
 
-    entry, options = find_model(model), load_options(weights, offload, attention_backend)
+    entry = workload_options(steps, frames, height, width, prompts).of(find_model(model))
+    options = load_options(weights, offload, attention_backend)
     space = load_space_of(entry)
     with LiveProgress() as progress:
         progress.stage("load", model)

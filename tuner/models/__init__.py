@@ -5,6 +5,7 @@ from tuner.models.entry import ModelEntry, VideoSizes, Workload
 from tuner.models.loading import LoadOptions, Offload, load_pipeline
 from tuner.models.registry import REGISTRY, find_model
 from tuner.models.weights import HubWeights, PackagedWeights, weights_identity, weights_status
+from tuner.models.workload import WorkloadOptions
 
 __all__ = [
     "REGISTRY",
@@ -15,6 +16,7 @@ __all__ = [
     "PackagedWeights",
     "VideoSizes",
     "Workload",
+    "WorkloadOptions",
     "attention_backend_of",
     "denoisers",
     "find_model",

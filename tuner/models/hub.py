@@ -3,8 +3,8 @@
 Workloads and samplers of CogVideoX, Mochi, HunyuanVideo, FastVideo and AnimateDiff are those of the paper (appendix C
 and table 4; guidance as their pipelines have it by default), those of Wan and LTX-Video their pipelines' defaults.
 
-Sizes follow from how many pixels and frames a token covers; AnimateDiff's from the levels of its U-Net and from how many
-frames its motion adapter tells apart.
+Sizes follow from how many pixels and frames a token covers, those of AnimateDiff from the levels of its U-Net and from
+how many frames its motion adapter has positions for.
 """
 
 from __future__ import annotations

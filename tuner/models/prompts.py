@@ -83,8 +83,8 @@ def divided(prompts: Sequence[str]) -> tuple[Prompts, Prompts]:
     different = tuple(dict.fromkeys(prompts))
     if len(different) < TUNED_ON + LEAST_HELD_OUT:
         raise UsageError(
-            f"--prompts gives {len(different)} different prompts, but {TUNED_ON + LEAST_HELD_OUT} are needed: the first "
-            f"{TUNED_ON} to tune on, the others, at least {LEAST_HELD_OUT}, to certify on."
+            f"--prompts gives {len(different)} different prompts, but {TUNED_ON + LEAST_HELD_OUT} are needed: "
+            f"the first {TUNED_ON} to tune on, the others, at least {LEAST_HELD_OUT}, to certify on."
         )
     held_out = different[TUNED_ON:]
     return written(different[:TUNED_ON]), lambda count: list(held_out[:count])
