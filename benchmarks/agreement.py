@@ -19,7 +19,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from asymrnr.resources import search_spaces_folder
 from tuner.models import REGISTRY, load_pipeline
 from tuner.profile.agreement import agreement
 from tuner.profile.profile import Profile
@@ -27,7 +26,7 @@ from tuner.profile.profiler import Profiler
 from tuner.report.plots import axes_grid, save_figures
 from tuner.run.identity import environment
 from tuner.run.runner import Runner
-from tuner.search.space import load_space
+from tuner.search.space import load_space_of
 from tuner.stages.profile import settings_for
 
 MODEL = "tiny-cogvideox"
@@ -39,7 +38,7 @@ def profile_prompts(count: int) -> list[Profile]:
     """A whole profile of every prompt."""
     entry = REGISTRY[MODEL]
     runner = Runner(load_pipeline(MODEL), entry)
-    space = load_space(search_spaces_folder() / entry.search_space)
+    space = load_space_of(entry)
     found = []
     for index, prompt in enumerate(track(entry.held_out_prompts(20 + count)[20:], "profiling")):
         profiler = Profiler(settings_for(space, entry.workload.steps, 0))

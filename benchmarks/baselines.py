@@ -26,7 +26,6 @@ from rich.progress import track
 
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact
-from asymrnr.resources import search_spaces_folder
 from tuner.certify.statistics import LOOKS
 from tuner.context import TuneOptions
 from tuner.errors import TunerError
@@ -40,7 +39,7 @@ from tuner.quality.metrics import mse, psnr, ssim
 from tuner.report.console import LiveProgress
 from tuner.run.identity import environment
 from tuner.run.runner import Generation, Runner
-from tuner.search.space import load_space
+from tuner.search.space import load_space_of
 from tuner.stages.certify import PROMPTS, certify
 from tuner.stages.certify import STAGE as CERTIFY
 from tuner.stages.profile import PROFILE_FILE
@@ -226,7 +225,7 @@ def main() -> None:
     tuned = tune_all(arguments.targets, arguments.ladder, arguments.output)
     runner = Runner(load_pipeline(MODEL), REGISTRY[MODEL])
     prompts = runner.entry.held_out_prompts(PROMPTS + arguments.prompts)[PROMPTS:]  # none of the certificate's
-    space = load_space(search_spaces_folder() / runner.entry.search_space)
+    space = load_space_of(runner.entry)
     by_hand = tune_heuristic(runner, tuned[0].profile)
     floor = tuned[0].artifact.evidence.noise_floor if tuned[0].artifact.evidence is not None else None
     assert floor is not None

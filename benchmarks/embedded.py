@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import asymrnr
-from asymrnr.resources import search_spaces_folder
 from asymrnr.schedule import Schedule
 from tuner.latency.model import LatencyModel
 from tuner.models import REGISTRY, load_pipeline
 from tuner.opening import open_scratch
 from tuner.profile.profile import Profile
 from tuner.run.runner import Runner
-from tuner.search.space import load_space
+from tuner.search.space import load_space_of
 from tuner.stages.preflight import measure_latency
 from tuner.strides import stride_name
 
@@ -27,7 +26,7 @@ def load_runner(device: str, quick: bool) -> Runner:
     """The embedded model; when quick with few denoising steps."""
     entry = REGISTRY[MODEL]
     if quick:
-        entry = replace(entry, workload=replace(entry.workload, steps=QUICK_STEPS))
+        entry = entry.with_workload(steps=QUICK_STEPS)
     return Runner(load_pipeline(MODEL, device), entry)
 
 
@@ -50,6 +49,6 @@ def load_profile() -> Profile:
 def machine_model(runner: Runner, schedules: list[Schedule]) -> LatencyModel:
     """The latency model of this machine as it is now, for the schedules' strides, measured as a tuning run does."""
     strides = tuple(dict.fromkeys(stride_name(s.stride) for s in schedules))
-    space = load_space(search_spaces_folder() / runner.entry.search_space).model_copy(update={"strides": strides})
+    space = load_space_of(runner.entry).model_copy(update={"strides": strides})
     with open_scratch(runner, space) as ctx:
         return measure_latency(ctx)

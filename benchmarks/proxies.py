@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 from rich.progress import track
 from scipy.stats import spearmanr
 
-from asymrnr.resources import search_spaces_folder
 from asymrnr.schedule import Schedule
 from tuner.models import REGISTRY, load_pipeline
 from tuner.profile.distribution import DIRECTIONS, divergence_name
@@ -30,7 +29,7 @@ from tuner.report.plots import save_figures
 from tuner.run.identity import environment
 from tuner.run.runner import Runner
 from tuner.search.error import ErrorModel
-from tuner.search.space import SearchSpace, load_space
+from tuner.search.space import SearchSpace, load_space_of
 from tuner.search.threshold import constant_in_windows
 from tuner.strides import parse_stride
 
@@ -143,7 +142,7 @@ def random_schedules(profile: Profile, count: int) -> tuple[list[str], list[Sche
 def predictions(runner: Runner, profile: Profile, schedules: list[Schedule]) -> dict[str, list[float]]:
     """What every proxy says of the schedules."""
     alphas = runner.pipe.scheduler.alphas_cumprod[profile.timesteps.astype(int)].numpy()
-    space = load_space(search_spaces_folder() / runner.entry.search_space)
+    space = load_space_of(runner.entry)
     tried = proxies(profile, np.sqrt(1 - alphas), space)
     return {name: [proxy(s) for s in schedules] for name, proxy in tried.items()}
 

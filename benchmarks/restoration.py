@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +67,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--prompts", type=int, default=4)
     arguments = parser.parse_args()
-    entry = find_model(MODEL)
-    entry = replace(entry, workload=replace(entry.workload, steps=arguments.steps))
+    entry = find_model(MODEL).with_workload(steps=arguments.steps)
     runner = Runner(load_pipeline(MODEL), entry)
     prompts = entry.held_out_prompts(FIRST_PROMPT + arguments.prompts)[FIRST_PROMPT:]
     seeds = range(FIRST_SEED, FIRST_SEED + len(prompts))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from asymrnr.schedule import Schedule
-from tuner.models import LoadOptions, ModelEntry
+from tuner.models import LoadOptions, ModelEntry, WorkloadOptions, find_model
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.search.space import SearchSpace
@@ -32,6 +32,7 @@ class TuneOptions:
         command: the command line, for the record.
         load: other weights, offloading, attention backend.
         lpips_weights: weights of the AlexNet backbone of LPIPS; random when None.
+        workload: other steps, sizes and prompts than the registry's.
     """
 
     model: str
@@ -45,19 +46,38 @@ class TuneOptions:
     command: str = ""
     load: LoadOptions = field(default_factory=LoadOptions)
     lpips_weights: Path | None = None
+    workload: WorkloadOptions = field(default_factory=WorkloadOptions)
+
+    def model_entry(self) -> ModelEntry:
+        """What the registry says of the model, with the workload asked for.
+
+        Raises:
+            UsageError: there is no such model, or the workload does not go with it.
+        """
+        return self.workload.of(find_model(self.model))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, from which `from_dict` makes the same options again; all but `resume`."""
         lpips_weights = None if self.lpips_weights is None else str(self.lpips_weights)
-        changed = {"output": str(self.output), "load": self.load.to_dict(), "lpips_weights": lpips_weights}
+        changed = {
+            "output": str(self.output),
+            "load": self.load.to_dict(),
+            "lpips_weights": lpips_weights,
+            "workload": self.workload.to_dict(),
+        }
         return {name: value for name, value in {**asdict(self), **changed}.items() if name != "resume"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TuneOptions:
         """Options as an earlier run stored them."""
-        load, lpips_weights = LoadOptions.from_dict(values["load"]), values.get("lpips_weights")
-        changed = {"output": Path(values["output"]), "load": load}
-        return cls(**{**values, **changed, "lpips_weights": None if lpips_weights is None else Path(lpips_weights)})
+        lpips_weights = values.get("lpips_weights")
+        changed = {
+            "output": Path(values["output"]),
+            "load": LoadOptions.from_dict(values["load"]),
+            "lpips_weights": None if lpips_weights is None else Path(lpips_weights),
+            "workload": WorkloadOptions.from_dict(values.get("workload", {})),
+        }
+        return cls(**{**values, **changed})
 
 
 class Progress(Protocol):

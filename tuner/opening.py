@@ -8,17 +8,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from asymrnr.resources import search_spaces_folder
 from tuner.context import BUDGET, Context, NoProgress, Progress, TuneOptions
 from tuner.errors import EnvironmentMismatchError, UsageError
-from tuner.models import find_model, load_pipeline
+from tuner.models import load_pipeline
 from tuner.quality.lpips import Lpips
 from tuner.run.identity import differences, environment, subject
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.run.runner import Runner
 from tuner.run.store import LOG_NAME, MeasurementStore
-from tuner.search.space import SearchSpace, load_space
+from tuner.search.space import SearchSpace, load_space_of
 
 ENVIRONMENT_KEY = {"kind": "environment"}
 OPTIONS_KEY = {"kind": "options"}
@@ -30,10 +29,10 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
     """Check everything that can be checked before any work, then load the model; the folder is this run's from now on.
 
     Raises:
-        UsageError: unknown model, impossible target or budget, a folder that cannot be written or is taken.
+        UsageError: unknown model, impossible workload, target or budget, a folder that cannot be written or is taken.
         EnvironmentMismatchError: the folder's measurements were made on another machine or with other versions.
     """
-    entry, ledger = find_model(options.model), Ledger(options.budget)
+    entry, ledger = options.model_entry(), Ledger(options.budget)
     if not options.target_speedup > 1:
         raise UsageError(f"The target speed-up is {options.target_speedup:g}; ask for more than 1, for example 1.3.")
     if options.lpips_weights is not None:
@@ -64,7 +63,7 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
             before = store.get(key)
             if before is None or before.values != values:
                 store.put(key, values)
-        space = load_space(search_spaces_folder() / entry.search_space)
+        space = load_space_of(entry)
         return Context(options, entry, Instrument(store, ledger, found, runner), space, progress)
     except BaseException:
         store.close()
@@ -84,9 +83,9 @@ def open_records(folder: Path) -> Context:
     if records[0] is None or records[1] is None:
         raise UsageError(f"The run in {folder} ended before its model was loaded; start it again.")
     options = replace(TuneOptions.from_dict(records[0].values), output=folder)
-    entry = find_model(options.model)
+    entry = options.model_entry()
     instrument = Instrument(store, Ledger(options.budget), records[1].values)
-    return Context(options, entry, instrument, load_space(search_spaces_folder() / entry.search_space), NoProgress())
+    return Context(options, entry, instrument, load_space_of(entry), NoProgress())
 
 
 @contextmanager
@@ -101,5 +100,5 @@ def open_scratch(runner: Runner, space: SearchSpace | None = None) -> Iterator[C
     with tempfile.TemporaryDirectory() as folder, MeasurementStore(folder) as store:
         instrument = Instrument(store, Ledger(BUDGET), subject(runner), runner)
         options = TuneOptions(entry.name, target_speedup=ANY_TARGET, output=Path(folder))
-        own = space or load_space(search_spaces_folder() / entry.search_space)
+        own = space or load_space_of(entry)
         yield Context(options, entry, instrument, own, NoProgress())

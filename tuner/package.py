@@ -27,6 +27,7 @@ from asymrnr.schedule import Schedule
 from asymrnr.shipped import load_shipped
 from tuner.certify.statistics import SpeedupEstimate, mean_bounds
 from tuner.context import Context
+from tuner.models import WorkloadOptions
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import PERCENTILES
 from tuner.run.identity import environment
@@ -53,6 +54,13 @@ def read_artifact(schedule: str, model: str) -> Artifact:
         ArtifactError: there is none, or it is damaged.
     """
     return load_artifact(schedule) if schedule.endswith(".json") else load_shipped(model, schedule)
+
+
+def workload_for(artifact: Artifact, model: str, chosen: WorkloadOptions) -> WorkloadOptions:
+    """What is chosen, completed with what an artifact of the same model was made for."""
+    if artifact.model.repo != model:
+        return chosen
+    return chosen.completed(artifact.workload.model_dump())
 
 
 def package(

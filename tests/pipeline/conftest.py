@@ -11,10 +11,10 @@ import pytest
 from tuner.context import TuneOptions
 from tuner.errors import TunerError
 from tuner.findings import Outcome
-from tuner.models import REGISTRY
+from tuner.models import REGISTRY, WorkloadOptions
 from tuner.pipeline import tune
 
-QUICK, STEPS = "quick", 8
+EMBEDDED, QUICK, STEPS = "tiny-cogvideox", "quick", 8
 TARGET = 1.1
 
 
@@ -54,14 +54,15 @@ class Finished:
 def quick_model() -> Iterator[str]:
     """The embedded model with an eight-step workload, in the registry under its own name."""
     with pytest.MonkeyPatch.context() as patch:
-        entry = REGISTRY["tiny-cogvideox"]
-        patch.setitem(REGISTRY, QUICK, replace(entry, name=QUICK, workload=replace(entry.workload, steps=STEPS)))
+        entry = REGISTRY[EMBEDDED]
+        patch.setitem(REGISTRY, QUICK, replace(entry.with_workload(steps=STEPS), name=QUICK))
         yield QUICK
 
 
 @pytest.fixture(scope="session")
-def finished(quick_model: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    options = TuneOptions(quick_model, TARGET, tmp_path_factory.mktemp("run"), trials=30, command="test")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder, workload = tmp_path_factory.mktemp("run"), WorkloadOptions(steps=STEPS)
+    options = TuneOptions(EMBEDDED, TARGET, folder, trials=30, command="test", workload=workload)
     progress = SilentProgress()
     try:
         outcome: Outcome | TunerError = tune(options, progress)

@@ -12,6 +12,8 @@ import pytest
 from asymrnr.artifact_io import load_artifact
 from tests.pipeline.conftest import STEPS, Finished
 from tuner import cli
+from tuner.context import TuneOptions
+from tuner.errors import UsageError
 from tuner.profile.profile import Profile
 
 PROMPT = "a red circle moving slowly left on a plain black background"
@@ -51,6 +53,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         (["--model", "tiny-cogvideox", "--target-speedup", "1.1", "--lpips-weights", "missing.pth"], "missing.pth"),
         (["profile", "--model", "tiny-cogvideox", "-o", "profile.txt"], ".safetensors"),
         (["profile", "--model", "tiny-cogvideox", "--device", "abacus"], "abacus"),
+        (["profile", "--model", "tiny-cogvideox", "--steps", "many"], "valid int"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--steps", "1"], "--steps is 1"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--prompts", "none.txt"], "none.txt"),
+        (["certify", "x1.30", "--model", "tiny-cogvideox", "--height", "96"], "--height is 96"),
+        (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "--frames", "0"], "--frames is 0"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(run, arguments, says, tmp_path, monkeypatch) -> None:
@@ -103,6 +110,22 @@ def test_interruption_has_its_own_code_and_says_how_to_go_on(run, monkeypatch, t
     assert "--resume" in error
 
 
+@pytest.mark.parametrize(
+    ("chosen", "folder"), [([], "tiny-cogvideox-x1.20"), (["--steps", "8"], "tiny-cogvideox-8-steps-x1.20")]
+)
+def test_folders_tell_workloads_apart(run, monkeypatch, chosen: list[str], folder: str) -> None:
+    asked: list[TuneOptions] = []
+
+    def tune(options: TuneOptions, _: object) -> None:
+        asked.append(options)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("tuner.pipeline.tune", tune)
+    run("--model", "tiny-cogvideox", "--target-speedup", "1.2", *chosen)
+    assert asked[0].output == Path("runs", folder)
+    assert asked[0].model_entry().workload.steps == int(chosen[-1] if chosen else 30)
+
+
 def test_models_are_listed(run) -> None:
     code, out, _ = run("models")
     assert code == 0
@@ -118,7 +141,7 @@ def test_infeasible_targets_exit_with_3(run, quick_model: str, tmp_path: Path) -
 
 
 def test_generate_writes_a_video_with_and_without_a_schedule(run, finished: Finished, tmp_path: Path) -> None:
-    for name, extra in (("plain.mp4", []), ("fast.mp4", ["--schedule", finished.artifact_path])):
+    for name, extra in (("plain.mp4", ["--steps", STEPS]), ("fast.mp4", ["--schedule", finished.artifact_path])):
         code, out, error = run(
             "generate", "--model", finished.options.model, "--prompt", PROMPT, "-o", tmp_path / name, *extra
         )

@@ -123,3 +123,14 @@ def test_attempts_look_at_different_prompts_and_runs_rotate_them(seed: int) -> N
     assert len({prompt for prompt, _ in first + second}) == PROMPTS == len({s for _, s in first + second})
     other: Any = SimpleNamespace(entry=ctx.entry, options=SimpleNamespace(seed=seed + 1))
     assert held_out_plan(other)[0] != first[0]
+
+
+@pytest.mark.parametrize(("count", "pairs"), [(4, (4, 0)), (7, (7, 0)), (8, (8, 0)), (11, (8, 3)), (16, (8, 8))])
+def test_the_second_attempt_has_the_prompts_that_the_first_leaves_over(count: int, pairs: tuple[int, int]) -> None:
+    prompts = [f"prompt {i}" for i in range(count)]
+    ctx: Any = SimpleNamespace(
+        entry=SimpleNamespace(held_out_prompts=lambda n: prompts[:n]), options=SimpleNamespace(seed=3)
+    )
+    plans = [held_out_plan(ctx, attempt) for attempt in (0, 1)]
+    assert tuple(map(len, plans)) == pairs
+    assert len({prompt for plan in plans for prompt, _ in plan}) == sum(pairs)

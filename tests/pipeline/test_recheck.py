@@ -23,13 +23,14 @@ from asymrnr.artifact import (
 )
 from asymrnr.artifact_io import load_artifact, save_artifact
 from asymrnr.schedule import Schedule
-from tests.pipeline.conftest import STEPS, SilentProgress
+from tests.pipeline.conftest import EMBEDDED, STEPS, SilentProgress
 from tuner import cli
 from tuner.certify.gates import Gate
 from tuner.commands.recheck import Rechecked, recheck, target_of
 from tuner.context import TuneOptions
 from tuner.errors import EnvironmentMismatchError, TunerError, UsageError
-from tuner.models import find_model
+from tuner.models import ModelEntry, WorkloadOptions, find_model
+from tuner.package import workload_for
 from tuner.run.store import MeasurementStore
 
 TARGET = 1.05
@@ -113,6 +114,67 @@ def test_other_numbers_of_steps_do_not_fit(quick_model: str, tmp_path: Path, mon
     monkeypatch.setattr("tuner.commands.recheck.open_run", _forbidden)
     with pytest.raises(EnvironmentMismatchError, match=f"workload steps was 30 and is {STEPS} here"):
         recheck(artifact_for("tiny-cogvideox"), options_for(quick_model, tmp_path), SilentProgress())
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> object:
+    monkeypatch.setattr(sys, "argv", ["asymrnr-tune", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code
+
+
+@pytest.fixture
+def eight_steps(quick_model: str, tmp_path: Path) -> Path:
+    """An artifact of the embedded model that was made for another workload than the registry's."""
+    made = artifact_for(quick_model)
+    path = tmp_path / "x1.20.json"
+    save_artifact(made.model_copy(update={"model": made.model.model_copy(update={"repo": EMBEDDED})}), path)
+    return path
+
+
+@pytest.mark.parametrize("chosen", [[], ["--steps", STEPS]])
+def test_the_workload_is_the_artifacts(eight_steps: Path, chosen: list[object], monkeypatch) -> None:
+    asked: list[TuneOptions] = []
+
+    def open_run(options: TuneOptions, _: object) -> None:
+        asked.append(options)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("tuner.commands.recheck.open_run", open_run)
+    assert run(monkeypatch, "certify", eight_steps, "--model", EMBEDDED, "--target-speedup", TARGET, *chosen) == 2
+    assert asked[0].model_entry().workload == find_model(EMBEDDED).with_workload(steps=STEPS).workload
+    assert asked[0].output == Path("runs", f"certify-{EMBEDDED}-{STEPS}-steps-x1.20")
+
+
+@pytest.mark.parametrize("chosen", [["--steps", 9], ["--frames", 13]])
+def test_another_workload_than_the_artifacts_is_refused(
+    eight_steps: Path, chosen: list[object], monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("tuner.commands.recheck.open_run", _forbidden)
+    assert run(monkeypatch, "certify", eight_steps, "--model", EMBEDDED, "--target-speedup", TARGET, *chosen) == 6
+    assert f"and is {chosen[1]} here" in capsys.readouterr().err
+
+
+def test_an_artifact_of_another_model_does_not_choose_the_workload(quick_model: str) -> None:
+    other = artifact_for(quick_model)
+    assert workload_for(other, EMBEDDED, WorkloadOptions()) == WorkloadOptions()
+    assert workload_for(other, quick_model, WorkloadOptions()).steps == STEPS
+
+
+@pytest.mark.parametrize(("chosen", "steps"), [([], STEPS), (["--steps", 5], 5)])
+def test_videos_have_the_steps_of_their_schedule(
+    eight_steps: Path, chosen: list[object], steps: int, monkeypatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def runner(_: object, entry: ModelEntry) -> None:
+        seen.append(entry.workload.steps)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("tuner.run.runner.Runner", runner)
+    arguments = ["--model", EMBEDDED, "--prompt", "x", "--schedule", eight_steps, "-o", tmp_path / "v.mp4"]
+    assert run(monkeypatch, "generate", *arguments, *chosen) == 2
+    assert seen == [steps]
 
 
 def test_other_numbers_of_blocks_do_not_fit(quick_model: str, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_subject_names_all_that_a_measurement_depends_on() -> None:
 
 
 def other_steps(runner: Runner) -> None:
-    runner.entry = replace(runner.entry, workload=replace(runner.entry.workload, steps=4))
+    runner.entry = runner.entry.with_workload(steps=4)
 
 
 def other_model(runner: Runner) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +37,7 @@ def make_runner(name: str) -> Runner:
     if name != EMBEDDED:
         return Runner(build(name), tiny_entry(name, STEPS))
     entry = REGISTRY[name]
-    return Runner(load_pipeline(name), replace(entry, workload=replace(entry.workload, steps=STEPS)))
+    return Runner(load_pipeline(name), entry.with_workload(steps=STEPS))
 
 
 @dataclass(frozen=True)

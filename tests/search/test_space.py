@@ -6,7 +6,7 @@ import pytest
 
 from asymrnr.resources import search_spaces_folder
 from tuner.errors import UsageError
-from tuner.search.space import load_space
+from tuner.search.space import SearchSpace, load_space
 
 GOOD = "strides: [2x2x2]\ncache_steps: [5]\nrates: [0.0, 0.5]\n"
 SHIPPED = sorted(search_spaces_folder().glob("*.yaml"))
@@ -43,6 +43,19 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path, text: str, complaint: str)
     path.write_text(text)
     with pytest.raises(UsageError, match=complaint):
         load_space(path)
+
+
+@pytest.mark.parametrize(
+    ("steps", "windows"), [(30, (2, 5)), (10, (2, 5)), (8, (2, 4)), (5, (2,)), (3, (1,)), (2, (1,))]
+)
+def test_windows_are_no_longer_than_half_of_the_steps(tmp_path: Path, steps: int, windows: tuple[int, ...]) -> None:
+    path = tmp_path / "space.yaml"
+    starts = "warm_starts: [{name: a, cache_step: 5, Q: {0.5: 0.3}}, {name: b, Q: {0.5: 0.3}}]\n"
+    path.write_text(GOOD.replace("[5]", "[2, 5]") + starts)
+    space = load_space(path).for_steps(steps)
+    assert space.cache_steps == windows
+    assert [start.cache_step for start in space.warm_starts] == [windows[-1], None]
+    assert SearchSpace.model_validate(space.model_dump()) == space
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -11,14 +11,20 @@ from rich.console import Console
 from tuner.commands.options import (
     Backend,
     Device,
+    Frames,
+    Height,
     LpipsWeights,
     Model,
     Offload,
     OffloadChoice,
+    Prompts,
     Resume,
+    Steps,
     Weights,
+    Width,
     command_line,
     load_options,
+    workload_options,
 )
 
 
@@ -29,7 +35,7 @@ def certify(
         float | None, typer.Option(help="Speed-up to check.", show_default="the artifact's own")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the check.", show_default="runs/certify-MODEL-SCHEDULE")
+        Path | None, typer.Option(help="Folder of the check.", show_default="runs/certify-MODEL[-WORKLOAD]-SCHEDULE")
     ] = None,
     budget: Annotated[
         float,
@@ -38,6 +44,11 @@ def certify(
             "one pair without an interval."
         ),
     ] = 16.0,
+    steps: Steps = None,
+    frames: Frames = None,
+    height: Height = None,
+    width: Width = None,
+    prompts: Prompts = None,
     resume: Resume = False,
     device: Device = "cpu",
     weights: Weights = None,
@@ -47,27 +58,32 @@ def certify(
 ) -> None:
     """Check an artifact again on this machine, with as many held-out pairs as it takes and the budget holds.
 
-    Fewer than four pairs are a spot check: nothing is certified, and it ends with 0 when nothing contradicts.
+    Steps and size are those the schedule was made for. Fewer than four pairs are a spot check: nothing is certified,
+    and it ends with 0 when nothing contradicts.
 
     Exit codes: 0 certified here (or not contradicted), 2 bad input, 3 slower than the target, 4 quality gate failed,
     5 too noisy, 6 the artifact does not fit the model or its workload, 7 budget too small to decide.
     """
     from tuner.commands.recheck import print_recheck, recheck, target_of
     from tuner.context import TuneOptions
-    from tuner.package import read_artifact
+    from tuner.models import find_model
+    from tuner.package import read_artifact, workload_for
     from tuner.report.console import LiveProgress
 
     artifact = read_artifact(schedule, model)
+    workload = workload_for(artifact, model, workload_options(steps, frames, height, width, prompts))
+    name = f"certify-{workload.name(find_model(model))}-{Path(schedule).name.removesuffix('.json')}"
     options = TuneOptions(
         model=model,
         target_speedup=target_of(artifact) if target_speedup is None else target_speedup,
-        output=output or Path("runs") / f"certify-{model}-{Path(schedule).name.removesuffix('.json')}",
+        output=output or Path("runs") / name,
         budget=budget,
         resume=resume,
         device=device,
         command=command_line(),
         load=load_options(weights, offload, attention_backend),
         lpips_weights=lpips_weights,
+        workload=workload,
     )
     with LiveProgress() as progress:
         checked = recheck(artifact, options, progress)

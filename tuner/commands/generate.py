@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tuner.commands.options import Backend, Device, Model, Offload, OffloadChoice, Weights, load_options
+from tuner.commands.options import (
+    Backend,
+    Device,
+    Frames,
+    Height,
+    Model,
+    Offload,
+    OffloadChoice,
+    Steps,
+    Weights,
+    Width,
+    load_options,
+    workload_options,
+)
 from tuner.commands.validation import require_writable
 
 
@@ -20,21 +33,32 @@ def generate(
         str | None, typer.Option("--schedule", help="Artifact file, or a shipped target such as x1.30.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    steps: Steps = None,
+    frames: Frames = None,
+    height: Height = None,
+    width: Width = None,
     device: Device = "cpu",
     weights: Weights = None,
     offload: Offload = OffloadChoice.NONE,
     attention_backend: Backend = None,
 ) -> None:
-    """Generate one video, accelerated when a schedule is given, and write it as mp4."""
+    """Generate one video, accelerated when a schedule is given, and write it as mp4.
+
+    Steps and size are the model's own, or those the schedule was made for.
+    """
     require_writable(output, ".mp4")
     from tuner.context import describe
     from tuner.models import find_model, load_pipeline
-    from tuner.package import read_artifact
+    from tuner.package import read_artifact, workload_for
     from tuner.report.video import write_mp4
     from tuner.run.runner import Runner
 
-    entry, options = find_model(model), load_options(weights, offload, attention_backend)
-    found = None if schedule is None else read_artifact(schedule, model).schedule_object()
+    artifact = None if schedule is None else read_artifact(schedule, model)
+    workload = workload_options(steps, frames, height, width)
+    if artifact is not None:
+        workload = workload_for(artifact, model, workload)
+    entry, options = workload.of(find_model(model)), load_options(weights, offload, attention_backend)
+    found = None if artifact is None else artifact.schedule_object()
     generation = Runner(load_pipeline(model, device, options), entry).generate(prompt, seed, found)
     write_mp4(generation.video, output, entry.fps)
     how = "without a schedule" if found is None else f"with {describe(found)} ({generation.summary})"

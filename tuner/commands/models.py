@@ -12,7 +12,5 @@ def models() -> None:
 
     table = Table("model", Column("pipeline", overflow="fold"), "workload", Column("weights", overflow="fold"))
     for entry in REGISTRY.values():
-        w = entry.workload
-        size = f"{w.frames} frames {w.height}x{w.width}, {w.steps} steps"
-        table.add_row(entry.name, entry.pipeline.__name__, size, weights_status(entry.weights))
+        table.add_row(entry.name, entry.pipeline.__name__, str(entry.workload), weights_status(entry.weights))
     Console().print(table)

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tuner.models import LoadOptions
+    from tuner.models import LoadOptions, WorkloadOptions
+
+
+USUAL = "the model's own"
 
 
 class OffloadChoice(StrEnum):
@@ -37,11 +40,38 @@ LpipsWeights = Annotated[
 ]
 
 
+Steps = Annotated[int | None, typer.Option(help="Denoising steps.", show_default=USUAL)]
+Frames = Annotated[int | None, typer.Option(help="Frames of a video.", show_default=USUAL)]
+Height = Annotated[int | None, typer.Option(help="Height of a video, in pixels.", show_default=USUAL)]
+Width = Annotated[int | None, typer.Option(help="Width of a video, in pixels.", show_default=USUAL)]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        help="Text file of prompts, one a line: the first three to tune on, all others, at least four, to certify on.",
+        show_default=USUAL,
+    ),
+]
+
+
 def load_options(weights: Path | None, offload: OffloadChoice, attention_backend: str | None) -> LoadOptions:
     """How to load a model, as the options above say."""
     from tuner.models import LoadOptions
 
     return LoadOptions(weights, offload.value, attention_backend)
+
+
+def workload_options(
+    steps: int | None, frames: int | None, height: int | None, width: int | None, prompts: Path | None = None
+) -> WorkloadOptions:
+    """What to generate, as the options above say.
+
+    Raises:
+        UsageError: the prompts cannot be read.
+    """
+    from tuner.models import WorkloadOptions
+    from tuner.models.prompts import read_prompts
+
+    return WorkloadOptions(steps, frames, height, width, None if prompts is None else read_prompts(prompts))
 
 
 def command_line() -> str:

@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tuner.commands.options import Backend, Device, Model, Offload, OffloadChoice, Weights, load_options
+from tuner.commands.options import (
+    Backend,
+    Device,
+    Frames,
+    Height,
+    Model,
+    Offload,
+    OffloadChoice,
+    Prompts,
+    Steps,
+    Weights,
+    Width,
+    load_options,
+    workload_options,
+)
 from tuner.commands.validation import require_writable
 
 
@@ -18,6 +32,11 @@ def profile(
         "profile.safetensors"
     ),
     seed: Annotated[int, typer.Option(help="Seed of the noise and of the destinations.")] = 0,
+    steps: Steps = None,
+    frames: Frames = None,
+    height: Height = None,
+    width: Width = None,
+    prompts: Prompts = None,
     device: Device = "cpu",
     weights: Weights = None,
     offload: Offload = OffloadChoice.NONE,
@@ -25,19 +44,19 @@ def profile(
 ) -> None:
     """Profile one generation: similarities, divergences, error curves; heat-maps are written beside the file."""
     require_writable(output, ".safetensors")
-    from asymrnr.resources import search_spaces_folder
     from tuner.models import find_model, load_pipeline
     from tuner.opening import open_scratch
     from tuner.report.console import LiveProgress
     from tuner.report.plots import save_figures
     from tuner.report.profile_plots import profile_figures
     from tuner.run.runner import Runner
-    from tuner.search.space import load_space
+    from tuner.search.space import load_space_of
     from tuner.stages.preflight import measure_latency
     from tuner.stages.profile import observe_generation, settings_for
 
-    entry, options = find_model(model), load_options(weights, offload, attention_backend)
-    space = load_space(search_spaces_folder() / entry.search_space)
+    entry = workload_options(steps, frames, height, width, prompts).of(find_model(model))
+    options = load_options(weights, offload, attention_backend)
+    space = load_space_of(entry)
     with LiveProgress() as progress:
         progress.stage("load", model)
         runner = Runner(load_pipeline(model, device, options), entry)

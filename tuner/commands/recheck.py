@@ -21,7 +21,7 @@ from tuner.errors import (
     TunerError,
     UsageError,
 )
-from tuner.models import ModelEntry, find_model
+from tuner.models import ModelEntry
 from tuner.opening import open_run
 from tuner.package import evidence_section, file_name, gate_sections, ledger_rows, provenance_of
 from tuner.pipeline import verdict_error
@@ -124,7 +124,7 @@ def recheck(artifact: Artifact, options: TuneOptions, progress: Progress) -> Rec
 
     Args:
         artifact: what to check.
-        options: the model, the target, the folder and the budget.
+        options: the model, the workload, the target, the folder and the budget.
         progress: told the stages.
 
     Raises:
@@ -132,7 +132,7 @@ def recheck(artifact: Artifact, options: TuneOptions, progress: Progress) -> Rec
         EnvironmentMismatchError: the artifact does not fit the model or its workload.
         BudgetExhaustedError: the budget does not hold one pair.
     """
-    check_workload(artifact, find_model(options.model))
+    check_workload(artifact, options.model_entry())
     ctx = open_run(options, progress)
     try:
         return _recheck(artifact, ctx)

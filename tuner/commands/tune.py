@@ -11,13 +11,19 @@ from rich.console import Console
 from tuner.commands.options import (
     Backend,
     Device,
+    Frames,
+    Height,
     LpipsWeights,
     Offload,
     OffloadChoice,
+    Prompts,
     Resume,
+    Steps,
     Weights,
+    Width,
     command_line,
     load_options,
+    workload_options,
 )
 from tuner.errors import UsageError
 
@@ -28,10 +34,17 @@ def tune(
         str | None, typer.Option("--model", help="Name of a model; `asymrnr-tune models` lists them.")
     ] = None,
     target_speedup: Annotated[float | None, typer.Option(help="Denoising speed-up to certify, e.g. 1.3.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL-xTARGET")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL[-WORKLOAD]-xTARGET")
+    ] = None,
     budget: Annotated[float, typer.Option(help="What may be spent, in unaccelerated generations.")] = 40.0,
     seed: Annotated[int, typer.Option(help="Seed of the search and of the prompts' noise.")] = 0,
     trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
+    steps: Steps = None,
+    frames: Frames = None,
+    height: Height = None,
+    width: Width = None,
+    prompts: Prompts = None,
     resume: Resume = False,
     device: Device = "cpu",
     weights: Weights = None,
@@ -49,14 +62,16 @@ def tune(
     if model is None or target_speedup is None:
         raise UsageError("Give --model and --target-speedup, or one of the commands that --help lists.")
     from tuner.context import TuneOptions
+    from tuner.models import find_model
     from tuner.pipeline import tune as run
     from tuner.report.console import LiveProgress
     from tuner.report.run import print_summary
 
+    workload = workload_options(steps, frames, height, width, prompts)
     options = TuneOptions(
         model=model,
         target_speedup=target_speedup,
-        output=output or Path("runs") / f"{model}-x{target_speedup:.2f}",
+        output=output or Path("runs") / f"{workload.name(find_model(model))}-x{target_speedup:.2f}",
         budget=budget,
         seed=seed,
         trials=trials,
@@ -65,6 +80,7 @@ def tune(
         command=command_line(),
         load=load_options(weights, offload, attention_backend),
         lpips_weights=lpips_weights,
+        workload=workload,
     )
     with LiveProgress() as progress:
         outcome = run(options, progress)

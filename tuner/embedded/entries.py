@@ -11,7 +11,7 @@ import tuner.embedded.codec  # noqa: F401  (diffusers loads components only from
 from tuner.embedded.checker import attributes_right
 from tuner.embedded.world import parse_caption, sample_scenes
 from tuner.errors import UsageError
-from tuner.models.entry import ModelEntry, Workload
+from tuner.models.entry import ModelEntry, VideoSizes, Workload
 from tuner.models.prompts import Prompts
 from tuner.models.weights import PackagedWeights
 
@@ -60,5 +60,7 @@ ENTRIES = (
         tuning_prompts=captions(held_out=False),
         held_out_prompts=captions(held_out=True),
         attributes=shown_attributes,
+        check_prompt=parse_caption,
+        sizes=VideoSizes(sides=None),  # its positions are learned
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,24 @@ class Workload:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def __str__(self) -> str:
+        return f"{self.frames} frames {self.height}x{self.width}, {self.steps} steps"
+
+
+@dataclass(frozen=True)
+class VideoSizes:
+    """What sizes a model's videos can have besides those of its workload.
+
+    Attributes:
+        sides: heights and widths are multiples of so many pixels; None where no others will do.
+        frames: numbers of frames are one more than a multiple of this.
+        most_frames: the highest number of frames; None where there is no limit.
+    """
+
+    sides: int | None = 1
+    frames: int = 1
+    most_frames: int | None = None
+
 
 @dataclass(frozen=True)
 class Scheduler:
@@ -63,9 +81,11 @@ class ModelEntry:
         workload: what it is tuned for.
         search_space: file name in `search_spaces/`; for a model of another package, the absolute path of its file.
         tuning_prompts: prompts that profiling and verification may use.
-        held_out_prompts: prompts that only certification uses.
+        held_out_prompts: prompts that only certification uses; those of a user may be fewer than asked for.
         attributes: whether a video (frames, 3, height, width) in [0, 1] shows what its prompt says, by attribute;
             None for models without a checker.
+        check_prompt: raises ValueError, with one sentence, for prompts that `attributes` cannot judge.
+        sizes: what videos may be asked for; by default any.
         dtype: data type of the weights.
         vae_dtype: data type of the decoder where it is another one.
         scheduler: the sampler; None takes the one saved with the model.
@@ -82,6 +102,8 @@ class ModelEntry:
     tuning_prompts: Callable[[int], list[str]]
     held_out_prompts: Callable[[int], list[str]]
     attributes: Callable[[torch.Tensor, str], dict[str, bool]] | None = None
+    check_prompt: Callable[[str], object] | None = None
+    sizes: VideoSizes = VideoSizes()
     dtype: torch.dtype = torch.float32
     vae_dtype: torch.dtype | None = None
     scheduler: Scheduler | None = None
@@ -93,3 +115,7 @@ class ModelEntry:
     def source(self) -> Path:
         """The folder its weights are loaded from; for those of the hub, where the cache keeps them once downloaded."""
         return self.weights.folder
+
+    def with_workload(self, **changes: Any) -> ModelEntry:
+        """The same model with other values of its workload."""
+        return replace(self, workload=replace(self.workload, **changes))

@@ -2,6 +2,9 @@
 
 Workloads and samplers of CogVideoX, Mochi, HunyuanVideo, FastVideo and AnimateDiff are those of the paper (appendix C
 and table 4; guidance as their pipelines have it by default), those of Wan and LTX-Video their pipelines' defaults.
+
+Sizes follow from how many pixels and frames a token covers, those of AnimateDiff from the levels of its U-Net and from
+how many frames its motion adapter has positions for.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from diffusers import (
     WanPipeline,
 )
 
-from tuner.models.entry import ModelEntry, Scheduler, Workload
+from tuner.models.entry import ModelEntry, Scheduler, VideoSizes, Workload
 from tuner.models.prompts import HELD_OUT, TUNING, written
 from tuner.models.weights import HubWeights
 
@@ -31,6 +34,7 @@ _COGVIDEOX_2B = ModelEntry(
     weights=HubWeights("THUDM/CogVideoX-2b", "1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01"),
     pipeline=CogVideoXPipeline,
     workload=Workload(frames=49, height=480, width=720, steps=50, guidance_scale=6.0, max_sequence_length=226),
+    sizes=VideoSizes(sides=16, frames=4),
     search_space="cogvideox.yaml",
     tuning_prompts=written(TUNING),
     held_out_prompts=written(HELD_OUT),
@@ -43,6 +47,7 @@ _COGVIDEOX_5B = ModelEntry(
     weights=HubWeights("THUDM/CogVideoX-5b", "8d6ea3f817438460b25595a120f109b88d5fdfad"),
     pipeline=CogVideoXPipeline,
     workload=Workload(frames=49, height=480, width=720, steps=50, guidance_scale=6.0, max_sequence_length=226),
+    sizes=VideoSizes(sides=16, frames=4),
     search_space="cogvideox.yaml",
     tuning_prompts=written(TUNING),
     held_out_prompts=written(HELD_OUT),
@@ -55,6 +60,7 @@ _MOCHI = ModelEntry(
     weights=HubWeights("genmo/mochi-1-preview", "14be5fcea23095ed330cb214647916a451e38b6e", variant="bf16"),
     pipeline=MochiPipeline,
     workload=Workload(frames=85, height=480, width=848, steps=30, guidance_scale=4.5, max_sequence_length=256),
+    sizes=VideoSizes(sides=16, frames=6),
     search_space="mochi.yaml",
     tuning_prompts=written(TUNING),
     held_out_prompts=written(HELD_OUT),
@@ -69,6 +75,7 @@ _HUNYUANVIDEO = ModelEntry(
     weights=HubWeights("hunyuanvideo-community/HunyuanVideo", "e8c2aaa66fe3742a32c11a6766aecbf07c56e773"),
     pipeline=HunyuanVideoPipeline,
     workload=Workload(frames=129, height=544, width=960, steps=30, guidance_scale=6.0, max_sequence_length=256),
+    sizes=VideoSizes(sides=16, frames=4),
     search_space="hunyuanvideo.yaml",
     tuning_prompts=written(TUNING),
     held_out_prompts=written(HELD_OUT),
@@ -84,6 +91,7 @@ _FASTVIDEO_HUNYUAN = ModelEntry(
     weights=HubWeights("FastVideo/FastHunyuan-diffusers", "7e948fca38562e218ae34485e005956592d36d9b"),
     pipeline=HunyuanVideoPipeline,
     workload=Workload(frames=65, height=720, width=1280, steps=6, guidance_scale=6.0, max_sequence_length=256),
+    sizes=VideoSizes(sides=16, frames=4),
     search_space="fastvideo-hunyuan.yaml",
     tuning_prompts=written(TUNING),
     held_out_prompts=written(HELD_OUT),
@@ -99,6 +107,7 @@ _ANIMATEDIFF = ModelEntry(
     weights=HubWeights("SG161222/Realistic_Vision_V5.1_noVAE", "1e9f017a7b1eaefb63a1900ea6c5953d2739fd21"),
     pipeline=AnimateDiffPipeline,
     workload=Workload(frames=16, height=512, width=512, steps=50, guidance_scale=7.5, max_sequence_length=77),
+    sizes=VideoSizes(sides=64, most_frames=32),
     search_space="animatediff.yaml",
     tuning_prompts=written(TUNING),
     held_out_prompts=written(HELD_OUT),
@@ -120,6 +129,7 @@ _WAN = ModelEntry(
     weights=HubWeights("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "0fad780a534b6463e45facd96134c9f345acfa5b"),
     pipeline=WanPipeline,
     workload=Workload(frames=81, height=480, width=832, steps=50, guidance_scale=5.0, max_sequence_length=512),
+    sizes=VideoSizes(sides=16, frames=4),
     search_space="wan.yaml",
     tuning_prompts=written(TUNING),
     held_out_prompts=written(HELD_OUT),
@@ -137,6 +147,7 @@ _LTX_VIDEO = ModelEntry(
     weights=HubWeights("Lightricks/LTX-Video", "8984fa25007f376c1a299016d0957a37a2f797bb"),
     pipeline=LTXPipeline,
     workload=Workload(frames=161, height=512, width=704, steps=50, guidance_scale=3.0, max_sequence_length=128),
+    sizes=VideoSizes(sides=32, frames=8),
     search_space="ltx-video.yaml",
     tuning_prompts=written(TUNING),
     held_out_prompts=written(HELD_OUT),

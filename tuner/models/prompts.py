@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from tuner.certify.statistics import LOOKS
 from tuner.errors import UsageError
 
 Prompts = Callable[[int], list[str]]
+
+TUNED_ON = 3  # prompts that tuning takes: the noise floor all, profiling the first two, verification the first
+LEAST_HELD_OUT = LOOKS[0].pairs
+COMMENT = "#"
 
 # Motion of different kinds and speeds, few and many objects, flat and busy backgrounds, still and moving cameras.
 TUNING = (
@@ -48,3 +54,37 @@ def written(prompts: tuple[str, ...]) -> Prompts:
         return list(prompts[:count])
 
     return first
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """The prompts of a text file, one a line; empty lines and those that begin with # are left out.
+
+    Raises:
+        UsageError: the file cannot be read, or is not UTF-8.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except OSError as error:
+        raise UsageError(f"The prompts {path} cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"The prompts {path} are not UTF-8 text; save them as such, one prompt a line.") from None
+    return tuple(line for line in lines if line and not line.startswith(COMMENT))
+
+
+def divided(prompts: Sequence[str]) -> tuple[Prompts, Prompts]:
+    """Prompts to tune on, the first `TUNED_ON`, and prompts to certify on, the others; what comes twice counts once.
+
+    Returns:
+        Two functions of the count; the second one gives what there is when asked for more.
+
+    Raises:
+        UsageError: there are too few.
+    """
+    different = tuple(dict.fromkeys(prompts))
+    if len(different) < TUNED_ON + LEAST_HELD_OUT:
+        raise UsageError(
+            f"--prompts gives {len(different)} different prompts, but {TUNED_ON + LEAST_HELD_OUT} are needed: "
+            f"the first {TUNED_ON} to tune on, the others, at least {LEAST_HELD_OUT}, to certify on."
+        )
+    held_out = different[TUNED_ON:]
+    return written(different[:TUNED_ON]), lambda count: list(held_out[:count])

@@ -42,7 +42,12 @@ def ssim(video: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 def flicker(video: torch.Tensor) -> float:
-    """Mean absolute difference of consecutive frames, in [0, 1]; VBench's temporal flickering score is 1 minus this."""
+    """Mean absolute difference of consecutive frames, in [0, 1]; VBench's temporal flickering score is 1 minus this.
+
+    A single frame has none.
+    """
+    if len(video) < 2:
+        return 0.0
     return float((video[1:].float() - video[:-1].float()).abs().mean())
 
 

@@ -19,7 +19,6 @@ from tuner.report.evidence_plots import evidence
 from tuner.report.html import Comparison, RunReport, render_report
 from tuner.report.profile_plots import profile_figures
 from tuner.run.identity import environment
-from tuner.run.ledger import Ledger
 from tuner.search.space import error_models
 from tuner.stages.certify import STAGE as CERTIFY
 from tuner.stages.certify import Certification
@@ -37,9 +36,9 @@ def speedup_text(speed: SpeedupEstimate) -> str:
     return f"{speed.point:.3f}x, at least {speed.lower_bound_95:.3f}x with 95 % confidence (n = {speed.pairs})"
 
 
-def facts(verification: Verification | None, certification: Certification | None, ledger: Ledger) -> dict[str, str]:
+def facts(ctx: Context, verification: Verification | None, certification: Certification | None) -> dict[str, str]:
     """The closing table: name to text."""
-    found: dict[str, str] = {}
+    found = {"workload": str(ctx.entry.workload)}
     if certification is not None:
         found["denoising speed-up"] = speedup_text(certification.denoise)
         found["end-to-end speed-up"] = speedup_text(certification.end_to_end)
@@ -64,8 +63,8 @@ def facts(verification: Verification | None, certification: Certification | None
         found["SSIM to the unaccelerated video"] = f"{quality['ssim']:.4f}"
         if "attributes_right" in quality:
             found["attributes as prompted"] = f"{quality['attributes_right']:.0%}"
-    before = sum(row["ie"] or 0.0 for row in ledger.rows() if row["stage"] != CERTIFY)
-    found["generations spent"] = f"{ledger.spent_ie:.1f} in all, {before:.1f} before certification"
+    before = sum(row["ie"] or 0.0 for row in ctx.ledger.rows() if row["stage"] != CERTIFY)
+    found["generations spent"] = f"{ctx.ledger.spent_ie:.1f} in all, {before:.1f} before certification"
     return found
 
 
@@ -136,7 +135,7 @@ def write_report(
         title=f"{ctx.entry.name} at {ctx.options.target_speedup:g}x",
         certified=certification is not None and certification.certified,
         verdict=verdict(ctx, certification, error),
-        facts=facts(verification, certification, ctx.ledger),
+        facts=facts(ctx, verification, certification),
         gates=() if certification is None else certification.gates,
         figures=drawn,
         comparisons=[Comparison(p.prompt, p.plain.video, p.tuned.video) for p in pairs],
@@ -153,7 +152,7 @@ def print_summary(outcome: Outcome, console: Console) -> None:
     """The closing table on the terminal."""
     found = outcome.findings
     table = Table(title=f"{outcome.ctx.entry.name}: certified", show_header=False, title_justify="left")
-    for name, text in facts(found.verification, found.certification, outcome.ctx.ledger).items():
+    for name, text in facts(outcome.ctx, found.verification, found.certification).items():
         table.add_row(name, text)
     assert found.artifact is not None
     for gate in found.artifact.gates:

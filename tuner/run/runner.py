@@ -109,6 +109,7 @@ class Runner:
             within_steps: hand over before every self-attention, too.
 
         Raises:
+            UsageError: the pipeline refuses the workload.
             NonFiniteError: the latents became NaN or infinite.
             ScheduleError: the schedule does not fit, or reduced less than it says.
         """
@@ -219,7 +220,13 @@ class Runner:
                 if within_steps:
                     for site in self_attentions(model, find_adapter(base_model(model))):
                         stack.callback(site.register_forward_pre_hook(before_site).remove)
-            return self._call(prompt, seed, on_step_end, output_type)
+            try:
+                return self._call(prompt, seed, on_step_end, output_type)
+            except ValueError as error:
+                if calls != [0, 0]:
+                    raise
+                reason = str(error).strip().rstrip(".")  # pipelines look at what they are asked for before anything
+                raise UsageError(f"{self.entry.name} cannot generate {self.entry.workload}: {reason}.") from error
 
     def _call(self, prompt: str, seed: int, on_step_end: Callable[..., dict[str, Any]], output_type: str) -> Any:
         generator = torch.Generator("cpu").manual_seed(seed)

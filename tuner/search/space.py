@@ -9,7 +9,9 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from asymrnr.resources import search_spaces_folder
 from tuner.errors import UsageError
+from tuner.models import ModelEntry
 from tuner.profile.profile import Profile
 from tuner.search.error import ErrorModel
 from tuner.search.trust import Trust
@@ -80,6 +82,24 @@ class SearchSpace(BaseModel):
         moments = (np.arange(len(self.steering)) + 0.5) / len(self.steering)
         return np.exp(np.interp((np.arange(steps) + 0.5) / steps, moments, self.steering))
 
+    def for_steps(self, steps: int) -> SearchSpace:
+        """The same with no cache window longer than half of the steps, so that a matching serves at most half of them.
+
+        Longer ones become as long; rules that name them keep them company.
+        """
+        longest = max(1, steps // 2)
+
+        def shortened(start: WarmStart) -> WarmStart:
+            step = start.cache_step
+            return start if step is None else start.model_copy(update={"cache_step": min(step, longest)})
+
+        return self.model_copy(
+            update={
+                "cache_steps": tuple(dict.fromkeys(min(step, longest) for step in self.cache_steps)),
+                "warm_starts": tuple(map(shortened, self.warm_starts)),
+            }
+        )
+
     @field_validator("strides")
     @classmethod
     def _strides_are_strides(cls, strides: tuple[str, ...]) -> tuple[str, ...]:
@@ -132,6 +152,15 @@ def load_space(path: Path | str) -> SearchSpace:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
         raise UsageError(f"The search space {path} is wrong at {where}: {first['msg']}.") from error
+
+
+def load_space_of(entry: ModelEntry) -> SearchSpace:
+    """What a search may choose for a model, in as many steps as its workload has.
+
+    Raises:
+        UsageError: see `load_space`.
+    """
+    return load_space(search_spaces_folder() / entry.search_space).for_steps(entry.workload.steps)
 
 
 def error_models(profile: Profile, space: SearchSpace) -> list[ErrorModel]:

@@ -218,7 +218,8 @@ def search(
         or_fastest: where the target is out of reach, search for the best attainable speed-up instead.
 
     Raises:
-        InfeasibleError: without `or_fastest`, not even the highest rates everywhere are predicted to reach the target.
+        InfeasibleError: without `or_fastest`, not even the highest rates everywhere are predicted to reach the target;
+            with it, no reduction is predicted to pay at all.
         UsageError: nothing of the space was profiled, or the model and the profile differ in shape.
     """
     if (profile.blocks, profile.steps) != (latency_model.blocks, latency_model.steps):
@@ -228,7 +229,7 @@ def search(
     if trials < (least := 1 + len(space.trusts)):
         raise UsageError(f"A search needs at least {least} trials, not {trials}.")
     attainable = best_attainable(profile, latency_model, space)
-    if attainable < target_speedup and not or_fastest:
+    if attainable < target_speedup and (not or_fastest or attainable <= 1 + TOLERANCE):
         raise InfeasibleError(
             f"{target_speedup:g}x cannot be reached: the highest rates at every site are predicted to give "
             f"{attainable:.2f}x; ask for less."

@@ -81,11 +81,15 @@ class Certification:
 
 
 def held_out_plan(ctx: Context, attempt: int = 0) -> list[tuple[str, int]]:
-    """Prompts and seeds of an attempt's pairs, all prompts different; they rotate with the run's seed."""
+    """Prompts and seeds of an attempt's pairs, all prompts different; they rotate with the run's seed.
+
+    Where a user gives fewer prompts than two attempts may take, the second has what the first leaves over, or nothing.
+    """
     prompts = ctx.entry.held_out_prompts(PROMPTS)
-    first = (LOOKS[0].pairs * ctx.options.seed + MOST_PAIRS * attempt) % PROMPTS
-    order = [(first + i) % PROMPTS for i in range(MOST_PAIRS)]
-    return [(prompts[i], FIRST_SEED + PROMPTS * ctx.options.seed + i) for i in order]
+    first = LOOKS[0].pairs * ctx.options.seed
+    order = [(first + i) % len(prompts) for i in range(len(prompts))]
+    mine = order[MOST_PAIRS * attempt : MOST_PAIRS * (attempt + 1)]
+    return [(prompts[i], FIRST_SEED + PROMPTS * ctx.options.seed + i) for i in mine]
 
 
 def cost_ie(speedup: float, pairs: int = LOOKS[0].pairs) -> float:
@@ -110,14 +114,17 @@ def certify(
         expected_speedup: for the budget.
         noise_floor: mean squared error between plain videos of different seeds, which quality is held against.
         attempt: every attempt has prompts of its own, so that no schedule is judged by what led to it.
-        looks: numbers of pairs at which to judge.
+        looks: numbers of pairs at which to judge; those beyond the held-out prompts there are fall away.
         keep: told of the state after every look.
 
     Raises:
-        BudgetExhaustedError: the budget does not hold one pair.
+        BudgetExhaustedError: the budget does not hold one pair, or there are too few prompts for the first look.
         NonFiniteError: the schedule makes the model produce NaN.
     """
     plan = held_out_plan(ctx, attempt)
+    looks = [look for look in looks if look <= len(plan)]
+    if not looks:
+        raise BudgetExhaustedError(f"Only {len(plan)} held-out prompts are left for attempt {attempt + 1}; give more.")
     lpips = Lpips(weights=ctx.options.lpips_weights)
     pairs: list[Pair] = []
     measured: list[dict[str, float]] = []  # quality of every pair
@@ -144,7 +151,7 @@ def certify(
             pairs, disturbed = disturbed[-1:], disturbed[:-1]
         if state is not None and len(pairs) == len(state.pairs):
             return _stopped(state, stopped)
-        at_look = len(pairs) == look and len(looks) > 1
+        at_look = len(pairs) == look and look in LOOK_PAIRS
         alpha = alpha_at(look) if at_look else 1 - CONFIDENCE
         if stopped is not None and state is not None:  # between looks nothing may be judged
             return _stopped(state, stopped)

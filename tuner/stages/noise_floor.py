@@ -7,18 +7,18 @@ embedded model 0.008 in 6 steps and 0.011 in 30 (four seeds of one prompt, mean 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
 from tuner.context import Context
+from tuner.models.prompts import TUNED_ON
 from tuner.quality.metrics import mse
 from tuner.run.instrument import Made
 from tuner.run.runner import Runner
 
 STAGE = "noise floor"
-PROMPTS, SEEDS, FIRST_SEED = 3, 3, 5_000_000
+PROMPTS, SEEDS, FIRST_SEED = TUNED_ON, 3, 5_000_000
 SHARE, SHORTEST = 10, 4  # steps of the short generations
 LEAST = 1e-9  # mean squared error that counts as none
 
@@ -35,8 +35,7 @@ def measure_noise_floor(ctx: Context) -> float:
     ctx.progress.stage(STAGE, f"{PROMPTS * SEEDS} unaccelerated videos in {steps} steps")
 
     def make() -> Made:
-        short = replace(entry, workload=replace(entry.workload, steps=steps))
-        runner = Runner(ctx.instrument.runner.pipe, short)
+        runner = Runner(ctx.instrument.runner.pipe, entry.with_workload(steps=steps))
         errors: list[float] = []
         for number, prompt in enumerate(prompts):
             videos = []

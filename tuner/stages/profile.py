@@ -83,8 +83,7 @@ def observe_generation(
     glance = Profiler(
         settings.for_similarity(short), progress=lambda done, _: progress(settings.total_steps + done, total)
     )
-    entry = replace(runner.entry, workload=replace(runner.entry.workload, steps=short))
-    Runner(runner.pipe, entry).generate(second, seed, observer=glance)
+    Runner(runner.pipe, runner.entry.with_workload(steps=short)).generate(second, seed, observer=glance)
     seen = glance.finish(runner.entry.name, {}, second, seed)
     agreements = {
         feature: agreement(at_timesteps(table, profile.timesteps, seen.timesteps), seen.raw_similarity[feature])
