@@ -35,12 +35,12 @@ def test_every_shape_and_call_of_a_step_is_seen(runner: Runner, name: str) -> No
     branches = 2 if runner.entry.workload.guidance_scale > 1 and name != "hunyuanvideo" else 1
     frames = tiny_entry(name).workload.frames if name == "animatediff" else 1
     assert {shape.batch * sites.calls for shape in sites.shapes} == {branches * frames}
-    assert len(sites.projections) == len(sites.shape_of)
-    assert min(sites.projections) > 0
+    assert len(sites.projection_ratios) == len(sites.shape_of)
+    assert min(sites.projection_ratios) > 0
     values = json.loads(json.dumps(asdict(sites)))
     assert Sites.from_dict(values) == sites
-    del values["projections"]  # as kept before they were timed
-    assert Sites.from_dict(values) == replace(sites, projections=())
+    del values["projection_ratios"]  # as kept before they were timed
+    assert Sites.from_dict(values) == replace(sites, projection_ratios=())
 
 
 @pytest.mark.parametrize("name", ["wan-1.3b", "animatediff"])
@@ -54,10 +54,10 @@ def test_a_step_is_all_its_calls_and_the_rest(name: str, monkeypatch: pytest.Mon
     attention = sites.calls * one_call[list(sites.shape_of)].sum()
     model = latency_model(latency, step_seconds=10.0, steps=3)
     assert model.rest_seconds == pytest.approx(3 * (10 - attention))
-    projections = np.array(sites.projections) * latency.attention_seconds(0.0, 0.0)
+    projections = np.array(sites.projection_ratios) * latency.attention_seconds(0.0, 0.0)
     assert latency.projections == pytest.approx(projections)
     assert model.outside_seconds == pytest.approx(3 * (10 - attention - projections.sum()))
-    assert measure_sites(replace(sites, projections=()), ("1x2x2",), runner.device).projections == ()
+    assert measure_sites(replace(sites, projection_ratios=()), ("1x2x2",), runner.device).projections == ()
     assert model.baseline_seconds == pytest.approx(30)
 
 
@@ -93,7 +93,8 @@ def test_what_was_timed_before_is_read_back_with_or_without_projections(monkeypa
         store = ctx.instrument.store
         for line in store.lines():  # as an earlier release kept it
             values = dict(line["values"])
-            if values.pop("projections", None) is not None:
+            found = [values.pop(name, None) for name in ("projection_ratios", "projections")]
+            if any(found):
                 store.put(line["key"], values)
         made = len(store)
         older = measure_latency(ctx)

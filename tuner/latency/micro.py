@@ -86,20 +86,20 @@ class Sites:
         shapes: of their attention calls, each once.
         shape_of: (blocks,) which of them each block has.
         calls: attention calls of a block in one step.
-        projections: (blocks,) what the rest of a block's attention module takes, as a multiple of what its attention
-            calls take; empty where it was not measured.
+        projection_ratios: (blocks,) what the rest of a block's attention module takes, as a multiple of what its
+            attention calls take; empty where it was not measured.
     """
 
     shapes: tuple[Shape, ...]
     shape_of: tuple[int, ...]
     calls: int
-    projections: tuple[float, ...] = ()
+    projection_ratios: tuple[float, ...] = ()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Sites:
         """Read back what `dataclasses.asdict` gave, also after JSON turned tuples into lists."""
         shapes = tuple(Shape.from_dict(shape) for shape in values["shapes"])
-        return cls(shapes, tuple(values["shape_of"]), values["calls"], tuple(values.get("projections", ())))
+        return cls(shapes, tuple(values["shape_of"]), values["calls"], tuple(values.get("projection_ratios", ())))
 
 
 def look_at_sites(runner: Runner, prompt: str) -> Sites:
@@ -124,8 +124,8 @@ def look_at_sites(runner: Runner, prompt: str) -> Sites:
     distinct = list(dict.fromkeys(shapes.values()))
     shape_of = tuple(distinct.index(shapes[block]) for block in sorted(shapes))
     weights = [tuple(weight.shape for weight in modules[0][block].parameters()) for block in sorted(shapes)]
-    projections = clock.ratios(list(zip(shape_of, weights, strict=True)))
-    return Sites(tuple(distinct), shape_of, max(calls.values()), projections)
+    ratios = clock.ratios(list(zip(shape_of, weights, strict=True)))
+    return Sites(tuple(distinct), shape_of, max(calls.values()), ratios)
 
 
 def measure_sites(sites: Sites, strides: Sequence[str], device: torch.device) -> SiteLatency:
@@ -147,9 +147,9 @@ def measure_sites(sites: Sites, strides: Sequence[str], device: torch.device) ->
         for shape in sites.shapes
     )
     latency = SiteLatency(surfaces, sites.shape_of, sites.calls)
-    if not sites.projections:
+    if not sites.projection_ratios:
         return latency
-    seconds = np.array(sites.projections) * latency.attention_seconds(0.0, 0.0)
+    seconds = np.array(sites.projection_ratios) * latency.attention_seconds(0.0, 0.0)
     return replace(latency, projections=tuple(seconds.tolist()))
 
 

@@ -61,7 +61,7 @@ def measure_latency(ctx: Context) -> LatencyModel:
     grids = " and ".join(dict.fromkeys("x".join(map(str, shape.grid)) for shape in sites.shapes))
     ctx.progress.advance(1, 3, f"{len(sites.shape_of)} attention sites, {grids} tokens; timing attention and matching")
     strides, seen = ctx.space.strides, asdict(sites)
-    del seen["projections"]  # a time is a measurement itself, and earlier runs have none
+    del seen["projection_ratios"]  # a time is a measurement itself, and earlier runs have none
     record = ctx.instrument.measure(
         STAGE,
         ctx.instrument.key("site-latency", strides=strides, sites=seen),
