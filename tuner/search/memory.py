@@ -1,7 +1,8 @@
 """Schedules that restore with memory and broadcast, made of what the profile and the latency model say of every window.
 
-Three kinds, from free to plain, all judged by one yardstick: every block on its own path, all blocks on one path, and
-the same window again and again with a lead and a tail in full, which is what one would write by hand.
+Three kinds, from free to plain, all judged by one yardstick: every block with programs of its own, all blocks alike, and
+the same window again and again after a lead in full, which is what one would write by hand. What the plain ones leave of
+the time wanted, single blocks use up with gentler programs.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from tuner.profile.profile import Profile
 from tuner.search.result import Candidate, FrontierPoint, Recipe, Sharing
 from tuner.search.space import SearchSpace
 from tuner.search.table import undominated
-from tuner.search.windows import FULL, Paths, Program, WindowProblem, evaluate, fastest, solve
+from tuner.search.windows import FULL, Plan, Program, WindowProblem, evaluate, fastest, solve, spend
 from tuner.strides import parse_stride
 
 KINDS: dict[Sharing, str] = {
-    "none": "memory and broadcasting, every block by itself",
+    "refreshes": "memory and broadcasting, block by block",
     "blocks": "memory and broadcasting, all blocks alike",
     "windows": "one window again and again",
 }
@@ -88,54 +89,57 @@ class MemorySolver:
         """Seconds beyond computing everything in full that a speed-up leaves, so negative."""
         return self.model.baseline_seconds * (1 / speedup - 1)
 
-    def speedup(self, paths: Paths) -> float:
+    def speedup(self, plan: Plan) -> float:
         """Predicted denoising speed-up."""
         seconds = self.model.baseline_seconds
-        return seconds / (seconds + float(paths.seconds.sum()))
+        return seconds / (seconds + plan.seconds)
 
     @cached_property
     def attainable(self) -> float:
         """Highest predicted speed-up."""
         return self.speedup(fastest(self.problem))
 
-    def paths(self, sharing: Sharing, speedup: float) -> Paths:
-        """The paths of a kind for a speed-up, or its fastest where that is out of reach.
+    def plan(self, sharing: Sharing, speedup: float) -> Plan:
+        """The plan of a kind for a speed-up, or its fastest where that is out of reach.
 
         Returns:
-            Judged by the yardstick of `problem`, whose bound they carry where it is known.
+            Judged by the yardstick of `problem`.
         """
-        if sharing == "none":
-            return solve(self.problem, self.budget(speedup)) or fastest(self.problem)
-        alike = self.problem.alike()
-        if sharing == "blocks":
-            found = solve(alike, self.budget(speedup)) or fastest(alike)
+        budget = self.budget(speedup)
+        if sharing == "refreshes":
+            plan = solve(self.problem, budget) or fastest(self.problem)
         else:
-            found = self._uniform(alike, speedup)
-        program, length = (np.repeat(table, self.problem.blocks, axis=0) for table in (found.program, found.length))
-        return evaluate(self.problem, program, length)
+            alike = self.problem.alike()
+            if sharing == "blocks":
+                found = solve(alike, budget) or fastest(alike)
+            else:
+                found = self._uniform(alike, speedup)
+            program = np.repeat(found.program, self.problem.blocks, axis=0)
+            plan = evaluate(self.problem, found.length, program)
+        return spend(self.problem, plan, budget)
 
-    def _uniform(self, alike: WindowProblem, speedup: float) -> Paths:
+    def _uniform(self, alike: WindowProblem, speedup: float) -> Plan:
         """The uniform windows of least loss that reach a speed-up, or the fastest ones."""
         steps, gaps = alike.steps, alike.loss.shape[3]
-        best: Paths | None = None
-        quickest: Paths | None = None
+        best: Plan | None = None
+        quickest: Plan | None = None
         for tail in range(LONGEST_TAIL + 1):
             for program in range(len(self.programs)):
                 for gap in range(1, min(gaps, steps - 1) + 1):
                     for lead in reversed(range(steps - tail - gap)):  # the longest that is fast enough
-                        paths = uniform_paths(alike, _Uniform(program, gap, lead, tail))
-                        if quickest is None or paths.seconds.sum() < quickest.seconds.sum():
-                            quickest = paths
-                        if self.speedup(paths) >= speedup:
-                            if best is None or paths.loss.sum() < best.loss.sum():
-                                best = paths
+                        plan = uniform_plan(alike, _Uniform(program, gap, lead, tail))
+                        if quickest is None or plan.seconds < quickest.seconds:
+                            quickest = plan
+                        if self.speedup(plan) >= speedup:
+                            if best is None or plan.loss < best.loss:
+                                best = plan
                             break
         assert quickest is not None
         return best or quickest
 
-    def schedule(self, paths: Paths) -> Schedule:
-        """The paths as a schedule for the profiled sampler and destinations."""
-        rates, actions = paths.tables(self.programs)
+    def schedule(self, plan: Plan) -> Schedule:
+        """The plan as a schedule for the profiled sampler and destinations."""
+        rates, actions = plan.tables(self.programs)
         return Schedule(
             rates={"Q": rates},
             actions=actions,
@@ -146,15 +150,14 @@ class MemorySolver:
 
     def candidate(self, sharing: Sharing, speedup: float) -> Candidate:
         """The schedule of a kind for a speed-up, or its fastest."""
-        paths = self.paths(sharing, speedup)
-        schedule, error = self.schedule(paths), float(paths.loss.sum())
-        best = paths if sharing == "none" else self.paths("none", speedup)
+        plan = self.plan(sharing, speedup)
+        schedule, best = self.schedule(plan), plan if sharing == "refreshes" else self.plan("refreshes", speedup)
         return Candidate(
             schedule=schedule,
             predicted_seconds=self.model.predict(schedule),
             predicted_speedup=self.model.speedup(schedule),
-            predicted_error=error,
-            bound=min(error, max(0.0, best.bound)),
+            predicted_error=plan.loss,
+            bound=min(plan.loss, max(0.0, best.bound)),
             excess=1.0,
             kind=KINDS[sharing],
             label=f"{KINDS[sharing]}, Q at stride {self.stride}",
@@ -166,11 +169,11 @@ class MemorySolver:
         return [self.candidate(sharing, speedup) for sharing in KINDS]
 
     def frontier(self) -> list[FrontierPoint]:
-        """Predicted error against speed-up where every block is by itself."""
+        """Predicted error against speed-up of the freest kind."""
         points = []
         for speedup in np.geomspace(1.02, self.attainable, FRONTIER_POINTS):
-            paths = self.paths("none", float(speedup))
-            points.append(FrontierPoint(self.speedup(paths), float(paths.loss.sum())))
+            plan = self.plan("refreshes", float(speedup))
+            points.append(FrontierPoint(self.speedup(plan), plan.loss))
         return undominated(points)
 
 
@@ -181,9 +184,10 @@ def pooled(error: np.ndarray, trust: float) -> np.ndarray:
         error: (blocks, steps, gaps), from 0; inf is out of reach, and for all blocks or for none.
         trust: how much of what sets blocks apart is believed, from 0 to 1.
     """
-    smallest = error[error > 0].min(initial=1.0)
-    logs = np.log(np.maximum(error, smallest))
-    return np.exp(trust * logs + (1 - trust) * logs.mean(axis=0, keepdims=True))
+    finite = np.isfinite(error)
+    smallest = error[finite & (error > 0)].min(initial=1.0)
+    logs = np.log(np.where(finite, np.maximum(error, smallest), 1.0))
+    return np.where(finite, np.exp(trust * logs + (1 - trust) * logs.mean(axis=0, keepdims=True)), np.inf)
 
 
 def window_losses(error: np.ndarray) -> np.ndarray:
@@ -203,11 +207,11 @@ def window_losses(error: np.ndarray) -> np.ndarray:
     return amplitude.cumsum(axis=2) ** 2
 
 
-def uniform_paths(problem: WindowProblem, uniform: _Uniform) -> Paths:
+def uniform_plan(problem: WindowProblem, uniform: _Uniform) -> Plan:
     """The same window again and again, the last one as long as there is room for."""
-    program = np.full((problem.blocks, problem.steps), FULL)
-    length = np.zeros((problem.blocks, problem.steps), dtype=int)
+    length, program = np.zeros(problem.steps, dtype=int), np.full((problem.blocks, problem.steps), FULL)
     end = problem.steps - uniform.tail
-    for start in range(uniform.lead, end - 1, uniform.gap + 1):
-        program[:, start], length[:, start] = uniform.program, min(uniform.gap, end - 1 - start)
-    return evaluate(problem, program, length)
+    starts = np.arange(uniform.lead, end - 1, uniform.gap + 1)
+    length[starts] = np.minimum(uniform.gap, end - 1 - starts)
+    program[:, starts] = uniform.program
+    return evaluate(problem, length, program)

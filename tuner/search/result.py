@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from asymrnr.schedule import Schedule
 
 
-Sharing = Literal["none", "blocks", "windows"]
+Sharing = Literal["refreshes", "blocks", "windows"]
 
 
 class TrialRecord(NamedTuple):
@@ -48,7 +48,7 @@ class Recipe:
         exponent: p that a table was optimised for.
         first, last: steps that a table leaves alone.
         rules: of a threshold rule, {feature: {threshold: rate}} before scaling.
-        sharing: of windows, what is the same everywhere: nothing, all blocks, or all blocks and windows.
+        sharing: of windows, what all blocks have in common: when they refresh, all that they do, or also all windows.
     """
 
     form: Literal["table", "threshold", "windows"]
@@ -59,7 +59,7 @@ class Recipe:
     first: int = 0
     last: int = 0
     rules: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
-    sharing: Sharing = "none"
+    sharing: Sharing = "refreshes"
 
 
 @dataclass(frozen=True)
