@@ -165,6 +165,18 @@ class Schedule:
             share = share + second * (1 - windows.rates["Q"]) * (1 - windows.rates["V"])
         return share.mean(axis=0)
 
+    def broadcast_of_steps(self) -> np.ndarray:
+        """(steps,) share of the blocks that broadcast."""
+        if self.actions is None:
+            return np.zeros(self.steps)
+        share: np.ndarray = (self.actions == Action.BROADCAST).mean(axis=0)
+        return share
+
+    def planned_sites(self) -> int:
+        """How many (feature, block, step) sites are reduced, and (block, step) sites broadcast."""
+        broadcast = 0 if self.actions is None else np.count_nonzero(self.actions == Action.BROADCAST)
+        return int(broadcast + sum(np.count_nonzero(table) for table in self.rates.values()))
+
     def content_hash(self) -> str:
         """SHA-256 over everything that decides what the schedule does."""
         content: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from asymrnr.schedule import Schedule
 from tuner.models import LoadOptions, ModelEntry, WorkloadOptions, find_model
@@ -14,6 +14,7 @@ from tuner.search.space import SearchSpace
 from tuner.strides import stride_name
 
 BUDGET = 40.0
+Actions = Literal["all", "copy"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class TuneOptions:
         device: torch device.
         command: the command line, for the record.
         load: other weights, offloading, attention backend.
+        actions: what sites may do: copy as in the paper, or also restore with memory and broadcast.
         lpips_weights: weights of the AlexNet backbone of LPIPS; random when None.
         workload: other steps, sizes and prompts than the registry's.
     """
@@ -46,6 +48,7 @@ class TuneOptions:
     command: str = ""
     load: LoadOptions = field(default_factory=LoadOptions)
     lpips_weights: Path | None = None
+    actions: Actions = "all"
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
 
     def model_entry(self) -> ModelEntry:

@@ -24,6 +24,13 @@ class OffloadChoice(StrEnum):
     MODEL = "model"
 
 
+class ActionsChoice(StrEnum):
+    """What `--actions` takes."""
+
+    ALL = "all"
+    COPY = "copy"
+
+
 Model = Annotated[str, typer.Option("--model", help="Name of a model; `asymrnr-tune models` lists them.")]
 Resume = Annotated[bool, typer.Option(help="Go on from what the output folder already holds.")]
 Device = Annotated[str, typer.Option(help="Torch device.")]
@@ -40,6 +47,10 @@ LpipsWeights = Annotated[
 ]
 
 
+ActionChoices = Annotated[
+    ActionsChoice,
+    typer.Option("--actions", help="copy: only what the paper does; all: restore with memory and broadcast as well."),
+]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps.", show_default=USUAL)]
 Frames = Annotated[int | None, typer.Option(help="Frames of a video.", show_default=USUAL)]
 Height = Annotated[int | None, typer.Option(help="Height of a video, in pixels.", show_default=USUAL)]

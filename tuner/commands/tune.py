@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 
 from tuner.commands.options import (
+    ActionChoices,
+    ActionsChoice,
     Backend,
     Device,
     Frames,
@@ -40,6 +42,7 @@ def tune(
     budget: Annotated[float, typer.Option(help="What may be spent, in unaccelerated generations.")] = 40.0,
     seed: Annotated[int, typer.Option(help="Seed of the search and of the prompts' noise.")] = 0,
     trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
+    actions: ActionChoices = ActionsChoice.ALL,
     steps: Steps = None,
     frames: Frames = None,
     height: Height = None,
@@ -81,6 +84,7 @@ def tune(
         load=load_options(weights, offload, attention_backend),
         lpips_weights=lpips_weights,
         workload=workload,
+        actions=actions.value,
     )
     with LiveProgress() as progress:
         outcome = run(options, progress)

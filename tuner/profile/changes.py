@@ -1,8 +1,8 @@
 """How outputs of attention change over the steps: what restoring with memory, and broadcasting, would get wrong.
 
 Restored with memory, a dropped token takes what its destination gives, and the difference of the two at the refresh
-(`asymrnr.restoration`). So it is wrong by how differently the two have changed since. Broadcast, every token is wrong by
-how it has changed. Both follow from full outputs alone, of the step and of the refresh.
+(`asymrnr.restoration`). So it is wrong by how differently the two have changed since. Broadcast, every token is wrong
+by how it has changed. Both follow from full outputs alone, of the step and of the refresh.
 """
 
 from __future__ import annotations

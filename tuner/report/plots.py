@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from asymrnr.schedule import Schedule
 from tuner.search.result import FrontierPoint, TrialRecord
 
 COLUMNS = 4
+DOING = {"full or copied": "#f2f2f2", "refresh": "#444444", "memory": "#2a9d8f", "broadcast": "#e9c46a"}  # by action
 
 
 def axes_grid(count: int) -> tuple[Figure, list[Axes]]:
@@ -29,16 +31,33 @@ def heat_maps(
     """A map (blocks, steps) each."""
     figure, all_axes = axes_grid(len(tables))
     for axes, (name, table) in zip(all_axes, tables.items(), strict=True):
-        image = axes.imshow(table, aspect="auto", origin="lower", cmap="viridis", vmin=low, vmax=high)
-        axes.set_title(name, fontsize="medium")
-        axes.set(xlabel=x, ylabel="block")
-        figure.colorbar(image, ax=axes, label=label)
+        _heat_map(figure, axes, name, table, label, low, high, x)
     return figure
 
 
+def _heat_map(
+    figure: Figure, axes: Axes, name: str, table: np.ndarray, label: str, low: float | None, high: float | None, x: str
+) -> None:
+    image = axes.imshow(table, aspect="auto", origin="lower", cmap="viridis", vmin=low, vmax=high)
+    axes.set_title(name, fontsize="medium")
+    axes.set(xlabel=x, ylabel="block")
+    figure.colorbar(image, ax=axes, label=label)
+
+
 def schedule_maps(schedule: Schedule) -> Figure:
-    """Reduction rates, a map a feature."""
-    return heat_maps(dict(schedule.rates), "rate", 0, 1)
+    """Reduction rates, a map a feature; and what the sites do, where they do more than copy."""
+    if schedule.actions is None:
+        return heat_maps(dict(schedule.rates), "rate", 0, 1)
+    tables = {feature: table for feature, table in schedule.rates.items() if table.any()}
+    figure, (first, *others) = axes_grid(1 + len(tables))
+    colours, last = ListedColormap(list(DOING.values())), len(DOING) - 0.5
+    image = first.imshow(schedule.actions, aspect="auto", origin="lower", cmap=colours, vmin=-0.5, vmax=last)
+    first.set_title("what blocks do", fontsize="medium")
+    first.set(xlabel="denoising step", ylabel="block")
+    figure.colorbar(image, ax=first, ticks=range(len(DOING))).set_ticklabels(list(DOING))
+    for axes, (feature, table) in zip(others, tables.items(), strict=True):
+        _heat_map(figure, axes, feature, table, "rate", 0, 1, "denoising step")
+    return figure
 
 
 def search_history(history: Sequence[TrialRecord]) -> Figure:

@@ -86,16 +86,24 @@ def figures(ctx: Context, profiled: Profiled, verification: Verification | None)
     measured = [(name, v.predicted_speedup, v.measured_speedup) for name, v in found]
     # Seen with the latency model as it was corrected last, like the lines.
     reached = [(name, model.speedup(v.candidate.schedule), v.candidate.predicted_error) for name, v in found]
-    lines = {
+    copying = {
         "table": result.frontier,
         "threshold": result.threshold_points,
         "Appendix B": staircase(profile, model, error_models(profile, ctx.space)[0]),
     }
+    target = ctx.options.target_speedup
+    against: dict[str, Figure] = {}
+    if result.memory_frontier:
+        lines = {"memory and broadcasting": result.memory_frontier}
+        against["Error against speed"] = plots.frontier(lines, reached, target)
+        against["Error against speed, copying alone"] = plots.frontier(copying, [], target)
+    else:
+        against["Error against speed"] = plots.frontier(copying, reached, target)
     return {
         "Where the schedule reduces": plots.schedule_maps(verification.chosen.schedule),
         **profile_figures(profile),
         "What the search tried": plots.search_history(result.history),
-        "Error against speed": plots.frontier(lines, reached, ctx.options.target_speedup),
+        **against,
         "Predicted against measured speed-up": plots.predicted_against_measured(measured),
     }
 

@@ -22,6 +22,7 @@ PACE_FACTOR = 1.5
 RATIO_FACTOR = 1.35
 MAX_SET_ASIDE = 0.5  # share of the steps beyond which a pair tells nothing
 
+PROJECTIONS = np.linspace(0, 2, 41)  # what the rest of an attention module may take, as a multiple of its attention
 LEAST_SHAPE = 0.05  # of the ratio without any reduction; keeps what is expected of a step positive
 LEAST_STANDARD_ERROR = 0.005  # no scatter inside a pair shows what moves the pair as a whole
 
@@ -34,11 +35,13 @@ class PairedSteps:
         plain: (n,) seconds of the steps of the plain run, which all do the same work.
         tuned: (n,) seconds of the steps of the tuned run.
         attention: (n,) share of the attention work that the schedule leaves at each step; 1 is not reduced.
+        broadcast: (n,) share of the blocks that broadcast, and so leave out more than attention; None is nowhere.
     """
 
     plain: np.ndarray
     tuned: np.ndarray
     attention: np.ndarray
+    broadcast: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -72,23 +75,24 @@ def estimate_pair(steps: PairedSteps) -> PairEstimate:
     That is 1 / S = mean of q with q = tuned / plain at each step. Noise of a plain step makes the mean of such ratios
     too large (by 0.3 % where they scatter by 8 %), so they are split into a shape and a level:
 
-        1 / S = mean(shape) exp(level),  shape = c - b (1 - attention),  level = weighted mean of log(q / shape)
+        1 / S = mean(shape) exp(level),  shape = c - b (1 - attention + p broadcast),  level = mean of log(q / shape)
 
-    with weights `shape`, for which this equals the mean of q to first order in log(q / shape), whatever the shape.
-    Steps set aside (see `PACE_FACTOR`) get no weight, hence count as shape times exp(level), and the estimate stands
-    for all positions.
+    the latter with weights `shape`, for which this equals the mean of q to first order in log(q / shape), whatever the
+    shape. Steps set aside (see `PACE_FACTOR`) get no weight, hence count as shape times exp(level), and the estimate
+    stands for all positions.
 
     Raises:
         ValueError: there is no step, the lengths differ, or a time is not positive and finite.
     """
     plain, tuned, attention = (np.asarray(values, float) for values in (steps.plain, steps.tuned, steps.attention))
-    if not len(plain) == len(tuned) == len(attention) > 0:
+    broadcast = np.zeros_like(attention) if steps.broadcast is None else np.asarray(steps.broadcast, float)
+    if not len(plain) == len(tuned) == len(attention) == len(broadcast) > 0:
         raise ValueError("estimate_pair needs equally many plain, tuned and attention values, at least one of each.")
     times = np.concatenate([plain, tuned])
-    if not (np.isfinite(times).all() and (times > 0).all() and np.isfinite(attention).all()):
+    if not (np.isfinite(times).all() and (times > 0).all() and np.isfinite(attention + broadcast).all()):
         raise ValueError("estimate_pair needs times that are positive and finite, and finite shares of attention.")
 
-    shape = _shape(tuned / plain, np.clip(1 - attention, 0, 1))
+    shape = _shape(tuned / plain, np.clip(1 - attention, 0, 1), broadcast)
     residual = np.log(tuned / plain / shape)
     kept = np.abs(residual - np.median(residual)) <= math.log(RATIO_FACTOR)
     for seconds in (plain, tuned / shape):
@@ -105,15 +109,32 @@ def estimate_pair(steps: PairedSteps) -> PairEstimate:
     )
 
 
-def _shape(ratio: np.ndarray, reduction: np.ndarray) -> np.ndarray:
-    """The ratios expected of a schedule whose steps save in proportion to the attention work they leave out.
+def _shape(ratio: np.ndarray, reduction: np.ndarray, broadcast: np.ndarray) -> np.ndarray:
+    """The ratios expected of a schedule whose steps save in proportion to the work they leave out.
+
+    Broadcasting leaves out projections, too; what they take beside attention is tried out (see `PROJECTIONS`).
+
+    Args:
+        ratio: (n,) tuned over plain seconds.
+        reduction: (n,) share of the attention work that is left out, 0 to 1.
+        broadcast: (n,) share of the blocks that broadcast.
+
+    Returns:
+        (n,) positive; the same everywhere where `reduction` and `broadcast` are.
+    """
+    tried = [_line(ratio, reduction + share * broadcast) for share in (PROJECTIONS if broadcast.any() else (0.0,))]
+    return min(tried, key=lambda shape: float(np.abs(np.log(ratio / shape)).sum()))
+
+
+def _line(ratio: np.ndarray, reduction: np.ndarray) -> np.ndarray:
+    """Ratios that fall in a line with what is left out.
 
     A line whose slope minimises sum |(q_i - q_j) - slope (r_i - r_j)| over all pairs of steps, which is rank regression
     with Wilcoxon scores (Jaeckel, 1972): disturbed steps cannot move it far. Its error is of second order.
 
     Args:
         ratio: (n,) tuned over plain seconds.
-        reduction: (n,) share of the attention work that is left out, 0 to 1.
+        reduction: (n,) work left out, from 0.
 
     Returns:
         (n,) positive; the same everywhere where `reduction` is.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 from tuner.run.estimate import PairedSteps, PairEstimate, estimate_pair
 from tuner.run.runner import Generation
@@ -42,7 +43,8 @@ class Pair:
         prompt, seed: of both.
         plain, tuned: without and with the schedule.
         attention: (steps,) share of every step's attention that the schedule leaves.
-        reduced_sites: how many (feature, block, step) sites were reduced.
+        broadcast: (steps,) share of the blocks that broadcast.
+        reduced_sites: how many (feature, block, step) sites were reduced, and (block, step) sites broadcast.
         mode: "lock-step" when both advanced in turn; "alternating" when one ran after the other.
         key_hash: names its record in the store.
     """
@@ -52,6 +54,7 @@ class Pair:
     plain: Side
     tuned: Side
     attention: np.ndarray
+    broadcast: np.ndarray
     reduced_sites: int
     mode: Mode
     key_hash: str
@@ -59,7 +62,9 @@ class Pair:
     @cached_property
     def denoise(self) -> PairEstimate:
         """Speed-up of the denoising steps."""
-        return estimate_pair(PairedSteps(self.plain.step_seconds, self.tuned.step_seconds, self.attention))
+        return estimate_pair(
+            PairedSteps(self.plain.step_seconds, self.tuned.step_seconds, self.attention, self.broadcast)
+        )
 
     @property
     def end_to_end(self) -> float:
@@ -74,10 +79,12 @@ def to_record(
     plain: Generation, tuned: Generation, schedule: Schedule, mode: Mode
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Values and arrays for the store."""
-    sites = tuned.summary.reduced.values() if tuned.summary is not None else []
+    summary = tuned.summary
+    sites = [] if summary is None else [*summary.reduced.values(), summary.done.get(Action.BROADCAST, ())]
     values: dict[str, Any] = {
         "mode": mode,
         "attention": schedule.attention_of_steps().tolist(),
+        "broadcast": schedule.broadcast_of_steps().tolist(),
         "reduced_sites": int(sum(np.count_nonzero(table) for table in sites)),
     }
     arrays = {}
@@ -105,6 +112,7 @@ def from_record(record: Record) -> Pair:
         plain=side("plain"),
         tuned=side("tuned"),
         attention=np.array(record.values["attention"]),
+        broadcast=np.array(record.values.get("broadcast", [0.0] * len(record.values["attention"]))),
         reduced_sites=record.values["reduced_sites"],
         mode=record.values["mode"],
         key_hash=record.key_hash,

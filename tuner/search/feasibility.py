@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from asymrnr.actions import Action
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.lagrangian import Problem, fastest
@@ -35,6 +36,13 @@ def best_attainable_by_stride(model: LatencyModel, space: SearchSpace) -> dict[s
         errors = np.broadcast_to(np.where(within, 0.0, np.inf), (model.blocks, model.steps, len(rates)))
         result[stride] = max(_attainable(model, stride, step, rates, errors, errors) for step in space.cache_steps)
     return result
+
+
+def best_attainable_with_memory(model: LatencyModel, space: SearchSpace) -> float:
+    """Highest predicted speed-up of broadcasting everywhere, with as few refreshes as the space's gaps allow."""
+    refreshes = -(-model.steps // (1 + min(space.memory_gaps, model.steps - 1)))
+    full = float(model.action_seconds(Action.REFRESH, 0.0, 0.0, space.strides[0]).sum())
+    return model.baseline_seconds / (model.outside_seconds + refreshes * full)
 
 
 def best_attainable(profile: Profile, model: LatencyModel, space: SearchSpace) -> float:

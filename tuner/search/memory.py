@@ -1,8 +1,8 @@
 """Schedules that restore with memory and broadcast, made of what the profile and the latency model say of every window.
 
-Three kinds, from free to plain, all judged by one yardstick: every block with programs of its own, all blocks alike, and
-the same window again and again after a lead in full, which is what one would write by hand. What the plain ones leave of
-the time wanted, single blocks use up with gentler programs.
+Three kinds, from free to plain, all judged by one yardstick: every block with programs of its own, all blocks alike,
+and the same window again and again after a lead in full, which is what one would write by hand. What the plain ones
+leave of the time wanted, single blocks use up with gentler programs.
 """
 
 from __future__ import annotations
@@ -110,10 +110,8 @@ class MemorySolver:
             plan = solve(self.problem, budget) or fastest(self.problem)
         else:
             alike = self.problem.alike()
-            if sharing == "blocks":
-                found = solve(alike, budget) or fastest(alike)
-            else:
-                found = self._uniform(alike, speedup)
+            best = self._uniform(alike, speedup) if sharing == "windows" else solve(alike, budget)
+            found = best or fastest(alike)
             program = np.repeat(found.program, self.problem.blocks, axis=0)
             plan = evaluate(self.problem, found.length, program)
         return spend(self.problem, plan, budget)

@@ -18,6 +18,7 @@ def to_record(result: SearchResult) -> dict[str, Any]:
         "candidates": [_candidate_to_record(candidate) for candidate in result.candidates],
         "history": [[_finite(value) for value in record] for record in result.history],
         "frontier": [list(point) for point in result.frontier],
+        "memory_frontier": [list(point) for point in result.memory_frontier],
         "threshold_points": [[_finite(value) for value in point] for point in result.threshold_points],
         **{name: _finite(getattr(result, name)) for name in _PLAIN},
     }
@@ -29,6 +30,7 @@ def from_record(values: dict[str, Any]) -> SearchResult:
         candidates=[_candidate_from_record(candidate) for candidate in values["candidates"]],
         history=[TrialRecord(*map(_number, record)) for record in values["history"]],
         frontier=[FrontierPoint(*point) for point in values["frontier"]],
+        memory_frontier=[FrontierPoint(*point) for point in values.get("memory_frontier", [])],
         threshold_points=[FrontierPoint(*map(_number, point)) for point in values["threshold_points"]],
         **{name: _number(values[name]) for name in _PLAIN},
     )

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 
 from asymrnr.schedule import Schedule
 
-
 Sharing = Literal["refreshes", "blocks", "windows"]
 
 
@@ -98,13 +97,14 @@ class SearchResult:
     """Everything a search found.
 
     Attributes:
-        candidates: by excess: the two best tables of different strides, the best table of every trust but the
-            first, and the best threshold rule.
+        candidates: those that restore with memory and broadcast, then those that copy, by excess: the two best tables
+            of different strides, the best table of every trust but the first, and the best threshold rule.
         history: every trial in order.
         frontier: error against speed-up of tables without protected steps, slowest first.
         threshold_points: the same for the threshold rules that no other one tried beats.
-        bound: least possible predicted error at the speed-up searched for.
+        bound: least possible predicted error of a copying schedule at the speed-up searched for.
         best_attainable: highest predicted speed-up in the space.
+        memory_frontier: as `frontier`, of schedules that restore with memory and broadcast, by their own yardstick.
         price_of_interpretability: least predicted error of a threshold rule that is fast enough, over that of a table;
             None when no rule tried is.
     """
@@ -116,3 +116,4 @@ class SearchResult:
     bound: float
     best_attainable: float
     price_of_interpretability: float | None
+    memory_frontier: list[FrontierPoint] = field(default_factory=list)

@@ -16,6 +16,7 @@ from tuner.errors import InfeasibleError, UsageError
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import best_attainable, profiled
+from tuner.search.memory import MemorySolver
 from tuner.search.recipe import described, schedule_of
 from tuner.search.result import Candidate, FrontierPoint, Recipe, SearchResult, TrialRecord
 from tuner.search.space import SearchSpace, WarmStart, error_models
@@ -202,6 +203,9 @@ def search(
 ) -> SearchResult:
     """Find schedules of least predicted error that are predicted to reach a speed-up.
 
+    Where the profile has errors with memory, schedules that restore with memory and broadcast come first, one of every
+    kind, found without trials. All that follows is about those that copy.
+
     A third of the trials solve tables, as many for every trust in the measured errors; the others sample threshold
     rules. In a common study the sampler would drop all but the form that wins on the yardstick, and which trust is
     right only generations can tell. Equal arguments give equal results.
@@ -228,14 +232,16 @@ def search(
         raise UsageError("None of the search space's strides and cache steps was profiled; profile the model again.")
     if trials < (least := 1 + len(space.trusts)):
         raise UsageError(f"A search needs at least {least} trials, not {trials}.")
-    attainable = best_attainable(profile, latency_model, space)
+    memory = MemorySolver(profile, latency_model, space) if profile.memory_error else None
+    copying = best_attainable(profile, latency_model, space)
+    attainable = copying if memory is None else max(copying, memory.attainable)
     if attainable < target_speedup and (not or_fastest or attainable <= 1 + TOLERANCE):
         raise InfeasibleError(
-            f"{target_speedup:g}x cannot be reached: the highest rates at every site are predicted to give "
+            f"{target_speedup:g}x cannot be reached: reducing and reusing as much as possible is predicted to give "
             f"{attainable:.2f}x; ask for less."
         )
     goal = min(target_speedup * (1 + margin), attainable * (1 - TOLERANCE))
-    state = _Search(profile, latency_model, space, goal)
+    state = _Search(profile, latency_model, space, min(goal, copying * (1 - TOLERANCE)))
 
     def report() -> None:
         if progress is not None:
@@ -247,15 +253,17 @@ def search(
         for yardstick in range(trusts):
             state.run(partial(state.table, yardstick), table_trials, seed, state.table_warm_starts(), report)
         state.run(state.threshold, trials - trusts * table_trials, seed, state.threshold_warm_starts(), report)
-    bound = state.tables.bound(goal, state.pairs)
+    bound = state.tables.bound(state.goal, state.pairs)
+    candidates = [*([] if memory is None else memory.candidates(goal)), *state.candidates(bound)]
     return SearchResult(
-        candidates=state.candidates(bound),
+        candidates=candidates,
         history=state.history,
         frontier=state.tables.frontier(state.pairs),
         threshold_points=state.threshold_points(),
         bound=bound,
         best_attainable=attainable,
         price_of_interpretability=state.price(),
+        memory_frontier=[] if memory is None else memory.frontier(),
     )
 
 
@@ -269,6 +277,8 @@ def rebuild(
         profile, latency_model, space: see `search`.
         target_speedup: denoising speed-up wanted.
     """
+    if recipe.form == "windows":
+        return MemorySolver(profile, latency_model, space).candidate(recipe.sharing, target_speedup)
     state = _Search(profile, latency_model, space, target_speedup)
     found = state.make(recipe)
     bound = state.tables.bound(target_speedup, state.pairs)

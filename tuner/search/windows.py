@@ -113,10 +113,8 @@ def relax(problem: WindowProblem, price: float) -> tuple[Plan, float]:
     """
     blocks, steps, gaps = problem.loss.shape[1:]
     seconds = problem.seconds[:, :, None]
-    if np.isinf(price):
-        value = np.where(np.isfinite(problem.loss), seconds, np.inf)
-    else:
-        value = problem.loss + price * seconds
+    loss, price = (np.where(np.isfinite(problem.loss), 0.0, np.inf), 1.0) if np.isinf(price) else (problem.loss, price)
+    value = loss + price * seconds
     impossible = np.isinf(value.min(axis=(0, 1)))  # (steps, gaps)
     best = np.where(value.min(axis=0) < 0, value.argmin(axis=0), FULL)  # (blocks, steps, gaps)
     edge = np.where(impossible, np.inf, np.minimum(value.min(axis=0), 0.0).sum(axis=0))

@@ -200,7 +200,7 @@ def judge(
     whole = estimate_speedup([p.end_to_end for p in pairs], alpha)
     set_aside = sum(p.denoise.set_aside for p in pairs) / sum(p.denoise.steps for p in pairs)
     quality = {name: [values[name] for values in measured] for name in measured[0]}
-    planned = int(sum(np.count_nonzero(table) for table in schedule.rates.values()))
+    planned = schedule.planned_sites()
     changes = [error / noise_floor for error in quality["mse"]]
     verdicts = [
         gates.speedup_gate(denoise, ctx.options.target_speedup),

@@ -17,7 +17,7 @@ from tuner.latency.micro import Sites, latency_model, look_at_sites, measure_sit
 from tuner.latency.model import LatencyModel
 from tuner.latency.sites import SiteLatency
 from tuner.run.estimate import PairedSteps, estimate_pair
-from tuner.search.feasibility import best_attainable_by_stride
+from tuner.search.feasibility import best_attainable_by_stride, best_attainable_with_memory
 from tuner.strides import parse_stride
 
 STAGE = "preflight"
@@ -105,6 +105,8 @@ def preflight(ctx: Context) -> Preflight:
     ctx.progress.stage(STAGE, "looking at the attention sites")
     model = measure_latency(ctx)
     attainable = best_attainable_by_stride(model, ctx.space)
+    if ctx.options.actions == "all":
+        attainable["broadcasting"] = best_attainable_with_memory(model, ctx.space)
     best = max(attainable.values())
     share = f"{model.attention_share:.0%}"
     ctx.progress.advance(3, 3, f"attention is {share} of a step, at most {best:.2f}x can be reached")
@@ -116,7 +118,7 @@ def preflight(ctx: Context) -> Preflight:
             write_frontier(ctx.options.output, target, attainable)
         raise InfeasibleError(
             f"{target:g}x cannot be reached on {ctx.entry.name}: attention is {share} of a denoising "
-            f"step here, and the highest rates at every site give at most {best:.2f}x; ask for less."
+            f"step here, and reducing and reusing as much as possible gives at most {best:.2f}x; ask for less."
         )
     return Preflight(model, best)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tuner.context import Context
+from tuner.context import Actions, Context
 from tuner.latency.model import LatencyModel
 from tuner.profile.agreement import agreement, at_timesteps
 from tuner.profile.profile import Profile
@@ -37,14 +37,16 @@ class Profiled:
     content_hash: str = ""
 
 
-def settings_for(space: SearchSpace, total_steps: int, seed: int) -> ProfilerSettings:
+def settings_for(space: SearchSpace, total_steps: int, seed: int, actions: Actions = "all") -> ProfilerSettings:
     """Profile everything the search space can choose."""
+    gaps = min(space.memory_gaps, total_steps - 1) if actions == "all" else 0
     return ProfilerSettings(
         strides=space.strides,
         cache_steps=space.cache_steps,
         rates=space.rates,
         seed=seed,
         total_steps=total_steps,
+        memory_gaps=gaps,
     )
 
 
@@ -101,7 +103,7 @@ def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
         BudgetExhaustedError: the budget does not hold one observed generation.
     """
     ctx.progress.stage(STAGE, "one observed generation")
-    settings = settings_for(ctx.space, ctx.entry.workload.steps, ctx.options.seed)
+    settings = settings_for(ctx.space, ctx.entry.workload.steps, ctx.options.seed, ctx.options.actions)
 
     def make() -> Made:
         runner = ctx.instrument.runner

@@ -242,8 +242,8 @@ def _require_attainable(verification: Verification, target: float) -> None:
     best = max(verification.result.best_attainable, verification.predicted_speedup)
     if best * math.exp(SURE * sd) < target:
         raise InfeasibleError(
-            f"{target:g}x is out of reach: with the finalists measured, the highest rates at every site are expected "
-            f"to give {best:.2f}x; ask for less."
+            f"{target:g}x is out of reach: with the finalists measured, reducing and reusing as much as possible is "
+            f"expected to give {best:.2f}x; ask for less."
         )
 
 
