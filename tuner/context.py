@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 from tuner.models import LoadOptions, ModelEntry, WorkloadOptions, find_model
 from tuner.run.instrument import Instrument
@@ -138,7 +139,8 @@ class Context:
 
 def describe(schedule: Schedule) -> str:
     """A schedule in a few words."""
-    return (
-        f"{schedule.form}, stride {stride_name(schedule.stride)}, cache {schedule.cache_step}, "
-        f"attention {schedule.attention_cost():.2f}"
-    )
+    stride, attention = stride_name(schedule.stride), f"attention {schedule.attention_cost():.2f}"
+    if schedule.actions is None:
+        return f"{schedule.form}, stride {stride}, cache {schedule.cache_step}, {attention}"
+    memory, broadcast = (float((schedule.actions == action).mean()) for action in (Action.MEMORY, Action.BROADCAST))
+    return f"memory at {memory:.0%} and broadcasting at {broadcast:.0%} of the sites, stride {stride}, {attention}"

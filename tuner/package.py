@@ -107,7 +107,8 @@ def build_artifact(
         certification: evidence and gates; without them the artifact is not certified.
     """
     profile, candidate = profiled.profile, verification.chosen
-    correlation = ctx.space.rank_correlation
+    # Studied on schedules that copy.
+    correlation = ctx.space.rank_correlation if candidate.schedule.actions is None else None
     prediction = prediction_section(candidate).model_copy(
         update={
             "seconds": verification.model.baseline_seconds / verification.predicted_speedup,
