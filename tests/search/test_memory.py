@@ -14,8 +14,8 @@ from tests.search.window_problems import optimum
 from tuner.latency.model import Coefficients, LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import best_attainable_with_memory
-from tuner.search.memory import KINDS, MemorySolver, _Uniform, pooled, uniform_plan, window_losses
-from tuner.search.result import Sharing
+from tuner.search.memory import KINDS, MemorySolver, pooled, uniform_plan, window_losses
+from tuner.search.result import Sharing, Window
 from tuner.search.space import SearchSpace
 from tuner.search.trust import Trust
 from tuner.search.windows import FULL
@@ -162,7 +162,7 @@ def test_uniform_windows_fill_what_lead_and_tail_leave(solver: MemorySolver) -> 
     alike = solver.problem.alike()
 
     def laid(gap: int, lead: int, tail: int) -> dict[int, int]:
-        plan = uniform_plan(alike, _Uniform(1, gap, lead, tail))
+        plan = uniform_plan(alike, Window(1, gap), lead, tail)
         assert np.array_equal(plan.program[0] == 1, plan.length > 0)
         assert np.array_equal(plan.program[0] == FULL, plan.length == 0)
         assert plan.loss == pytest.approx(sum(alike.loss[1, 0, t, n - 1] for t, n in enumerate(plan.length) if n))

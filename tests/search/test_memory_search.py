@@ -123,3 +123,19 @@ def test_memory_that_saves_nothing_leaves_the_field_to_copying(
     assert [point.error for point in solver.frontier()] == [0.0]
     with pytest.raises(InfeasibleError):
         search(remembering, idle, space, 1.1, trials=12, or_fastest=True)
+
+
+def test_solved_again_for_another_speed_the_window_stays_the_same(
+    remembering: Profile, whole: LatencyModel, space: SearchSpace
+) -> None:
+    solver = MemorySolver(remembering, whole, space)
+    found = solver.candidate("windows", 1.3)
+    window = found.recipe.window
+    assert window is not None
+    for speedup in (1.2, 1.5):
+        again = rebuild(found.recipe, remembering, whole, space, speedup)
+        assert again.recipe == found.recipe
+        table = again.schedule.actions
+        assert table is not None
+        longest = max(len(run) for row in table for run in "".join("x" if a >= 2 else " " for a in row).split())
+        assert longest <= window.gap

@@ -8,6 +8,7 @@ leave of the time wanted, single blocks use up with gentler programs.
 from __future__ import annotations
 
 from functools import cached_property
+
 import numpy as np
 
 from asymrnr.actions import Action
