@@ -34,6 +34,7 @@ class TuneOptions:
         command: the command line, for the record.
         load: other weights, offloading, attention backend.
         actions: what sites may do: copy as in the paper, or also restore with memory and broadcast.
+        memory: GiB that refreshes may keep for later steps; None is a quarter of a GPU's, and no limit on a CPU.
         lpips_weights: weights of the AlexNet backbone of LPIPS; random when None.
         workload: other steps, sizes and prompts than the registry's.
     """
@@ -50,6 +51,7 @@ class TuneOptions:
     load: LoadOptions = field(default_factory=LoadOptions)
     lpips_weights: Path | None = None
     actions: Actions = "all"
+    memory: float | None = None
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
 
     def model_entry(self) -> ModelEntry:

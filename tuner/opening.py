@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from tuner.context import BUDGET, Context, NoProgress, Progress, TuneOptions
 from tuner.errors import EnvironmentMismatchError, UsageError
-from tuner.models import load_pipeline
+from tuner.models import ModelEntry, load_pipeline
 from tuner.quality.lpips import Lpips
 from tuner.run.identity import differences, environment, subject
 from tuner.run.instrument import Instrument
@@ -23,6 +25,7 @@ ENVIRONMENT_KEY = {"kind": "environment"}
 OPTIONS_KEY = {"kind": "options"}
 SUBJECT_KEY = {"kind": "subject"}
 ANY_TARGET = 1.1
+GIB, MEMORY_SHARE = 2**30, 0.25  # of a GPU's memory, for what is kept from step to step
 
 
 def open_run(options: TuneOptions, progress: Progress) -> Context:
@@ -35,6 +38,8 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
     entry, ledger = options.model_entry(), Ledger(options.budget)
     if not options.target_speedup > 1:
         raise UsageError(f"The target speed-up is {options.target_speedup:g}; ask for more than 1, for example 1.3.")
+    if options.memory is not None and not options.memory > 0:
+        raise UsageError(f"--memory is {options.memory:g} GiB; give more than 0.")
     if options.lpips_weights is not None:
         Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
     store = MeasurementStore(options.output)
@@ -56,6 +61,9 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
         if known is None:
             store.put(ENVIRONMENT_KEY, here)
         found = subject(runner)
+        if options.memory is None and runner.device.type == "cuda":
+            total = torch.cuda.get_device_properties(runner.device).total_memory
+            options = replace(options, memory=MEMORY_SHARE * total / GIB)
         asked = store.get(OPTIONS_KEY)
         if asked is not None:  # a resumed run is still the one that was asked for
             options = replace(options, command=asked.values["command"])
@@ -63,8 +71,8 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
             before = store.get(key)
             if before is None or before.values != values:
                 store.put(key, values)
-        space = load_space_of(entry)
-        return Context(options, entry, Instrument(store, ledger, found, runner), space, progress)
+        instrument = Instrument(store, ledger, found, runner)
+        return Context(options, entry, instrument, space_of(options, entry), progress)
     except BaseException:
         store.close()
         raise
@@ -85,7 +93,13 @@ def open_records(folder: Path) -> Context:
     options = replace(TuneOptions.from_dict(records[0].values), output=folder)
     entry = options.model_entry()
     instrument = Instrument(store, Ledger(options.budget), records[1].values)
-    return Context(options, entry, instrument, load_space_of(entry), NoProgress())
+    return Context(options, entry, instrument, space_of(options, entry), NoProgress())
+
+
+def space_of(options: TuneOptions, entry: ModelEntry) -> SearchSpace:
+    """What a search may choose, within the memory that the options leave."""
+    limit = None if options.memory is None else options.memory * GIB
+    return load_space_of(entry).model_copy(update={"memory_bytes": limit})
 
 
 @contextmanager

@@ -51,6 +51,13 @@ ActionChoices = Annotated[
     ActionsChoice,
     typer.Option("--actions", help="copy: only what the paper does; all: restore with memory and broadcast as well."),
 ]
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        help="GiB that may be kept from step to step to restore with or to broadcast.",
+        show_default="a quarter of a GPU's",
+    ),
+]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps.", show_default=USUAL)]
 Frames = Annotated[int | None, typer.Option(help="Frames of a video.", show_default=USUAL)]
 Height = Annotated[int | None, typer.Option(help="Height of a video, in pixels.", show_default=USUAL)]

@@ -16,6 +16,7 @@ from tuner.commands.options import (
     Frames,
     Height,
     LpipsWeights,
+    Memory,
     Offload,
     OffloadChoice,
     Prompts,
@@ -43,6 +44,7 @@ def tune(
     seed: Annotated[int, typer.Option(help="Seed of the search and of the prompts' noise.")] = 0,
     trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
     actions: ActionChoices = ActionsChoice.ALL,
+    memory: Memory = None,
     steps: Steps = None,
     frames: Frames = None,
     height: Height = None,
@@ -85,6 +87,7 @@ def tune(
         lpips_weights=lpips_weights,
         workload=workload,
         actions=actions.value,
+        memory=memory,
     )
     with LiveProgress() as progress:
         outcome = run(options, progress)

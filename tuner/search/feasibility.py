@@ -39,7 +39,10 @@ def best_attainable_by_stride(model: LatencyModel, space: SearchSpace) -> dict[s
 
 
 def best_attainable_with_memory(model: LatencyModel, space: SearchSpace) -> float:
-    """Highest predicted speed-up of broadcasting everywhere, with as few refreshes as the space's gaps allow."""
+    """Highest predicted speed-up of broadcasting everywhere, with as few refreshes as the space's gaps allow.
+
+    Without regard to a limit on the memory kept.
+    """
     refreshes = -(-model.steps // (1 + min(space.memory_gaps, model.steps - 1)))
     full = float(model.action_seconds(Action.REFRESH, 0.0, 0.0, space.strides[0]).sum())
     return model.baseline_seconds / (model.outside_seconds + refreshes * full)

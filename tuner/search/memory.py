@@ -10,11 +10,13 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
+from tuner.search.footprint import blocks_within, window_bytes
 from tuner.search.result import Candidate, FrontierPoint, Recipe, Sharing, Window
 from tuner.search.space import SearchSpace
 from tuner.search.table import undominated
@@ -51,10 +53,14 @@ class MemorySolver:
         reachable = np.isfinite(self._memory[:, -1, 0]).all(axis=0)  # (R,)
         rates = profile.rates[reachable & (profile.rates >= space.memory_rates_from)]
         self.programs = (Program(Action.BROADCAST), *(Program(Action.MEMORY, float(rate)) for rate in rates))
+        itemsize = getattr(torch, profile.workload.get("dtype", "float32")).itemsize
+        most = np.max([window_bytes(model.sites, program, itemsize) for program in self.programs], axis=0)
+        harm = np.nanmean(self._broadcast[:, :, 0], axis=1)
+        self._allowed = np.flatnonzero(blocks_within(most, harm, space.memory_bytes))
 
     @cached_property
     def problem(self) -> WindowProblem:
-        """Every block by itself; blocks are told apart as far as the space's first trust says."""
+        """Every block that the limit on memory allows windows, told apart as far as the space's first trust says."""
         weights, trust = self._space.steering_weights(self.profile.steps), self._space.trusts[0]
         losses = []
         for program in self.programs:
@@ -62,8 +68,9 @@ class MemorySolver:
             if program.action == Action.MEMORY:
                 error = self._memory[..., int(np.argmin(np.abs(self.profile.rates - program.rate)))]
             error = pooled(np.where(np.isnan(error), np.inf, error), trust.blocks)
-            losses.append(window_losses(weights[:, None] * error))
-        return WindowProblem(self.programs, np.stack(losses), np.stack([self._seconds(p) for p in self.programs]))
+            losses.append(window_losses(weights[:, None] * error)[self._allowed])
+        seconds = [self._seconds(program)[self._allowed] for program in self.programs]
+        return WindowProblem(self.programs, np.stack(losses), np.stack(seconds))
 
     def _seconds(self, program: Program) -> np.ndarray:
         """(blocks, gaps) of windows beyond what their steps take in full."""
@@ -132,7 +139,9 @@ class MemorySolver:
 
     def schedule(self, plan: Plan) -> Schedule:
         """The plan as a schedule for the profiled sampler and destinations."""
-        rates, actions = plan.tables(self.programs)
+        shape = (self.profile.blocks, self.profile.steps)
+        rates, actions = np.zeros(shape), np.zeros(shape, dtype=np.int8)
+        rates[self._allowed], actions[self._allowed] = plan.tables(self.programs)
         return Schedule(
             rates={"Q": rates},
             actions=actions,

@@ -49,6 +49,7 @@ class SearchSpace(BaseModel):
         protected_steps: up to so many first and last steps may be left alone.
         memory_gaps: up to so many steps may restore with memory, or broadcast, after a refresh.
         memory_rates_from: least query rate at which is restored with memory.
+        memory_bytes: most that refreshes may keep for later steps; None is no limit.
         steering: logarithms of how much a squared error of attention weighs in the final video, at equally spaced
             moments of a generation, for restoring with memory and broadcasting. Early errors steer everything after
             them, and the last ones nobody corrects. The default was measured on the embedded model.
@@ -69,6 +70,7 @@ class SearchSpace(BaseModel):
     protected_steps: int = Field(default=2, ge=0)
     memory_gaps: int = Field(default=6, ge=1)
     memory_rates_from: float = Field(default=0.3, gt=0, lt=1)
+    memory_bytes: float | None = Field(default=None, gt=0)
     steering: tuple[float, ...] = Field(default=(3.0, 1.4, 1.0, 0.0, 2.8), min_length=1)
     warm_starts: tuple[WarmStart, ...] = ()
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None

@@ -233,6 +233,8 @@ def search(
     if trials < (least := 1 + len(space.trusts)):
         raise UsageError(f"A search needs at least {least} trials, not {trials}.")
     memory = MemorySolver(profile, latency_model, space) if profile.memory_error else None
+    if memory is not None and memory.attainable <= 1 + TOLERANCE:  # the limit on memory allows nothing
+        memory = None
     copying = best_attainable(profile, latency_model, space)
     attainable = copying if memory is None else max(copying, memory.attainable)
     if attainable < target_speedup and (not or_fastest or attainable <= 1 + TOLERANCE):

@@ -116,7 +116,7 @@ def relax(problem: WindowProblem, price: float) -> tuple[Plan, float]:
     seconds = problem.seconds[:, :, None]
     loss, price = (np.where(np.isfinite(problem.loss), 0.0, np.inf), 1.0) if np.isinf(price) else (problem.loss, price)
     value = loss + price * seconds
-    impossible = np.isinf(value.min(axis=(0, 1)))  # (steps, gaps)
+    impossible = np.isinf(value.min(axis=(0, 1), initial=np.inf))  # (steps, gaps)
     best = np.where(value.min(axis=0) < 0, value.argmin(axis=0), FULL)  # (blocks, steps, gaps)
     edge = np.where(impossible, np.inf, np.minimum(value.min(axis=0), 0.0).sum(axis=0))
     ahead = np.full(steps + gaps + 1, np.inf)  # from a step on
