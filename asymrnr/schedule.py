@@ -172,6 +172,14 @@ class Schedule:
         share: np.ndarray = (self.actions == Action.BROADCAST).mean(axis=0)
         return share
 
+    def refresh_of_steps(self) -> np.ndarray:
+        """(steps,) share of the blocks that refresh for restoring with memory."""
+        windows = self.windows()
+        if windows is None:
+            return np.zeros(self.steps)
+        share: np.ndarray = windows.memory.mean(axis=0)
+        return share
+
     def planned_sites(self) -> int:
         """How many (feature, block, step) sites are reduced, and (block, step) sites broadcast."""
         broadcast = 0 if self.actions is None else np.count_nonzero(self.actions == Action.BROADCAST)

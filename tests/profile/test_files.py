@@ -22,6 +22,8 @@ def example() -> Profile:
     sites = (2, 4)
     curve = np.sort(rng.random((*sites, 3)), axis=-1)
     curve[..., 0], curve[0, 0, 2] = 0.0, np.inf
+    later = 3 * rng.random((*sites, 2))
+    later[:, 0], later[:, 1, 1] = np.nan, np.nan  # no step so many steps earlier
     surface = LatencySurface(
         grid=(2, 3, 4),
         text_tokens=5,
@@ -56,6 +58,8 @@ def example() -> Profile:
         v_error={("2x2x2", 2): curve * 2},
         diagnostics={"recomputed_rows": 1e-9},
         agreement={"Q": Agreement(0.9, 0.8, 1.0)},
+        memory_error={"2x2x2": np.stack([0 * later, later, np.where(later > 2, np.inf, later)], axis=-1)},
+        broadcast_error={"2x2x2": later},
         latency=LatencyModel(SiteLatency((surface, replace(surface, heads=4)), (0, 1), calls=2), 4, step_seconds=5.0),
     )
 
@@ -135,6 +139,13 @@ def test_damaged_files_end_in_one_sentence(tmp_path: Path) -> None:
         {"similarity": {"Q": np.full((2, 4), np.nan)}},
         {"q_error": {("2x2x2", 2): np.full((2, 4, 3), -1.0)}},
         {"v_error": {}},
+        {"memory_error": {"2x2x2": np.full((2, 4, 2, 3), -1.0)}},
+        {"memory_error": {"2x2x2": np.zeros((2, 3, 2, 3))}},
+        {"memory_error": {"2x2x2": np.zeros((2, 4, 2, 4))}},
+        {"memory_error": {"2x2x2": np.zeros((2, 4, 2))}},
+        {"broadcast_error": {"2x2x2": np.zeros((2, 4))}},
+        {"broadcast_error": {"2x2x2": np.full((2, 4, 2), -1.0)}},
+        {"broadcast_error": {}},
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from tuner.profile.profile import Profile
 from tuner.profile.similarity import standardise
 from tuner.search.space import SearchSpace
 
-BLOCKS, STEPS = 3, 12
+BLOCKS, STEPS, GAPS = 3, 12, 6
 GRID = (4, 8, 8)
 
 
@@ -86,3 +88,21 @@ def profile(model: LatencyModel, space: SearchSpace) -> Profile:
         v_error=v_error,
         latency=model,
     )
+
+
+@pytest.fixture
+def whole(model: LatencyModel) -> LatencyModel:
+    """The same machine with projections, which broadcasting spares."""
+    return replace(model, sites=replace(model.sites, projections=(0.02, 0.03, 0.04)))
+
+
+@pytest.fixture
+def remembering(profile: Profile, whole: LatencyModel) -> Profile:
+    """The profile with errors with memory, which grow with the gap; outputs change most at first and at last."""
+    rng = np.random.default_rng(1)
+    level = np.exp(0.7 * rng.normal(size=(BLOCKS, STEPS))) * (1 + np.linspace(-1, 1, STEPS) ** 4)
+    gaps = np.arange(1, GAPS + 1)
+    broadcast = 0.02 * level[..., None] * gaps**1.5
+    broadcast[:, np.arange(STEPS)[:, None] < gaps] = np.nan  # there is no such step
+    memory = 0.3 * broadcast[..., None] * profile.rates**2
+    return replace(profile, latency=whole, memory_error={"2x2x2": memory}, broadcast_error={"2x2x2": broadcast})

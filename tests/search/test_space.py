@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asymrnr.resources import search_spaces_folder
@@ -33,6 +34,9 @@ def test_every_shipped_space_loads_and_starts_from_rules_of_the_paper(path: Path
         (GOOD.replace("[0.0, 0.5]", "[0.5, 0.0]"), "rates"),
         (GOOD.replace("0.5", "1.0"), "rates"),
         (GOOD + "colour: red\n", "colour"),
+        (GOOD + "memory_gaps: 0\n", "memory_gaps"),
+        (GOOD + "memory_rates_from: 0\n", "memory_rates_from"),
+        (GOOD + "steering: []\n", "steering"),
         (GOOD + "warm_starts: [{name: a, stride: 3x2x2, Q: {0.5: 0.3}}]\n", "stride that is not"),
         (GOOD + "warm_starts: [{name: a, Q: {0.55: 0.3}}]\n", "multiples of 1/10"),
         (GOOD + "warm_starts: [{name: a, Q: {0.5: 0.3, 0.6: 0.2}}]\n", "ascending"),
@@ -56,6 +60,22 @@ def test_windows_are_no_longer_than_half_of_the_steps(tmp_path: Path, steps: int
     assert space.cache_steps == windows
     assert [start.cache_step for start in space.warm_starts] == [windows[-1], None]
     assert SearchSpace.model_validate(space.model_dump()) == space
+
+
+def test_steering_weights_follow_a_line_between_logarithms() -> None:
+    space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), steering=(2.0, 0.0, 1.0, -1.0))
+    np.testing.assert_allclose(np.log(space.steering_weights(4)), [2, 0, 1, -1])  # moments are the middles of quarters
+    np.testing.assert_allclose(np.log(space.steering_weights(2)), [1, 0])
+    eight = np.log(space.steering_weights(8))
+    np.testing.assert_allclose(eight, [2, 1.5, 0.5, 0.25, 0.75, 0.5, -0.5, -1])  # the same before the first moment
+    for steps in (1, 3, 50):
+        assert space.steering_weights(steps).shape == (steps,)
+        assert (space.steering_weights(steps) > 0).all()
+
+
+def test_one_steering_value_is_the_weight_of_all_steps() -> None:
+    space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), steering=(0.7,))
+    np.testing.assert_allclose(space.steering_weights(6), np.exp(0.7))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

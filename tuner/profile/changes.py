@@ -49,7 +49,10 @@ class _Seen:
 
 
 class OutputChanges:
-    """Follows sampled tokens of every site over a few steps; nothing older is kept."""
+    """Follows sampled tokens of every site over a few steps; nothing older is kept.
+
+    Sampled sources stand for all tokens: broadcasting is wrong at destinations as well, which are drawn by lot.
+    """
 
     def __init__(self, rates: np.ndarray, gaps: int, samples: int) -> None:
         """
@@ -74,6 +77,8 @@ class OutputChanges:
             One for every gap that there are earlier steps for.
         """
         seen = self._seen.setdefault(place, deque(maxlen=self._gaps))
+        while seen and step - seen[0].step > self._gaps:
+            seen.popleft()
         changes = [self._change(earlier, step, output) for earlier in seen if earlier.own.shape[0] == output.shape[0]]
         seen.append(self._look(step, output, match))
         return changes

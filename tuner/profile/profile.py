@@ -183,9 +183,15 @@ class Profile:
             for array in curves.values():
                 if array.shape != (*sites, len(self.rates)) or np.isnan(array).any() or (array < 0).any():
                     raise ValueError("an error curve has a wrong shape or values")
-        for name, array in (*self.memory_error.items(), *self.broadcast_error.items()):
-            if array.shape[:2] != sites or array.ndim not in (3, 4) or (array < 0).any():
-                raise ValueError(f"an error with memory at stride {name} has a wrong shape or values")
+        if set(self.memory_error) != set(self.broadcast_error):
+            raise ValueError("errors with memory or of broadcasting are missing")
+        for stride, memory in self.memory_error.items():
+            broadcast = self.broadcast_error[stride]
+            fits = broadcast.ndim == 3 and broadcast.shape[:2] == sites
+            if not fits or memory.shape != (*broadcast.shape, len(self.rates)) or (memory < 0).any():
+                raise ValueError(f"an error with memory at stride {stride} has a wrong shape or values")
+            if (broadcast < 0).any():
+                raise ValueError(f"an error of broadcasting at stride {stride} has wrong values")
         for tables in (self.raw_similarity, self.similarity):
             for array in tables.values():
                 if array.shape != sites or not np.isfinite(array).all():

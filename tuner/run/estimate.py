@@ -22,7 +22,8 @@ PACE_FACTOR = 1.5
 RATIO_FACTOR = 1.35
 MAX_SET_ASIDE = 0.5  # share of the steps beyond which a pair tells nothing
 
-PROJECTIONS = np.linspace(0, 2, 41)  # what the rest of an attention module may take, as a multiple of its attention
+PROJECTIONS = np.linspace(0, 1.5, 16)  # what the rest of an attention module may take, as a multiple of its attention
+MATCHINGS = np.linspace(0, 0.6, 13)  # what a refresh may take more than a step in full, likewise
 LEAST_SHAPE = 0.05  # of the ratio without any reduction; keeps what is expected of a step positive
 LEAST_STANDARD_ERROR = 0.005  # no scatter inside a pair shows what moves the pair as a whole
 
@@ -36,12 +37,14 @@ class PairedSteps:
         tuned: (n,) seconds of the steps of the tuned run.
         attention: (n,) share of the attention work that the schedule leaves at each step; 1 is not reduced.
         broadcast: (n,) share of the blocks that broadcast, and so leave out more than attention; None is nowhere.
+        refresh: (n,) share of the blocks that refresh for memory, and so match as well; None is nowhere.
     """
 
     plain: np.ndarray
     tuned: np.ndarray
     attention: np.ndarray
     broadcast: np.ndarray | None = None
+    refresh: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,10 @@ def estimate_pair(steps: PairedSteps) -> PairEstimate:
     That is 1 / S = mean of q with q = tuned / plain at each step. Noise of a plain step makes the mean of such ratios
     too large (by 0.3 % where they scatter by 8 %), so they are split into a shape and a level:
 
-        1 / S = mean(shape) exp(level),  shape = c - b (1 - attention + p broadcast),  level = mean of log(q / shape)
+        1 / S = mean(shape) exp(level),  level = mean of log(q / shape),
+        shape = c - b (1 - attention + p broadcast - m refresh)
 
-    the latter with weights `shape`, for which this equals the mean of q to first order in log(q / shape), whatever the
+    the level with weights `shape`, for which this equals the mean of q to first order in log(q / shape), whatever the
     shape. Steps set aside (see `PACE_FACTOR`) get no weight, hence count as shape times exp(level), and the estimate
     stands for all positions.
 
@@ -85,14 +89,18 @@ def estimate_pair(steps: PairedSteps) -> PairEstimate:
         ValueError: there is no step, the lengths differ, or a time is not positive and finite.
     """
     plain, tuned, attention = (np.asarray(values, float) for values in (steps.plain, steps.tuned, steps.attention))
-    broadcast = np.zeros_like(attention) if steps.broadcast is None else np.asarray(steps.broadcast, float)
-    if not len(plain) == len(tuned) == len(attention) == len(broadcast) > 0:
+    broadcast, refresh = (
+        np.zeros_like(attention) if values is None else np.asarray(values, float)
+        for values in (steps.broadcast, steps.refresh)
+    )
+    if not len(plain) == len(tuned) == len(attention) == len(broadcast) == len(refresh) > 0:
         raise ValueError("estimate_pair needs equally many plain, tuned and attention values, at least one of each.")
     times = np.concatenate([plain, tuned])
-    if not (np.isfinite(times).all() and (times > 0).all() and np.isfinite(attention + broadcast).all()):
+    if not (np.isfinite(times).all() and (times > 0).all() and np.isfinite(attention + broadcast + refresh).all()):
         raise ValueError("estimate_pair needs times that are positive and finite, and finite shares of attention.")
 
-    return estimate_shaped(plain, tuned, _shape(tuned / plain, np.clip(1 - attention, 0, 1), broadcast))
+    reduction = np.clip(1 - attention, 0, 1)
+    return estimate_shaped(plain, tuned, _shape(tuned / plain, reduction, broadcast, refresh))
 
 
 def estimate_shaped(plain: np.ndarray, tuned: np.ndarray, shape: np.ndarray) -> PairEstimate:
@@ -118,20 +126,24 @@ def estimate_shaped(plain: np.ndarray, tuned: np.ndarray, shape: np.ndarray) -> 
     )
 
 
-def _shape(ratio: np.ndarray, reduction: np.ndarray, broadcast: np.ndarray) -> np.ndarray:
+def _shape(ratio: np.ndarray, reduction: np.ndarray, broadcast: np.ndarray, refresh: np.ndarray) -> np.ndarray:
     """The ratios expected of a schedule whose steps save in proportion to the work they leave out.
 
-    Broadcasting leaves out projections, too; what they take beside attention is tried out (see `PROJECTIONS`).
+    Broadcasting leaves out projections, too, and refreshing for memory takes a matching; what these take beside
+    attention is tried out (see `PROJECTIONS`).
 
     Args:
         ratio: (n,) tuned over plain seconds.
         reduction: (n,) share of the attention work that is left out, 0 to 1.
-        broadcast: (n,) share of the blocks that broadcast.
+        broadcast, refresh: (n,) shares of the blocks.
 
     Returns:
-        (n,) positive; the same everywhere where `reduction` and `broadcast` are.
+        (n,) positive; the same everywhere where `reduction`, `broadcast` and `refresh` are.
     """
-    tried = [_line(ratio, reduction + share * broadcast) for share in (PROJECTIONS if broadcast.any() else (0.0,))]
+    projections, matchings = (
+        values if share.any() else (0.0,) for values, share in ((PROJECTIONS, broadcast), (MATCHINGS, refresh))
+    )
+    tried = [_line(ratio, reduction + p * broadcast - m * refresh) for p in projections for m in matchings]
     return min(tried, key=lambda shape: float(np.abs(np.log(ratio / shape)).sum()))
 
 
@@ -143,7 +155,7 @@ def _line(ratio: np.ndarray, reduction: np.ndarray) -> np.ndarray:
 
     Args:
         ratio: (n,) tuned over plain seconds.
-        reduction: (n,) work left out, from 0.
+        reduction: (n,) work left out; negative is work added.
 
     Returns:
         (n,) positive; the same everywhere where `reduction` is.

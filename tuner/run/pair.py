@@ -43,7 +43,7 @@ class Pair:
         prompt, seed: of both.
         plain, tuned: without and with the schedule.
         attention: (steps,) share of every step's attention that the schedule leaves.
-        broadcast: (steps,) share of the blocks that broadcast.
+        broadcast, refresh: (steps,) shares of the blocks that broadcast, and that refresh for memory.
         reduced_sites: how many (feature, block, step) sites were reduced, and (block, step) sites broadcast.
         mode: "lock-step" when both advanced in turn; "alternating" when one ran after the other.
         key_hash: names its record in the store.
@@ -55,6 +55,7 @@ class Pair:
     tuned: Side
     attention: np.ndarray
     broadcast: np.ndarray
+    refresh: np.ndarray
     reduced_sites: int
     mode: Mode
     key_hash: str
@@ -62,9 +63,8 @@ class Pair:
     @cached_property
     def denoise(self) -> PairEstimate:
         """Speed-up of the denoising steps."""
-        return estimate_pair(
-            PairedSteps(self.plain.step_seconds, self.tuned.step_seconds, self.attention, self.broadcast)
-        )
+        seconds = self.plain.step_seconds, self.tuned.step_seconds
+        return estimate_pair(PairedSteps(*seconds, self.attention, self.broadcast, self.refresh))
 
     @property
     def end_to_end(self) -> float:
@@ -85,6 +85,7 @@ def to_record(
         "mode": mode,
         "attention": schedule.attention_of_steps().tolist(),
         "broadcast": schedule.broadcast_of_steps().tolist(),
+        "refresh": schedule.refresh_of_steps().tolist(),
         "reduced_sites": int(sum(np.count_nonzero(table) for table in sites)),
     }
     arrays = {}
@@ -106,13 +107,17 @@ def from_record(record: Record) -> Pair:
             seconds=record.values[name]["seconds"],
         )
 
+    def shares(name: str) -> np.ndarray:  # earlier releases recorded none
+        return np.array(record.values.get(name, [0.0] * len(record.values["attention"])))
+
     return Pair(
         prompt=record.key["prompt"],
         seed=record.key["seed"],
         plain=side("plain"),
         tuned=side("tuned"),
         attention=np.array(record.values["attention"]),
-        broadcast=np.array(record.values.get("broadcast", [0.0] * len(record.values["attention"]))),
+        broadcast=shares("broadcast"),
+        refresh=shares("refresh"),
         reduced_sites=record.values["reduced_sites"],
         mode=record.values["mode"],
         key_hash=record.key_hash,

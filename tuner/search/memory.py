@@ -8,7 +8,6 @@ leave of the time wanted, single blocks use up with gentler programs.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
-from tuner.search.result import Candidate, FrontierPoint, Recipe, Sharing
+from tuner.search.result import Candidate, FrontierPoint, Recipe, Sharing, Window
 from tuner.search.space import SearchSpace
 from tuner.search.table import undominated
 from tuner.search.windows import FULL, Plan, Program, WindowProblem, evaluate, fastest, solve, spend
@@ -29,15 +28,6 @@ KINDS: dict[Sharing, str] = {
 }
 LONGEST_TAIL = 2  # steps in full at the end that a uniform schedule may have
 FRONTIER_POINTS = 30
-
-
-class _Uniform(NamedTuple):
-    """One window again and again, between a lead and a tail in full."""
-
-    program: int
-    gap: int
-    lead: int
-    tail: int
 
 
 class MemorySolver:
@@ -99,8 +89,13 @@ class MemorySolver:
         """Highest predicted speed-up."""
         return self.speedup(fastest(self.problem))
 
-    def plan(self, sharing: Sharing, speedup: float) -> Plan:
+    def plan(self, sharing: Sharing, speedup: float, window: Window | None = None) -> Plan:
         """The plan of a kind for a speed-up, or its fastest where that is out of reach.
+
+        Args:
+            sharing: the kind.
+            speedup: denoising speed-up wanted.
+            window: what comes again and again where all windows are shared; the best one by default.
 
         Returns:
             Judged by the yardstick of `problem`.
@@ -110,28 +105,28 @@ class MemorySolver:
             plan = solve(self.problem, budget) or fastest(self.problem)
         else:
             alike = self.problem.alike()
-            best = self._uniform(alike, speedup) if sharing == "windows" else solve(alike, budget)
+            best = self._uniform(alike, speedup, window)[0] if sharing == "windows" else solve(alike, budget)
             found = best or fastest(alike)
             program = np.repeat(found.program, self.problem.blocks, axis=0)
             plan = evaluate(self.problem, found.length, program)
         return spend(self.problem, plan, budget)
 
-    def _uniform(self, alike: WindowProblem, speedup: float) -> Plan:
-        """The uniform windows of least loss that reach a speed-up, or the fastest ones."""
+    def _uniform(self, alike: WindowProblem, speedup: float, window: Window | None) -> tuple[Plan, Window]:
+        """The windows of least loss, all alike, that reach a speed-up, or the fastest ones."""
         steps, gaps = alike.steps, alike.loss.shape[3]
-        best: Plan | None = None
-        quickest: Plan | None = None
-        for tail in range(LONGEST_TAIL + 1):
-            for program in range(len(self.programs)):
-                for gap in range(1, min(gaps, steps - 1) + 1):
-                    for lead in reversed(range(steps - tail - gap)):  # the longest that is fast enough
-                        plan = uniform_plan(alike, _Uniform(program, gap, lead, tail))
-                        if quickest is None or plan.seconds < quickest.seconds:
-                            quickest = plan
-                        if self.speedup(plan) >= speedup:
-                            if best is None or plan.loss < best.loss:
-                                best = plan
-                            break
+        every = [Window(p, gap) for p in range(len(self.programs)) for gap in range(1, min(gaps, steps - 1) + 1)]
+        best: tuple[Plan, Window] | None = None
+        quickest: tuple[Plan, Window] | None = None
+        for one in every if window is None else [window]:
+            for tail in range(min(LONGEST_TAIL, steps - 1 - one.gap) + 1):
+                for lead in reversed(range(steps - tail - one.gap)):  # the longest that is fast enough
+                    plan = uniform_plan(alike, one, lead, tail)
+                    if quickest is None or plan.seconds < quickest[0].seconds:
+                        quickest = plan, one
+                    if self.speedup(plan) >= speedup:
+                        if best is None or plan.loss < best[0].loss:
+                            best = plan, one
+                        break
         assert quickest is not None
         return best or quickest
 
@@ -146,9 +141,11 @@ class MemorySolver:
             seed=self.profile.schedule_seed,
         )
 
-    def candidate(self, sharing: Sharing, speedup: float) -> Candidate:
-        """The schedule of a kind for a speed-up, or its fastest."""
-        plan = self.plan(sharing, speedup)
+    def candidate(self, sharing: Sharing, speedup: float, window: Window | None = None) -> Candidate:
+        """The schedule of a kind for a speed-up, or its fastest; arguments of `plan`."""
+        if sharing == "windows" and window is None:
+            _, window = self._uniform(self.problem.alike(), speedup, None)
+        plan = self.plan(sharing, speedup, window)
         schedule, best = self.schedule(plan), plan if sharing == "refreshes" else self.plan("refreshes", speedup)
         return Candidate(
             schedule=schedule,
@@ -159,7 +156,7 @@ class MemorySolver:
             excess=1.0,
             kind=KINDS[sharing],
             label=f"{KINDS[sharing]}, Q at stride {self.stride}",
-            recipe=Recipe("windows", self.stride, 1, sharing=sharing),
+            recipe=Recipe("windows", self.stride, 1, sharing=sharing, window=window),
         )
 
     def candidates(self, speedup: float) -> list[Candidate]:
@@ -205,11 +202,11 @@ def window_losses(error: np.ndarray) -> np.ndarray:
     return amplitude.cumsum(axis=2) ** 2
 
 
-def uniform_plan(problem: WindowProblem, uniform: _Uniform) -> Plan:
-    """The same window again and again, the last one as long as there is room for."""
+def uniform_plan(problem: WindowProblem, window: Window, lead: int, tail: int) -> Plan:
+    """The same window again and again between a lead and a tail in full, the last one as long as there is room for."""
     length, program = np.zeros(problem.steps, dtype=int), np.full((problem.blocks, problem.steps), FULL)
-    end = problem.steps - uniform.tail
-    starts = np.arange(uniform.lead, end - 1, uniform.gap + 1)
-    length[starts] = np.minimum(uniform.gap, end - 1 - starts)
-    program[:, starts] = uniform.program
+    end = problem.steps - tail
+    starts = np.arange(lead, end - 1, window.gap + 1)
+    length[starts] = np.minimum(window.gap, end - 1 - starts)
+    program[:, starts] = window.program
     return evaluate(problem, length, program)

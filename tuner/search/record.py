@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from asymrnr.artifact import ScheduleSection
-from tuner.search.result import Candidate, FrontierPoint, Recipe, SearchResult, TrialRecord
+from tuner.search.result import Candidate, FrontierPoint, Recipe, SearchResult, TrialRecord, Window
 
 _PLAIN = ("bound", "best_attainable", "price_of_interpretability")
 
@@ -49,7 +49,9 @@ def _candidate_to_record(candidate: Candidate) -> dict[str, Any]:
 def _candidate_from_record(values: dict[str, Any]) -> Candidate:
     rules = {feature: {float(t): float(r) for t, r in rule} for feature, rule in values["recipe"]["rules"].items()}
     schedule = ScheduleSection.model_validate(values["schedule"]).schedule()
-    return Candidate(**{**values, "schedule": schedule, "recipe": Recipe(**{**values["recipe"], "rules": rules})})
+    window = values["recipe"].get("window")
+    changed = {"rules": rules, "window": None if window is None else Window(*window)}
+    return Candidate(**{**values, "schedule": schedule, "recipe": Recipe(**{**values["recipe"], **changed})})
 
 
 def _finite(value: Any) -> Any:

@@ -11,6 +11,18 @@ from asymrnr.schedule import Schedule
 Sharing = Literal["refreshes", "blocks", "windows"]
 
 
+class Window(NamedTuple):
+    """A window of all blocks.
+
+    Attributes:
+        program: index of what they do (`tuner.search.memory.MemorySolver.programs`).
+        gap: steps after the refresh.
+    """
+
+    program: int
+    gap: int
+
+
 class TrialRecord(NamedTuple):
     """One trial, for the report.
 
@@ -47,6 +59,7 @@ class Recipe:
         exponent: p that a table was optimised for.
         first, last: steps that a table leaves alone.
         rules: of a threshold rule, {feature: {threshold: rate}} before scaling.
+        window: the one that comes again and again, where all windows are shared.
         sharing: of windows, what all blocks have in common: when they refresh, all that they do, or also all windows.
     """
 
@@ -59,6 +72,7 @@ class Recipe:
     last: int = 0
     rules: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
     sharing: Sharing = "refreshes"
+    window: Window | None = None
 
 
 @dataclass(frozen=True)

@@ -278,7 +278,7 @@ def rebuild(
         target_speedup: denoising speed-up wanted.
     """
     if recipe.form == "windows":
-        return MemorySolver(profile, latency_model, space).candidate(recipe.sharing, target_speedup)
+        return MemorySolver(profile, latency_model, space).candidate(recipe.sharing, target_speedup, recipe.window)
     state = _Search(profile, latency_model, space, target_speedup)
     found = state.make(recipe)
     bound = state.tables.bound(target_speedup, state.pairs)

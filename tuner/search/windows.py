@@ -21,6 +21,7 @@ from asymrnr.actions import Action
 
 BISECTIONS = 60
 PRECISION = 1e-5
+ROUNDING = 1e-12
 FULL = -1
 
 
@@ -136,8 +137,9 @@ def relax(problem: WindowProblem, price: float) -> tuple[Plan, float]:
 
 
 def fastest(problem: WindowProblem) -> Plan:
-    """The plan that takes the fewest seconds, whatever its loss."""
-    return relax(problem, np.inf)[0]
+    """The plan that takes the fewest seconds, and of several the one of least loss."""
+    quickest = relax(problem, np.inf)[0]  # one of them
+    return solve(problem, quickest.seconds) or quickest
 
 
 def solve(problem: WindowProblem, budget: float) -> Plan | None:
@@ -145,20 +147,23 @@ def solve(problem: WindowProblem, budget: float) -> Plan | None:
 
     Args:
         problem: what there is to choose from.
-        budget: seconds beyond computing everything in full, so negative.
+        budget: seconds beyond computing everything in full, negative where something has to be saved.
 
     Returns:
         The plan, or None when not even the fastest one fits.
     """
-    within = fastest(problem)
-    if within.seconds > budget * (1 - 1e-12):
+    if budget >= 0:
+        nothing = np.zeros(problem.steps, dtype=int), np.full((problem.blocks, problem.steps), FULL)
+        return evaluate(problem, *nothing, bound=0.0)
+    within, limit = relax(problem, np.inf)[0], budget * (1 - ROUNDING)
+    if within.seconds > limit:
         return None
     low, high, bound = 0.0, np.inf, 0.0
     price = max(within.loss, 1e-12) / -budget
     for _ in range(BISECTIONS):
         plan, value = relax(problem, price)
         bound = max(bound, value - price * budget)
-        if plan.seconds <= budget:
+        if plan.seconds <= limit:
             high, within = price, plan
             if plan.seconds >= budget * (1 + PRECISION):
                 break
