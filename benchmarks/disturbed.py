@@ -11,8 +11,6 @@ measured a few times, quiet and disturbed in turn. What is finished is kept in t
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shlex
 import shutil
 import signal
@@ -21,10 +19,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from burner import burning
 from disturbed_report import document
+from kept_results import Results, Row
 from lockstep_methods import beside_plain, twin_of, warm_up
 from rich.console import Console
 
@@ -32,54 +30,15 @@ import asymrnr
 from asymrnr.artifact_io import load_artifact
 from tuner.models import find_model, load_pipeline
 from tuner.package import file_name
-from tuner.run.identity import differences, environment
+from tuner.run.identity import environment
 from tuner.run.runner import Runner
 from tuner.run.store import ARRAYS_NAME, LOG_NAME
 
 ROOT = Path(__file__).parents[1]
-RESULTS = "results.jsonl"
 JOB = "from tuner.cli import main; main()"
 FIRST_SEED = {"quiet": 0, "disturbed": 100}
 SAME_SEED, BURNER_SEED = 8_500_000, 1_000
 INTERRUPTED, NOT_RUN = 130, (2, 6)  # exit codes; the latter say that the job could not even begin
-Row = dict[str, Any]
-
-
-class Results:
-    """What is finished, a line of JSON each; the first one says what for, and on which machine."""
-
-    def __init__(self, folder: Path, head: Row) -> None:
-        """
-        Raises:
-            SystemExit: the folder holds results of something else.
-        """
-        self.path = folder / RESULTS
-        self.rows: list[Row] = []
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            whole, _, cut_off = self.path.read_text().rpartition("\n")
-            if cut_off:
-                self.path.write_text(whole + "\n" if whole else "")
-            self.rows = [json.loads(line) for line in whole.splitlines()]
-        if not self.rows:
-            self.add(head)
-        known = self.rows[0]
-        changed = differences(known["environment"], head["environment"])
-        changed += [f"{name} was {known[name]}." for name in ("model", "target") if known[name] != head[name]]
-        if changed:
-            raise SystemExit(f"{folder} holds results of something else: {' '.join(changed)} Choose another --output.")
-
-    def add(self, row: Row) -> None:
-        """Keep a result; on disk when this returns."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.rows.append(row)
-
-    def has(self, kind: str, condition: str, seed: int) -> bool:
-        wanted = {"kind": kind, "condition": condition, "seed": seed}
-        return any(wanted.items() <= row.items() for row in self.rows)
 
 
 def in_turn(count: int) -> Iterator[tuple[str, int]]:
@@ -159,7 +118,7 @@ def main() -> None:
     results = Results(folder, head)
 
     def left(kind: str, count: int) -> list[tuple[str, int]]:
-        return [(condition, seed) for condition, seed in in_turn(count) if not results.has(kind, condition, seed)]
+        return [(c, seed) for c, seed in in_turn(count) if not results.has(kind=kind, condition=c, seed=seed)]
 
     def keep(row: Row) -> None:
         results.add(row)

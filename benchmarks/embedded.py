@@ -32,8 +32,11 @@ def load_runner(device: str, quick: bool) -> Runner:
 
 def shorten(schedule: Schedule, steps: int) -> Schedule:
     """The first steps of a schedule, at the timesteps of a shorter generation."""
+    if schedule.steps == steps:
+        return schedule
     rates = {feature: table[:, :steps] for feature, table in schedule.rates.items()}
-    return schedule if schedule.steps == steps else replace(schedule, rates=rates, timesteps=None, form="table")
+    actions = None if schedule.actions is None else schedule.actions[:, :steps]
+    return replace(schedule, rates=rates, actions=actions, timesteps=None, form="table")
 
 
 def shipped_schedule(steps: int) -> Schedule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from asymrnr.adapters import find_adapter
 from asymrnr.install import find_sites
 from asymrnr.schedule import Schedule
 from tuner.certify.statistics import mean_bounds
-from tuner.run.estimate import PairedSteps, PairEstimate, estimate_pair
+from tuner.run.estimate import PairedSteps, PairEstimate, estimate_pair, estimate_shaped
 from tuner.run.lockstep import Turn, in_lockstep
 from tuner.run.runner import Generation, Runner
 from tuner.run.twin import twin_pipeline
@@ -24,11 +24,12 @@ Install = Callable[[Runner], AbstractContextManager[object]]
 
 
 class Beside(NamedTuple):
-    """One prompt and seed, plain and with a method."""
+    """One prompt and seed, plain and with a method; and the share of every step's attention that the method left."""
 
     plain: Generation
     method: Generation
     estimate: PairEstimate
+    attention: np.ndarray
 
 
 def twin_of(runner: Runner) -> Runner:
@@ -70,24 +71,55 @@ def beside_plain(
     def method_side(turn: Turn) -> tuple[Generation, np.ndarray]:
         if install is None:
             found = twin.generate(prompt, seed, schedule, turn=turn, within_steps=within_steps)
-            return found, np.ones(len(found.step_seconds))
-        with attention_calls(twin) as calls, install(twin):
+            return found, called_by(schedule, len(found.step_seconds))
+        with install(twin), attention_calls(twin) as calls:
             found = twin.generate(prompt, seed, schedule, turn=turn, within_steps=within_steps)
-        return found, np.array(calls).reshape(len(found.step_seconds), -1).mean(1)
+        return found, np.array(calls).reshape(len(found.step_seconds), -1).mean(1).round(9)
 
     for _ in range(1 + repeats):
-        plain, (method, computed) = in_lockstep(plain_side, method_side)
-        reduced = 1.0 if schedule is None else schedule.attention_of_steps()
-        estimate = estimate_pair(PairedSteps(plain.step_seconds, method.step_seconds, computed * reduced))
+        plain, (method, called) = in_lockstep(plain_side, method_side)
+        attention = attention_left(schedule, called)
+        seconds = plain.step_seconds, method.step_seconds
+        if schedule is None:
+            estimate = estimate_shaped(*seconds, levels(*seconds, called))
+        else:
+            estimate = estimate_pair(PairedSteps(*seconds, attention, 1 - called, schedule.refresh_of_steps()))
         if estimate.usable:
             break
-    return Beside(plain, method, estimate)
+    return Beside(plain, method, estimate, attention)
+
+
+def levels(plain: np.ndarray, method: np.ndarray, called: np.ndarray) -> np.ndarray:
+    """(steps,) ratio expected of each step: the median of those that compute as many attention modules.
+
+    A cache that skips whole blocks takes a hundredth of a plain step, which a line through all steps cannot tell from
+    nothing.
+    """
+    ratio, expected = method / plain, np.empty(len(plain))
+    for share in np.unique(called):
+        expected[called == share] = np.median(ratio[called == share])
+    return expected
+
+
+def called_by(schedule: Schedule | None, steps: int) -> np.ndarray:
+    """(steps,) share of the attention modules that a schedule has computed, at whatever rates."""
+    return np.ones(steps) if schedule is None else 1 - schedule.broadcast_of_steps()
+
+
+def attention_left(schedule: Schedule | None, called: np.ndarray) -> np.ndarray:
+    """(steps,) share of the attention computed, where so many modules were: those a cache skipped are taken evenly."""
+    if schedule is None:
+        return called
+    planned = called_by(schedule, len(called))
+    asked = np.divide(called, planned, out=np.zeros_like(called), where=planned > 0)
+    return schedule.attention_of_steps() * np.minimum(asked, 1)
 
 
 @contextmanager
 def attention_calls(runner: Runner) -> Iterator[list[float]]:
     """Share of the attention sites that are computed in every call of the denoiser; a cache skips some of them."""
-    sites, shares = find_sites(runner.denoiser, find_adapter(runner.denoiser)), []
+    sites: list[Any] = find_sites(runner.denoiser, find_adapter(runner.denoiser))
+    shares: list[float] = []
 
     def on_forward(*_: object) -> None:
         shares.append(0.0)

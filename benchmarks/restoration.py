@@ -31,17 +31,19 @@ FIRST_PROMPT, FIRST_SEED = 2, 777
 
 @dataclass(frozen=True)
 class Uniform:
-    """The same at every site: an action at rates of Q and V, and in full every `period` steps."""
+    """The same at every site: an action at rates of Q and V; in full the first `lead` steps, then every `period`."""
 
     action: Action
     q: float = 0.0
     v: float = 0.0
     period: int = 1
+    lead: int = 1
 
     def schedule(self, blocks: int, steps: int) -> Schedule:
         table = np.full((blocks, steps), self.action)
         if self.action != Action.REDUCE:
-            table[:, :: self.period] = Action.REFRESH
+            table[:, : self.lead - 1] = Action.REDUCE  # at rates of 0, which is in full
+            table[:, self.lead - 1 :: self.period] = Action.REFRESH
         reduced = table == (Action.REDUCE if self.action == Action.REDUCE else Action.MEMORY)
         rates = {feature: np.where(reduced, rate, 0.0) for feature, rate in (("Q", self.q), ("V", self.v))}
         return Schedule(rates=rates, actions=table)
@@ -49,6 +51,7 @@ class Uniform:
     def __str__(self) -> str:
         rates = ", ".join(f"{name} {rate:g}" for name, rate in (("Q", self.q), ("V", self.v)) if rate)
         every = f"in full every {self.period} steps" if self.action != Action.REDUCE else ""
+        every += f" after the first {self.lead}" if self.lead > 1 else ""
         return ", ".join(filter(None, [self.action.name.lower(), rates, every]))
 
 

@@ -9,13 +9,10 @@ Every round generates one held-out prompt with each of them, beside the plain pi
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from diffusers import PyramidAttentionBroadcastConfig
+from caches import pyramid
 from embedded import MODEL, load_runner, shorten
 from lockstep_methods import beside_plain, twin_of, typical, typical_text, warm_up
 from rich.progress import track
@@ -31,22 +28,6 @@ SKIP_RANGE, TIMESTEPS = 2, (100, 850)
 FIRST_SEED = 8_000_000
 
 
-@contextmanager
-def broadcast(runner: Runner) -> Iterator[None]:
-    """Pyramid Attention Broadcast of diffusers."""
-    pipe: Any = runner.pipe
-    config = PyramidAttentionBroadcastConfig(
-        spatial_attention_block_skip_range=SKIP_RANGE,
-        spatial_attention_timestep_skip_range=TIMESTEPS,
-        current_timestep_callback=lambda: pipe.current_timestep,
-    )
-    pipe.transformer.enable_cache(config)
-    try:
-        yield
-    finally:
-        pipe.transformer.disable_cache()
-
-
 def measure(runner: Runner, schedule: Schedule, rounds: int) -> list[Row]:
     """Two rows a method: denoising time relative to plain, and PSNR to the plain video of the same prompt."""
     speedups: dict[str, list[float]] = {name: [] for name in METHODS}  # logarithms
@@ -59,7 +40,7 @@ def measure(runner: Runner, schedule: Schedule, rounds: int) -> list[Row]:
             found = beside_plain(
                 *(runner, twin, prompts[index], FIRST_SEED + index),
                 schedule=schedule if reduced else None,
-                install=broadcast if cached else None,
+                install=pyramid(SKIP_RANGE, TIMESTEPS) if cached else None,
             )
             speedups[name].append(found.estimate.log_speedup)
             set_aside[name] += found.estimate.set_aside

@@ -102,7 +102,8 @@ def test_the_document_says_what_is_missed_or_not_run() -> None:
 
 
 def test_results_go_on_where_they_ended(tmp_path: Path) -> None:
-    from disturbed import Results, in_turn
+    from disturbed import in_turn
+    from kept_results import Results
 
     assert list(in_turn(2)) == [("quiet", 0), ("disturbed", 100), ("quiet", 1), ("disturbed", 101)]
     results = Results(tmp_path, HEAD)
@@ -111,11 +112,13 @@ def test_results_go_on_where_they_ended(tmp_path: Path) -> None:
         file.write('{"kind": "ru')
     again = Results(tmp_path, HEAD)
     assert again.rows == results.rows
-    assert again.has("run", "quiet", 0)
-    assert not again.has("run", "disturbed", 100)
-    assert not again.has("same", "quiet", 0)
+    assert again.has(kind="run", condition="quiet", seed=0)
+    assert not again.has(kind="run", condition="disturbed", seed=100)
+    assert not again.has(kind="same", condition="quiet", seed=0)
     with pytest.raises(SystemExit, match=r"target was 1\.2"):
         Results(tmp_path, {**HEAD, "target": 1.3})
+    with pytest.raises(SystemExit, match=r"environment\.cpu was 'some'"):
+        Results(tmp_path, {**HEAD, "environment": {**HEAD["environment"], "cpu": "another"}})
 
 
 def test_a_run_without_an_artifact_saved_nothing(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from asymrnr import Action
 from asymrnr.schedule import Schedule
 from tests.pipelines.tiny_pipelines import build, tiny_entry
+from tuner.run.estimate import estimate_pair, estimate_shaped
 from tuner.run.runner import Runner
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -56,12 +58,50 @@ def test_a_schedule_and_a_cache_run_beside_plain(runner: Runner) -> None:
         assert torch.equal(found.method.video, alone) == (given is None and install is None)
         assert found.estimate.steps == STEPS
         assert math.isfinite(found.estimate.log_speedup)
+        left = np.array([1, 0, 1, 0]) if install is not None else np.ones(STEPS)
+        assert found.attention == pytest.approx(left * (1.0 if given is None else 0.5))
     with attention_calls(twin) as shares, pyramid(twin):
         twin.generate("a cat", 3)
     assert shares == pytest.approx([1, 0, 1, 0])
     with attention_calls(twin) as shares:
         assert torch.equal(twin.generate("a cat", 3).video, alone)
     assert shares == pytest.approx([1] * STEPS)
+
+
+def test_broadcasting_is_told_from_attention_that_is_reduced(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lockstep_methods
+
+    blocks, seen = len(runner.denoiser.transformer_blocks), []
+    monkeypatch.setattr(lockstep_methods, "estimate_pair", lambda steps: seen.append(steps) or estimate_pair(steps))
+    actions = np.tile([Action.REFRESH, Action.BROADCAST], (blocks, STEPS // 2))
+    actions[0] = Action.REDUCE
+    rates = np.zeros((blocks, STEPS))
+    rates[0] = 0.5
+    schedule = Schedule(rates={"Q": rates}, actions=actions)
+    twin = lockstep_methods.twin_of(runner)
+    found = lockstep_methods.beside_plain(runner, twin, "a cat", 3, schedule)
+    expected = np.array([1 - 0.5 / blocks, 0.5 / blocks] * (STEPS // 2))
+    assert found.attention == pytest.approx(expected)
+    assert seen[-1].attention == pytest.approx(expected)
+    assert seen[-1].broadcast == pytest.approx(schedule.broadcast_of_steps())
+    assert seen[-1].refresh == pytest.approx(schedule.refresh_of_steps())
+    called = np.array([1, 1 / blocks, 0, 0])  # a cache on top skips all of the second half
+    both = lockstep_methods.attention_left(schedule, called)
+    assert both == pytest.approx([expected[0], expected[1], 0, 0])
+
+
+def test_steps_that_skip_nearly_everything_are_not_set_aside(runner: Runner) -> None:
+    from lockstep_methods import levels
+
+    called = np.array([1, 1, 1, 0, 0, 1, 0, 0, 1, 0, 0, 0.5])
+    exact = np.where(called == 1, 1.04, np.where(called == 0, 0.008, 0.6))
+    noise = np.array([1.01, 0.99, 1.0, 1.1, 0.9, 1.02, 1.05, 0.95, 0.98, 1.0, 1.0, 1.0])
+    plain = np.linspace(1.0, 1.2, len(called))
+    shape = levels(plain, plain * exact * noise, called)
+    assert shape == pytest.approx(exact)
+    found = estimate_shaped(plain, plain * exact * noise, shape)
+    assert found.set_aside == 0
+    assert found.speedup == pytest.approx(1 / exact.mean(), rel=0.01)
 
 
 def test_a_typical_value_has_an_interval_from_two_values_on(runner: Runner) -> None:

@@ -99,7 +99,17 @@ def estimate_pair(steps: PairedSteps) -> PairEstimate:
     if not (np.isfinite(times).all() and (times > 0).all() and np.isfinite(attention + broadcast + refresh).all()):
         raise ValueError("estimate_pair needs times that are positive and finite, and finite shares of attention.")
 
-    shape = _shape(tuned / plain, np.clip(1 - attention, 0, 1), broadcast, refresh)
+    reduction = np.clip(1 - attention, 0, 1)
+    return estimate_shaped(plain, tuned, _shape(tuned / plain, reduction, broadcast, refresh))
+
+
+def estimate_shaped(plain: np.ndarray, tuned: np.ndarray, shape: np.ndarray) -> PairEstimate:
+    """The same where the shape is known, but for a factor.
+
+    Args:
+        plain, tuned: (n,) seconds of the steps, positive and finite.
+        shape: (n,) ratios expected of the steps, positive.
+    """
     residual = np.log(tuned / plain / shape)
     kept = np.abs(residual - np.median(residual)) <= math.log(RATIO_FACTOR)
     for seconds in (plain, tuned / shape):

@@ -1,0 +1,237 @@
+"""What else there is to choose from, beside tuned schedules: schedules written by hand, and diffusers' caches.
+
+    python benchmarks/alternatives.py --steps 30 --schedule runs/a/x1.20.json --copied runs/b/x1.20.json
+
+Every method generates the same prompts, which nothing was chosen by, each beside the plain pipeline in lock-step. What
+is finished is kept in the output folder and not measured again: interrupt it, and start it again to go on; more
+prompts or schedules may be asked for then. The document and its figure are written anew after every method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import caches
+import diffusers
+from alternatives_report import COPIED, TUNED, write
+from embedded import MODEL, QUICK_STEPS, shipped_schedule
+from frontier import changed_nothing
+from kept_results import Results, Row
+from lockstep_methods import Install, beside_plain, twin_of, warm_up
+from restoration import Uniform
+from rich.console import Console
+
+from asymrnr import Action, Schedule
+from asymrnr.artifact_io import load_artifact
+from tuner.models import ModelEntry, find_model, load_pipeline
+from tuner.quality.metrics import mse
+from tuner.run.identity import environment, subject
+from tuner.run.runner import Runner
+
+ROOT = Path(__file__).parents[1]
+POOL, MOST_PROMPTS = 64, 16  # held-out prompts; how many of the last are looked at nowhere else
+QUICK_PROMPTS, FIRST_SEED = 2, 9_100_000
+IDLE_PAIRS = 2  # after which a method that changed nothing is not tried again
+LEAD = 6  # schedules by hand compute one in so many of the steps in full before anything else
+PAB_TIMESTEPS, FASTER_TIMESTEPS = ((100, 850), (-1, 950)), ((-1, 681), (-1, 901))
+NTH = {2: "2nd", 3: "3rd", 4: "4th"}
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A method, with a schedule or something that is installed; the names are those of its family and setting."""
+
+    family: str
+    name: str
+    schedule: Schedule | None = None
+    install: Install | None = None
+
+    def names(self) -> Row:
+        return {"family": self.family, "method": self.name}
+
+
+def from_file(family: str, path: Path, steps: int) -> Alternative:
+    """A tuned schedule.
+
+    Raises:
+        SystemExit: it is for another number of steps.
+    """
+    schedule = load_artifact(path, policy="off").schedule_object()
+    if schedule.steps != steps:
+        raise SystemExit(f"{path} is for {schedule.steps} steps, but --steps is {steps}.")
+    return tuned(family, f"{path.resolve().parent.name}/{path.stem}", schedule)
+
+
+def tuned(family: str, name: str, schedule: Schedule) -> Alternative:
+    """Named with its hash, so that what was measured of another one under the same name is not taken for its."""
+    return Alternative(family, f"{name} ({schedule.content_hash()[:8]})", schedule)
+
+
+def by_hand(blocks: int, steps: int) -> list[Alternative]:
+    """Uniform schedules that need no tuning."""
+    lead = max(1, steps // LEAD)
+    families = {
+        "uniform copying": [Uniform(Action.REDUCE, rate) for rate in (0.3, 0.5)],
+        "uniform memory": [Uniform(Action.MEMORY, 0.7, period=period, lead=lead) for period in (2, 3)],
+        "uniform broadcasting": [Uniform(Action.BROADCAST, period=period, lead=lead) for period in (2, 3, 4)],
+    }
+    return [
+        Alternative(family, str(uniform), uniform.schedule(blocks, steps))
+        for family, uniforms in families.items()
+        for uniform in uniforms
+    ]
+
+
+def of_diffusers(steps: int) -> list[Alternative]:
+    """The caches that come with diffusers, from careful to bold; some of them as they come."""
+    lead = max(1, steps // LEAD)
+    found = [
+        Alternative("PAB", f"every {NTH[n]} step, timesteps {low} to {high}", install=caches.pyramid(n, (low, high)))
+        for low, high in PAB_TIMESTEPS
+        for n in (2, 3, 4)
+    ]
+    for threshold in (0.05, 0.1, 0.2, 0.3, 0.5):
+        install = caches.first_block(threshold)
+        found.append(Alternative("FirstBlockCache", f"threshold {threshold:g}", install=install))
+    found.append(Alternative("FasterCache", "with the unconditional branch", install=caches.faster_guided()))
+    for n, (low, high) in ((2, FASTER_TIMESTEPS[0]), (2, FASTER_TIMESTEPS[1]), (3, FASTER_TIMESTEPS[1])):
+        name = f"attention of every {NTH[n]} step, timesteps {low} to {high}"
+        found.append(Alternative("FasterCache", name, install=caches.faster(n, (low, high))))
+    found.append(Alternative("TaylorSeer", "as it comes", install=caches.taylor_default()))
+    for n in (2, 3, 4):
+        install = caches.taylor_attention(n, lead)
+        found.append(Alternative("TaylorSeer", f"attention of every {NTH[n]} step", install=install))
+    for n in (2, 3):
+        found.append(Alternative("TaylorSeer", f"lite, every {NTH[n]} step", install=caches.taylor_lite(n, lead)))
+    for threshold in (0.06, 0.12, 0.24):
+        found.append(Alternative("MagCache", f"threshold {threshold:g}", install=caches.mag(threshold)))
+    return [*found, Alternative("SeaCache", "told where the latents are", install=caches.sea())]
+
+
+def quick(blocks: int, steps: int) -> list[Alternative]:
+    """One of each kind."""
+    uniform = Uniform(Action.BROADCAST, period=2)
+    return [
+        tuned(TUNED, "shipped", shipped_schedule(steps)),
+        Alternative("uniform broadcasting", str(uniform), uniform.schedule(blocks, steps)),
+        Alternative("PAB", "every 2nd step", install=caches.pyramid(2, PAB_TIMESTEPS[1])),
+    ]
+
+
+def pairs_of(entry: ModelEntry, count: int) -> list[tuple[str, int]]:
+    """Prompts and seeds; the last prompts of a long list, since everything else takes the first ones."""
+    return [(prompt, FIRST_SEED + i) for i, prompt in enumerate(entry.held_out_prompts(POOL)[::-1][:count])]
+
+
+def left(results: Results, method: Alternative, pairs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The pairs of a method that are still to be measured."""
+    if results.has(kind="unavailable", **method.names()):
+        return []
+    done = results.having(kind="pair", **method.names())
+    if len(done) >= IDLE_PAIRS and all(changed_nothing(row) for row in done):
+        return []
+    known = {(row["prompt"], row["seed"]) for row in done}
+    return [pair for pair in pairs if pair not in known]
+
+
+def measure(runner: Runner, twin: Runner, method: Alternative, prompt: str, seed: int) -> Row:
+    """One pair."""
+    found = beside_plain(runner, twin, prompt, seed, method.schedule, method.install)
+    judge, videos = runner.entry.attributes, {"plain_attributes": found.plain.video, "attributes": found.method.video}
+    row = {"kind": "pair", **method.names(), "prompt": prompt, "seed": seed, **vars(found.estimate)}
+    row |= {name: {} if judge is None else judge(video, prompt) for name, video in videos.items()}
+    return {**row, "mse": mse(found.method.video, found.plain.video), "skipped": 1 - float(found.attention.mean())}
+
+
+def measure_all(
+    runner: Runner,
+    methods: Sequence[Alternative],
+    pairs: Sequence[tuple[str, int]],
+    results: Results,
+    after_method: Callable[[], None],
+) -> None:
+    """Measure what is left, method by method; what diffusers cannot install or run is recorded with the reason."""
+    console, began, done = Console(), time.monotonic(), 0
+    if not any(left(results, method, pairs) for method in methods):
+        return
+    twin = twin_of(runner)
+    warm_up(runner, twin, runner.entry.tuning_prompts(1)[0])
+    for method in methods:
+        todo = left(results, method, pairs)
+        try:
+            if method.install is not None and todo:
+                with method.install(twin):  # calibrates what has to be, and fails before anything else is done
+                    pass
+            for prompt, seed in todo:
+                if (prompt, seed) not in left(results, method, pairs):
+                    break
+                row = measure(runner, twin, method, prompt, seed)
+                results.add(row)
+                done, rest = done + 1, sum(len(left(results, each, pairs)) for each in methods)
+                minutes = (time.monotonic() - began) / done * rest / 60
+                figures = "{log_speedup:+.3f} log speed-up, {mse:.1e} MSE".format_map(row)
+                console.print(
+                    f"{method.family}, {method.name}: {figures}; {rest} pairs left, {minutes:.0f} min", soft_wrap=True
+                )
+        except Exception as error:
+            if method.install is None:
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            results.add({"kind": "unavailable", **method.names(), "reason": reason})
+            console.print(f"{method.family}, {method.name}: not available, {reason}")
+            twin = twin_of(runner)
+        if todo:
+            after_method()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few steps, prompts and methods, to see that it runs")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--prompts", type=int, default=8, choices=range(1, MOST_PROMPTS + 1), metavar="NUMBER")
+    parser.add_argument("--schedule", type=Path, action="append", default=[], help="artifact; more than once for more")
+    parser.add_argument("--copied", type=Path, action="append", default=[], help="the same, tuned to copy only")
+    parser.add_argument("--only", nargs="+", metavar="FAMILY", help="families to measure; what was measured stays")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, help="folder of what is finished; by default runs/alternatives-STEPS")
+    parser.add_argument(
+        "--document", type=Path, help="by default alternatives-STEPS.md in docs, or in --output if quick"
+    )
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    diffusers.utils.logging.set_verbosity_error()
+    steps, prompts = (QUICK_STEPS, QUICK_PROMPTS) if arguments.quick else (arguments.steps, arguments.prompts)
+    folder = (arguments.output or Path(f"runs/alternatives-{steps}")).resolve()
+    document = arguments.document or (folder if arguments.quick else ROOT / "docs") / f"alternatives-{steps}.md"
+    entry = find_model(MODEL).with_workload(steps=steps)
+    files = [(TUNED, path) for path in arguments.schedule] + [(COPIED, path) for path in arguments.copied]
+    methods = [from_file(family, path, steps) for family, path in files]
+    runner = Runner(load_pipeline(entry.name, arguments.device), entry)
+    blocks = len(runner.denoiser.transformer_blocks)
+    methods += quick(blocks, steps) if arguments.quick else [*by_hand(blocks, steps), *of_diffusers(steps)]
+    methods = [method for method in methods if arguments.only is None or method.family in arguments.only]
+    pairs = pairs_of(entry, prompts)
+    results = Results(folder, {"kind": "head", "environment": environment(), "subject": subject(runner)})
+
+    def write_now() -> None:
+        rest = sum(len(left(results, method, pairs)) for method in methods)
+        write(results.rows, shlex.join(["python", *sys.argv]), rest, document)
+
+    try:
+        measure_all(runner, methods, pairs, results, write_now)
+    except KeyboardInterrupt:
+        write_now()
+        raise SystemExit(f"Interrupted; the same command goes on from {folder}.") from None
+    write_now()
+    Console().print(f"Written: {document}")
+
+
+if __name__ == "__main__":
+    main()
