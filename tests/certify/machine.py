@@ -39,11 +39,20 @@ QUIET = Machine(noise=0.02, between=0.008)
 
 
 def simulate(
-    rng: np.random.Generator, machine: Machine, pairs: int, speedup: float = 1.3, attention: np.ndarray = ATTENTION
+    rng: np.random.Generator,
+    machine: Machine,
+    pairs: int,
+    speedup: float = 1.3,
+    attention: np.ndarray = ATTENTION,
+    broadcast: np.ndarray | None = None,
+    projections: float = 0.0,
 ) -> list[PairedSteps]:
-    """Pairs of a schedule whose speed-up is known; the order within a step is plain-tuned, tuned-plain, and so on."""
+    """Pairs of a schedule whose speed-up is known; the order within a step is plain-tuned, tuned-plain, and so on.
+
+    Where all blocks broadcast, a tuned step saves `projections` beyond its attention.
+    """
     steps = len(attention)
-    shape = 1 - FALL * (1 - attention)
+    shape = 1 - FALL * (1 - attention) - (0.0 if broadcast is None else projections * broadcast)
     ratio = shape / shape.mean() / speedup
     work = machine.step * np.column_stack([np.ones(steps), ratio])
     work[1::2] = work[1::2, ::-1]
@@ -59,7 +68,7 @@ def simulate(
         seconds = np.diff(elapsed).reshape(steps, 2)
         seconds[1::2] = seconds[1::2, ::-1]
         seconds *= np.exp(machine.noise * tails[i])
-        result.append(PairedSteps(seconds[:, 0], seconds[:, 1] / effect[i], attention))
+        result.append(PairedSteps(seconds[:, 0], seconds[:, 1] / effect[i], attention, broadcast))
     return result
 
 

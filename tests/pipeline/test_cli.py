@@ -15,6 +15,8 @@ from tuner import cli
 from tuner.context import TuneOptions
 from tuner.errors import UsageError
 from tuner.profile.profile import Profile
+from tuner.search.space import load_space_of
+from tuner.stages.profile import settings_for
 
 PROMPT = "a red circle moving slowly left on a plain black background"
 
@@ -43,6 +45,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         (["--model", "tiny-cogvideox", "--target-speedup", "fast"], "valid number"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--budget", "-1"], "positive"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--colour"], "--colour"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--actions", "fly"], "'fly' is not one of"),
         (["frobnicate"], "frobnicate"),
         (["report", "missing-folder"], "holds no run"),
         (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "-o", "video.avi"], ".mp4"),
@@ -124,6 +127,24 @@ def test_folders_tell_workloads_apart(run, monkeypatch, chosen: list[str], folde
     run("--model", "tiny-cogvideox", "--target-speedup", "1.2", *chosen)
     assert asked[0].output == Path("runs", folder)
     assert asked[0].model_entry().workload.steps == int(chosen[-1] if chosen else 30)
+
+
+@pytest.mark.parametrize(("chosen", "gaps"), [([], 6), (["--actions", "all"], 6), (["--actions", "copy"], 0)])
+def test_copying_alone_is_profiled_without_memory(run, monkeypatch, chosen: list[str], gaps: int) -> None:
+    asked: list[TuneOptions] = []
+
+    def tune(options: TuneOptions, _: object) -> None:
+        asked.append(options)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("tuner.pipeline.tune", tune)
+    run("--model", "tiny-cogvideox", "--target-speedup", "1.2", *chosen)
+    [options] = asked
+    assert options.actions == (chosen[-1] if chosen else "all")
+    assert TuneOptions.from_dict(options.to_dict()).actions == options.actions
+    space = load_space_of(options.model_entry())
+    assert settings_for(space, 30, 0, options.actions).memory_gaps == gaps
+    assert settings_for(space, 3, 0, options.actions).memory_gaps == min(gaps, 2)
 
 
 def test_models_are_listed(run) -> None:

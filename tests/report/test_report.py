@@ -96,6 +96,30 @@ def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:
         assert ET.parse(path).getroot().tag.endswith("svg")
 
 
+@pytest.mark.parametrize(
+    ("rates", "actions", "titles"),
+    [
+        ({"Q": [[0, 0.6, 0]], "V": [[0, 0.4, 0]]}, None, ["Q", "V"]),
+        ({"Q": [[0, 0.6, 0]], "V": [[0, 0, 0]]}, [[1, 2, 0]], ["what blocks do", "Q"]),
+        ({"Q": [[0, 0.6, 0]], "V": [[0, 0.4, 0]]}, [[1, 2, 3]], ["what blocks do", "Q", "V"]),
+        ({"Q": [[0, 0, 0]]}, [[1, 3, 3]], ["what blocks do"]),
+    ],
+)
+def test_maps_of_a_schedule_show_what_its_sites_do(rates: Any, actions: Any, titles: list[str], tmp_path: Path) -> None:
+    tables = {feature: np.array(table) for feature, table in rates.items()}
+    figure = plots.schedule_maps(Schedule(tables, actions=None if actions is None else np.array(actions)))
+    maps = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in maps] == titles
+    assert len(figure.axes) == 2 * len(titles)  # each with its scale
+    if actions is not None:
+        np.testing.assert_array_equal(maps[0].images[0].get_array(), actions)
+        names = [text.get_text() for text in figure.axes[-1 if len(titles) == 1 else len(titles)].get_yticklabels()]
+        assert names == ["full or copied", "refresh", "memory", "broadcast"]
+        assert maps[0].images[0].get_clim() == (-0.5, 3.5)  # a colour for each, whatever the table holds
+    plots.save_figures({"schedule": figure}, tmp_path)
+    assert (tmp_path / "schedule.png").is_file()
+
+
 def test_the_evidence_shows_every_pair_and_the_bounds(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     sides = [SimpleNamespace(step_seconds=1 + 0.05 * rng.random(8)) for _ in range(8)]

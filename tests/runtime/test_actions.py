@@ -82,3 +82,15 @@ def test_attention_cost_counts_what_is_computed() -> None:
     # What a reduction of V gets wrong takes a second attention.
     costs = one_block([1, 2, 0, 1], [0, 0.5, 0.5, 0], [0, 0.5, 0, 0]).attention_of_steps()
     assert costs == pytest.approx([1.25, 0.25, 0.5, 1])
+
+
+def test_what_broadcasts_and_what_is_planned_is_counted() -> None:
+    schedule = Schedule(
+        rates={"Q": np.array([[0, 0.6, 0, 0.6], [0, 0, 0, 0.2]]), "V": np.array([[0, 0.5, 0, 0.5], [0, 0, 0, 0]])},
+        actions=np.array([[1, 2, 3, 2], [1, 3, 3, 0]]),
+    )
+    assert schedule.broadcast_of_steps().tolist() == [0, 0.5, 1, 0]
+    assert schedule.planned_sites() == 3 + 2 + 3  # Q, V, and broadcasting
+    copying = replace(schedule, actions=None)
+    assert copying.broadcast_of_steps().tolist() == [0] * 4
+    assert copying.planned_sites() == 3 + 2

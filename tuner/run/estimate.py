@@ -120,7 +120,7 @@ def estimate_shaped(plain: np.ndarray, tuned: np.ndarray, shape: np.ndarray) -> 
     level = float(np.average(residual[kept], weights=shape[kept]))
     return PairEstimate(
         log_speedup=-math.log(shape.mean()) - level,
-        standard_error=_standard_error(residual[kept] - level),
+        standard_error=_standard_error(residual[kept] - level, shape[kept]),
         set_aside=set_aside,
         steps=len(plain),
     )
@@ -178,15 +178,16 @@ def _running_median(values: np.ndarray) -> np.ndarray:
     return np.asarray(median_filter(values, WINDOW))
 
 
-def _standard_error(deviations: np.ndarray) -> float:
-    """Of the mean of values that may follow an autoregression of first order, by its effective sample size."""
+def _standard_error(deviations: np.ndarray, weights: np.ndarray) -> float:
+    """Of the weighted mean of values that may follow an autoregression of first order, by its effective sample size."""
     count = len(deviations)
     if count < 2:
         return math.inf
     variance = float(deviations @ deviations) / (count - 1)
     lag = float(deviations[1:] @ deviations[:-1]) / (count - 1)
     correlation = min(max(lag / variance, 0.0), 0.9) if variance > 0 else 0.0
-    return max(math.sqrt(variance / count * (1 + correlation) / (1 - correlation)), LEAST_STANDARD_ERROR)
+    share = float(weights @ weights) / float(weights.sum()) ** 2  # 1 / count where all weigh alike
+    return max(math.sqrt(variance * share * (1 + correlation) / (1 - correlation)), LEAST_STANDARD_ERROR)
 
 
 def relative_mad(values: np.ndarray) -> float:
