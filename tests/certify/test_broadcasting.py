@@ -15,7 +15,7 @@ from tests.certify.machine import QUIET, Machine, simulate
 from tuner.run.estimate import PairedSteps, PairEstimate, estimate_pair
 
 BLOCKS, STEPS = 8, 30
-TRUTH, PAIRS = 1.3, 120
+TRUTH, PAIRS = 1.3, 100
 
 FULL, REFRESH, MEMORY, BROADCAST = Action.REDUCE, Action.REFRESH, Action.MEMORY, Action.BROADCAST
 
@@ -91,7 +91,6 @@ def test_shares_that_do_not_pair_are_refused() -> None:
 MACHINES = {"quiet": QUIET, "noise": Machine(), "drift over 5 s": Machine(drift=0.1, memory=5)}
 SIMULATED = [
     ("quiet", "long windows", 0.4),
-    ("noise", "every second step", 0.2),
     ("noise", "windows of their own", 0.2),
     ("drift over 5 s", "memory in the others", 0.3),
 ]
