@@ -95,7 +95,7 @@ def test_the_profile_and_the_pictures_are_there(finished: Finished) -> None:
     evidence = load_artifact(finished.artifact_path).evidence
     assert evidence is not None
     assert html.count("data:video/mp4") == 3 * len(evidence.seeds)
-    assert html.count("<svg") == len(list((folder / "figures").glob("*.svg"))) == 11
+    assert html.count("<svg") == len(list((folder / "figures").glob("*.svg"))) == 12
 
 
 def test_resuming_a_finished_run_measures_nothing_and_changes_nothing(

@@ -155,7 +155,7 @@ def test_few_steps_and_few_prompts_do_for_every_stage(steps: int, monkeypatch: p
         assert (measured.steps, profiled.profile.steps) == (steps, steps)
         assert {cache_step for _, cache_step in profiled.profile.q_error} == {1}
         assert profile_figures(profiled.profile)
-        cheap = Coefficients(gathering=0.0, matching=0.0)
+        cheap = Coefficients(gathering=0.0, matching=0.0, projection=0.0)
         model = replace(measured, step_seconds=1.2 * measured.sites.full_seconds, coefficients=cheap)
         found = search(profiled.profile, model, ctx.space, 1.2, trials=6).candidates[0]
         assert found.schedule.steps == steps

@@ -74,10 +74,10 @@ def test_every_site_that_was_planned_is_counted(rows: list[list[Action]], tmp_pa
     assert np.isfinite(pair.end_to_end)
 
 
-def test_the_estimate_knows_what_broadcast(tmp_path: Path) -> None:
+def test_the_estimate_knows_what_broadcast_and_what_refreshed(tmp_path: Path) -> None:
     pair = recorded(tmp_path, acting(ROWS["both"]))
     seconds = pair.plain.step_seconds, pair.tuned.step_seconds
-    assert pair.denoise == estimate_pair(PairedSteps(*seconds, pair.attention, pair.broadcast))
+    assert pair.denoise == estimate_pair(PairedSteps(*seconds, pair.attention, pair.broadcast, pair.refresh))
 
 
 def test_records_from_before_there_was_broadcasting_are_read(tmp_path: Path) -> None:
