@@ -139,3 +139,15 @@ def test_solved_again_for_another_speed_the_window_stays_the_same(
         assert table is not None
         longest = max(len(run) for row in table for run in "".join("x" if a >= 2 else " " for a in row).split())
         assert longest <= window.gap
+
+
+def test_where_copying_does_not_pay_broadcasting_is_found_alone(
+    remembering: Profile, whole: LatencyModel, space: SearchSpace
+) -> None:
+    dear = replace(whole, coefficients=replace(whole.coefficients, gathering=1e3, matching=1e3))
+    assert best_attainable(remembering, dear, space) == pytest.approx(1.0)
+    result = search(remembering, dear, space, 1.3, trials=12)
+    assert [c.recipe.form for c in result.candidates] == ["windows"] * len(KINDS)
+    assert all(c.predicted_speedup == pytest.approx(1.3, rel=0.1) for c in result.candidates)
+    assert (result.history, result.price_of_interpretability) == ([], None)
+    assert from_record(json.loads(json.dumps(to_record(result)))).candidates[0].kind == result.candidates[0].kind

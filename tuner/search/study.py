@@ -251,12 +251,16 @@ def search(
 
     trusts = len(space.trusts)
     table_trials = max(1, round(trials * TABLE_SHARE / trusts))
-    with _quiet_optuna():
-        for yardstick in range(trusts):
-            state.run(partial(state.table, yardstick), table_trials, seed, state.table_warm_starts(), report)
-        state.run(state.threshold, trials - trusts * table_trials, seed, state.threshold_warm_starts(), report)
+    if copying > 1 + TOLERANCE:  # otherwise the best ones reduce nothing
+        with _quiet_optuna():
+            for yardstick in range(trusts):
+                state.run(partial(state.table, yardstick), table_trials, seed, state.table_warm_starts(), report)
+            state.run(state.threshold, trials - trusts * table_trials, seed, state.threshold_warm_starts(), report)
     bound = state.tables.bound(state.goal, state.pairs)
-    candidates = [*([] if memory is None else memory.candidates(goal)), *state.candidates(bound)]
+    remembering = [] if memory is None else memory.candidates(goal)
+    copies = state.candidates(bound) if state.found else []
+    first = memory is None or memory.attainable >= goal or copying < goal
+    candidates = [*remembering, *copies] if first else [*copies, *remembering]
     return SearchResult(
         candidates=candidates,
         history=state.history,

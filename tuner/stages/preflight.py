@@ -105,9 +105,8 @@ def preflight(ctx: Context) -> Preflight:
     ctx.progress.stage(STAGE, "looking at the attention sites")
     model = measure_latency(ctx)
     attainable = best_attainable_by_stride(model, ctx.space)
-    if ctx.options.actions == "all":
-        attainable["broadcasting"] = best_attainable_with_memory(model, ctx.space)
-    best = max(attainable.values())
+    broadcasting = best_attainable_with_memory(model, ctx.space) if ctx.options.actions == "all" else 1.0
+    best = max(broadcasting, *attainable.values())
     share = f"{model.attention_share:.0%}"
     ctx.progress.advance(3, 3, f"attention is {share} of a step, at most {best:.2f}x can be reached")
     target = ctx.options.target_speedup
@@ -115,7 +114,7 @@ def preflight(ctx: Context) -> Preflight:
     uncertainty = model.log_speedup_sd(uniform_schedule(model.sites, ctx.space.strides[0], steps, cache_step))
     if target > best * math.exp(SURE * uncertainty):
         if not ctx.instrument.store.read_only:
-            write_frontier(ctx.options.output, target, attainable)
+            write_frontier(ctx.options.output, target, best, attainable)
         raise InfeasibleError(
             f"{target:g}x cannot be reached on {ctx.entry.name}: attention is {share} of a denoising "
             f"step here, and reducing and reusing as much as possible gives at most {best:.2f}x; ask for less."
@@ -123,11 +122,11 @@ def preflight(ctx: Context) -> Preflight:
     return Preflight(model, best)
 
 
-def write_frontier(folder: Path, target: float, attainable: dict[str, float]) -> None:
-    """Write what can be reached, by stride."""
+def write_frontier(folder: Path, target: float, best: float, attainable: dict[str, float]) -> None:
+    """Write what can be reached, and by copying at each stride."""
     frontier = {
         "target_speedup": target,
-        "best_attainable": max(attainable.values()),
+        "best_attainable": best,
         "best_attainable_by_stride": attainable,
     }
     (folder / FRONTIER_FILE).write_text(json.dumps(frontier, indent=2) + "\n")
