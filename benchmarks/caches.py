@@ -85,6 +85,15 @@ def faster_guided() -> Install:
     )
 
 
+def _taylor(interval: int, lead: int, **others: Any) -> TaylorSeerCacheConfig:
+    return TaylorSeerCacheConfig(
+        cache_interval=interval,
+        disable_cache_before_step=max(lead, LEAST_FACTORS),
+        taylor_factors_dtype=torch.float32,
+        **others,
+    )
+
+
 def taylor_default() -> Install:
     """TaylorSeer as it comes; its patterns have to match whole names of modules."""
     return cached(lambda runner: TaylorSeerCacheConfig())
@@ -92,26 +101,12 @@ def taylor_default() -> Install:
 
 def taylor_attention(interval: int, lead: int) -> Install:
     """TaylorSeer on the attention modules, after so many full steps."""
-    return cached(
-        lambda runner: TaylorSeerCacheConfig(
-            cache_interval=interval,
-            disable_cache_before_step=max(lead, LEAST_FACTORS),
-            taylor_factors_dtype=torch.float32,
-            cache_identifiers=[find_adapter(runner.denoiser).sites],
-        )
-    )
+    return cached(lambda runner: _taylor(interval, lead, cache_identifiers=[find_adapter(runner.denoiser).sites]))
 
 
 def taylor_lite(interval: int, lead: int) -> Install:
     """TaylorSeer of the whole denoiser's output; blocks are left out altogether."""
-    return cached(
-        lambda runner: TaylorSeerCacheConfig(
-            cache_interval=interval,
-            disable_cache_before_step=max(lead, LEAST_FACTORS),
-            taylor_factors_dtype=torch.float32,
-            use_lite_mode=True,
-        )
-    )
+    return cached(lambda runner: _taylor(interval, lead, use_lite_mode=True))
 
 
 def mag(threshold: float) -> Install:

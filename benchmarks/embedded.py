@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import asymrnr
 from asymrnr.schedule import Schedule
@@ -11,6 +16,7 @@ from tuner.latency.model import LatencyModel
 from tuner.models import REGISTRY, load_pipeline
 from tuner.opening import open_scratch
 from tuner.profile.profile import Profile
+from tuner.run.identity import environment
 from tuner.run.runner import Runner
 from tuner.search.space import load_space_of
 from tuner.stages.preflight import measure_latency
@@ -47,6 +53,19 @@ def shipped_schedule(steps: int) -> Schedule:
 def load_profile() -> Profile:
     """The profile of the README's first command."""
     return Profile.load(PROFILE)
+
+
+def decibels(errors: Sequence[float]) -> float:
+    """PSNR of the geometric mean of mean squared errors, values in [0, 1]."""
+    return -10 * float(np.log10(np.exp(np.mean(np.log(errors)))))
+
+
+def keep_results(name: str, prompts: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as `benchmarks/results/NAME.json`, with the machine and the prompts that they are of."""
+    output = Path(__file__).parent / "results" / f"{name}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    content = {"environment": environment(), "prompts": list(prompts), "rows": list(rows)}
+    output.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def machine_model(runner: Runner, schedules: list[Schedule]) -> LatencyModel:

@@ -9,12 +9,10 @@ prompts' mean squared errors. Writes `benchmarks/results/restoration-STEPS.json`
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from embedded import MODEL
+from embedded import MODEL, decibels, keep_results
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -23,7 +21,6 @@ import asymrnr
 from asymrnr import Action, Schedule
 from tuner.models import find_model, load_pipeline
 from tuner.quality.metrics import mse
-from tuner.run.identity import environment
 from tuner.run.runner import Runner
 
 FIRST_PROMPT, FIRST_SEED = 2, 777
@@ -85,14 +82,12 @@ def main() -> None:
             assert isinstance(generation.summary, asymrnr.Summary)
             errors.append(mse(generation.video, reference))
             held = max(held, generation.summary.memory_bytes)
-        decibels = -10 * float(np.log10(np.exp(np.mean(np.log(errors)))))
-        row = {"schedule": str(uniform), "attention": schedule.attention_cost(), "psnr": decibels, "mse": errors}
+        psnr = decibels(errors)
+        row = {"schedule": str(uniform), "attention": schedule.attention_cost(), "psnr": psnr, "mse": errors}
         rows.append({**row, "bytes": held})
-        table.add_row(str(uniform), f"{schedule.attention_cost():.3f}", f"{decibels:.1f} dB", f"{held:,}")
+        table.add_row(str(uniform), f"{schedule.attention_cost():.3f}", f"{psnr:.1f} dB", f"{held:,}")
     Console().print(table)
-    output = Path(__file__).parent / "results" / f"restoration-{arguments.steps}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"environment": environment(), "prompts": prompts, "rows": rows}, indent=1) + "\n")
+    keep_results(f"restoration-{arguments.steps}", prompts, rows)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ Held-out prompts are not looked at. Nothing is timed: speeds are the latency mod
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-import numpy as np
-from embedded import MODEL
+from embedded import MODEL, decibels, keep_results
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -21,7 +19,6 @@ from rich.table import Table
 from tuner.models import find_model, load_pipeline
 from tuner.profile.profile import Profile
 from tuner.quality.metrics import mse
-from tuner.run.identity import environment
 from tuner.run.runner import Runner
 from tuner.search.memory import KINDS, MemorySolver
 from tuner.search.space import load_space_of
@@ -55,20 +52,18 @@ def main() -> None:
     for name, steering in track(WEIGHTS.items(), "weights"):
         solver = MemorySolver(profile, profile.latency, space.model_copy(update={"steering": steering}))
         for sharing in KINDS:
-            decibels = []
+            found = []
             for speedup in arguments.speedups:
                 schedule = solver.schedule(solver.plan(sharing, speedup))
                 errors = [
                     mse(runner.generate(prompt, seed, schedule).video, reference)
                     for prompt, seed, reference in zip(prompts, seeds, plain, strict=True)
                 ]
-                decibels.append(-10 * float(np.log10(np.exp(np.mean(np.log(errors))))))
+                found.append(decibels(errors))
                 rows.append({"weights": name, "sharing": sharing, "speedup": speedup, "mse": errors})
-            table.add_row(name, KINDS[sharing], *(f"{value:.1f} dB" for value in decibels))
+            table.add_row(name, KINDS[sharing], *(f"{value:.1f} dB" for value in found))
     Console().print(table)
-    output = Path(__file__).parent / "results" / f"steering-{profile.steps}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"environment": environment(), "prompts": prompts, "rows": rows}, indent=1) + "\n")
+    keep_results(f"steering-{profile.steps}", prompts, rows)
 
 
 if __name__ == "__main__":

@@ -113,31 +113,30 @@ def test_interruption_has_its_own_code_and_says_how_to_go_on(run, monkeypatch, t
     assert "--resume" in error
 
 
-@pytest.mark.parametrize(
-    ("chosen", "folder"), [([], "tiny-cogvideox-x1.20"), (["--steps", "8"], "tiny-cogvideox-8-steps-x1.20")]
-)
-def test_folders_tell_workloads_apart(run, monkeypatch, chosen: list[str], folder: str) -> None:
-    asked: list[TuneOptions] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[TuneOptions]:
+    """What the main job was asked for; it does nothing."""
+    found: list[TuneOptions] = []
 
     def tune(options: TuneOptions, _: object) -> None:
-        asked.append(options)
+        found.append(options)
         raise UsageError("enough")
 
     monkeypatch.setattr("tuner.pipeline.tune", tune)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("chosen", "folder"), [([], "tiny-cogvideox-x1.20"), (["--steps", "8"], "tiny-cogvideox-8-steps-x1.20")]
+)
+def test_folders_tell_workloads_apart(run, asked: list[TuneOptions], chosen: list[str], folder: str) -> None:
     run("--model", "tiny-cogvideox", "--target-speedup", "1.2", *chosen)
     assert asked[0].output == Path("runs", folder)
     assert asked[0].model_entry().workload.steps == int(chosen[-1] if chosen else 30)
 
 
 @pytest.mark.parametrize(("chosen", "gaps"), [([], 6), (["--actions", "all"], 6), (["--actions", "copy"], 0)])
-def test_copying_alone_is_profiled_without_memory(run, monkeypatch, chosen: list[str], gaps: int) -> None:
-    asked: list[TuneOptions] = []
-
-    def tune(options: TuneOptions, _: object) -> None:
-        asked.append(options)
-        raise UsageError("enough")
-
-    monkeypatch.setattr("tuner.pipeline.tune", tune)
+def test_copying_alone_is_profiled_without_memory(run, asked: list[TuneOptions], chosen: list[str], gaps: int) -> None:
     run("--model", "tiny-cogvideox", "--target-speedup", "1.2", *chosen)
     [options] = asked
     assert options.actions == (chosen[-1] if chosen else "all")

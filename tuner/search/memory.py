@@ -156,10 +156,11 @@ class MemorySolver:
             _, window = self._uniform(self.problem.alike(), speedup, None)
         plan = self.plan(sharing, speedup, window)
         schedule, best = self.schedule(plan), plan if sharing == "refreshes" else self.plan("refreshes", speedup)
+        seconds = self.model.predict(schedule)
         return Candidate(
             schedule=schedule,
-            predicted_seconds=self.model.predict(schedule),
-            predicted_speedup=self.model.speedup(schedule),
+            predicted_seconds=seconds,
+            predicted_speedup=self.model.baseline_seconds / seconds,
             predicted_error=plan.loss,
             bound=min(plan.loss, max(0.0, best.bound)),
             excess=1.0,

@@ -13,7 +13,7 @@ the loss of all such schedules from below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -116,9 +116,10 @@ def relax(problem: WindowProblem, price: float) -> tuple[Plan, float]:
     seconds = problem.seconds[:, :, None]
     loss, price = (np.where(np.isfinite(problem.loss), 0.0, np.inf), 1.0) if np.isinf(price) else (problem.loss, price)
     value = loss + price * seconds
-    impossible = np.isinf(value.min(axis=(0, 1), initial=np.inf))  # (steps, gaps)
-    best = np.where(value.min(axis=0) < 0, value.argmin(axis=0), FULL)  # (blocks, steps, gaps)
-    edge = np.where(impossible, np.inf, np.minimum(value.min(axis=0), 0.0).sum(axis=0))
+    least = value.min(axis=0)  # (blocks, steps, gaps)
+    best = np.where(least < 0, value.argmin(axis=0), FULL)
+    impossible = np.isinf(least.min(axis=0, initial=np.inf))  # (steps, gaps)
+    edge = np.where(impossible, np.inf, np.minimum(least, 0.0).sum(axis=0))
     ahead = np.full(steps + gaps + 1, np.inf)  # from a step on
     ahead[steps] = 0.0
     chosen = np.zeros(steps, dtype=int)
@@ -172,7 +173,7 @@ def solve(problem: WindowProblem, budget: float) -> Plan | None:
         if high <= low * (1 + PRECISION):
             break
         price = price * 8 if np.isinf(high) else (high / 8 if low == 0 else (low * high) ** 0.5)
-    return Plan(within.length, within.program, within.loss, within.seconds, bound)
+    return replace(within, bound=bound)
 
 
 def spend(problem: WindowProblem, plan: Plan, budget: float) -> Plan:
