@@ -8,6 +8,7 @@ from asymrnr.apply import Handle, apply, observe
 from asymrnr.errors import ArtifactError, AsymRnRError, InterceptionError, ScheduleError
 from asymrnr.observation import AttentionCall
 from asymrnr.partition import window_seed
+from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from asymrnr.shipped import load
 from asymrnr.summary import Summary
@@ -20,6 +21,7 @@ __all__ = [
     "Handle",
     "InterceptionError",
     "ModelAdapter",
+    "Partner",
     "Schedule",
     "ScheduleError",
     "Summary",

@@ -11,7 +11,7 @@ from asymrnr.actions import Action
 from asymrnr.adapters import find_adapter
 from asymrnr.engine import Engine
 from asymrnr.errors import InterceptionError, ScheduleError
-from asymrnr.install import Undo, base_model, find_sites, install, is_compiled, watch_scheduler
+from asymrnr.install import Undo, base_model, find_sites, install, install_partner, is_compiled, watch_scheduler
 from asymrnr.observation import Observer
 from asymrnr.schedule import Schedule
 from asymrnr.summary import Summary
@@ -33,7 +33,7 @@ class Handle:
     def reset(self) -> None:
         """Begin a new generation with the next call, for denoisers driven without their pipeline."""
         self._engine.last_step = None
-        self._engine.tracker.new_generation()
+        self._engine.new_generation()
 
     def summary(self) -> Summary:
         """What the last generation did."""
@@ -66,7 +66,8 @@ class Handle:
 def apply(target: Any, schedule: Schedule) -> Handle:
     """Reduce and restore the self-attention of a pipeline or denoiser as the schedule says.
 
-    Only this instance changes; composes with attention backends and with diffusers' caches.
+    Only this instance changes; composes with attention backends and with diffusers' caches. A cache that the schedule
+    brings along (`Schedule.partner`) is installed with it, and removed with it.
 
     Args:
         target: a diffusers pipeline, or its transformer or U-Net, compiled or not.
@@ -75,7 +76,8 @@ def apply(target: Any, schedule: Schedule) -> Handle:
     Raises:
         ScheduleError: the schedule's number of blocks is not the model's. A rate that the token grid cannot reach is
             reported by the first generation, which knows the grid.
-        InterceptionError: the model is unknown, cannot be intercepted, or has something applied already.
+        InterceptionError: the model is unknown, cannot be intercepted, or has something applied already, or a cache
+            where the schedule brings one.
     """
     if not isinstance(schedule, Schedule):
         raise ScheduleError(f"apply takes a Schedule, not {type(schedule).__name__}; use asymrnr.load for a profile.")
@@ -84,6 +86,8 @@ def apply(target: Any, schedule: Schedule) -> Handle:
             raise ScheduleError("The schedule reduces H, which changes shapes in compiled code; use an eager model.")
         if schedule.actions is not None and (schedule.actions == Action.BROADCAST).any():
             raise ScheduleError("The schedule broadcasts, which leaves out compiled code; use an eager model.")
+        if schedule.partner is not None:
+            raise ScheduleError("The schedule brings a cache, which leaves out compiled code; use an eager model.")
     return _install(target, schedule, None)
 
 
@@ -119,6 +123,9 @@ def _install(target: Any, schedule: Schedule | None, observer: Observer | None) 
         for index, model in enumerate(models):
             undo += install(model, index, engine, modules[index])
         undo += watch_scheduler(getattr(target, "scheduler", None), engine)
+        if schedule is not None and schedule.partner is not None:
+            for model in models:
+                undo += install_partner(model, schedule.partner, engine)
     except BaseException:
         Handle(engine, undo).remove()
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from pydantic import (
 )
 
 from asymrnr.errors import ScheduleError
+from asymrnr.partner import Partner
 from asymrnr.schedule import FEATURES, Coverage, Feature, Form, Metric, Reduction, Schedule
 
 SCHEMA_VERSION: Final = 1
@@ -76,10 +78,17 @@ class WorkloadSection(_Section):
     attention_backend: str | None = None
 
 
+class PartnerSection(_Section):
+    """A cache of diffusers that goes along with the schedule. See `Partner` for the fields."""
+
+    cache: Annotated[str, Field(min_length=1)]
+    settings: dict[str, Any] = {}
+
+
 class ScheduleSection(_Section):
     """A schedule with its rates already resolved: loading needs no similarity table. See `Schedule` for the fields."""
 
-    added_later = ("match_radius", "actions")
+    added_later = ("match_radius", "actions", "partner")
 
     form: Form
     stride: tuple[Count, Count, Count]
@@ -96,6 +105,7 @@ class ScheduleSection(_Section):
     """(blocks, steps) per feature."""
     actions: tuple[tuple[Annotated[int, Field(ge=0, le=3)], ...], ...] | None = None
     """(blocks, steps): what each site does beyond copying, see `asymrnr.actions.Action`."""
+    partner: PartnerSection | None = None
 
     @classmethod
     def from_schedule(cls, schedule: Schedule) -> ScheduleSection:
@@ -122,6 +132,7 @@ class ScheduleSection(_Section):
                     if feature in schedule.rates
                 },
                 "actions": None if schedule.actions is None else schedule.actions.tolist(),
+                "partner": None if schedule.partner is None else asdict(schedule.partner),
             }
         )
 
@@ -148,6 +159,7 @@ class ScheduleSection(_Section):
             form=self.form,
             thresholds={str(feature): rule for feature, rule in self.thresholds.items()},
             actions=None if self.actions is None else np.array(self.actions, dtype=np.int8),
+            partner=None if self.partner is None else Partner(self.partner.cache, self.partner.settings),
         )
 
     @model_validator(mode="after")

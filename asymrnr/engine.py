@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +72,7 @@ class Engine:
         counter: what was reduced.
         sites: all sites of all denoisers.
         last_step: last denoising step of the generation, where the scheduler told.
+        caches: what resets the caches that the schedule brought, see `new_generation`.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Engine:
         self.counter = Counter(schedule, blocks)
         self.sites: list[Site] = []
         self.last_step: int | None = None
+        self.caches: list[Callable[[], None]] = []
         self._grids: list[Grid] = []
         self._generation = -1
         self._cache: dict[tuple[object, ...], _Entry] = {}
@@ -122,6 +125,12 @@ class Engine:
         self.counter.start_forward(column, actions)
         for site in self.sites:
             site.call = 0
+
+    def new_generation(self) -> None:
+        """A generation begins with the next forward pass; called outside of any."""
+        self.tracker.new_generation()
+        for reset in self.caches:
+            reset()
 
     def finish(self) -> list[int]:
         """Called after every completed forward pass; returns the rows whose attention was not called."""

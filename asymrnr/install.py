@@ -7,17 +7,19 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from asymrnr.adapters import ModelAdapter
 from asymrnr.engine import Engine, Site
-from asymrnr.errors import InterceptionError
+from asymrnr.errors import InterceptionError, ScheduleError
 from asymrnr.intercept import SITE_ATTRIBUTE, is_proxy, make_proxy
+from asymrnr.partner import Partner
 
 Undo = Callable[[], None]
+_TRACES = {"_diffusers_hook", "forward"}  # that diffusers' hooks leave on modules when they are removed
 
 
 def base_model(model: nn.Module) -> nn.Module:
@@ -94,6 +96,42 @@ def install(model: nn.Module, index: int, engine: Engine, modules: list[nn.Modul
     return undo
 
 
+def install_partner(model: nn.Module, partner: Partner, engine: Engine) -> list[Undo]:
+    """Enable a cache of diffusers in one denoiser; every generation begins with an empty one.
+
+    Returns:
+        What undoes it, in order of installation.
+
+    Raises:
+        InterceptionError: the denoiser has no caches, or one is enabled already.
+        ScheduleError: the cache does not take its settings, or does not know the denoiser.
+    """
+    name, denoiser = type(model).__name__, cast(Any, model)
+    if not hasattr(model, "enable_cache"):
+        raise InterceptionError(f"The schedule brings {partner.cache}, but diffusers has no caches for {name}.")
+    if denoiser.is_cache_enabled:
+        raise InterceptionError(
+            f"A cache is enabled in this {name}, and the schedule brings another; disable it first."
+        )
+    before = {id(module): vars(module).keys() & _TRACES for module in model.modules()}
+
+    def disable() -> None:
+        denoiser.disable_cache()
+        for module in model.modules():
+            for left in (vars(module).keys() & _TRACES) - before[id(module)]:
+                delattr(module, left)
+
+    config = partner.config(lambda: engine.tracker.timestep or 0.0)
+    try:
+        denoiser.enable_cache(config)
+    except (ValueError, KeyError, IndexError, AttributeError) as error:  # as it comes for blocks that it does not know
+        denoiser._cache_config = config
+        disable()
+        raise ScheduleError(f"{partner.cache} cannot be enabled in {name}: {error}.") from error
+    engine.caches.append(denoiser._reset_stateful_cache)
+    return [disable]
+
+
 def _restore(module: nn.Module, original: Any, proxy: Any) -> None:
     if module.processor is not proxy:  # replaced by someone else: theirs now
         return
@@ -146,7 +184,7 @@ def _watch_forward(
     def after(*_: Any) -> None:
         missing, late = engine.finish(), engine.counter.late
         if (missing or late) and has_caches(model):
-            engine.counter.excuse(missing + late)
+            engine.counter.excuse(missing, late)
         elif missing and engine.counter.forwards == 1:
             raise InterceptionError(
                 f"The attention of {len(missing)} of {len(pairs)} blocks of {name} was not seen in its first forward "
@@ -166,7 +204,7 @@ def watch_scheduler(scheduler: Any, engine: Engine) -> list[Undo]:
 
     @functools.wraps(original)  # pipelines inspect its signature
     def set_timesteps(*args: Any, **kwargs: Any) -> Any:
-        engine.tracker.new_generation()
+        engine.new_generation()
         result = original(*args, **kwargs)
         timesteps = getattr(scheduler, "timesteps", None)
         engine.last_step = None if timesteps is None else len(timesteps) - 1

@@ -12,6 +12,7 @@ import numpy as np
 
 from asymrnr.actions import Action, Windows, check_actions
 from asymrnr.errors import ScheduleError
+from asymrnr.partner import Partner
 
 Feature = Literal["H", "Q", "V"]
 Form = Literal["threshold", "tier", "table"]
@@ -48,6 +49,7 @@ class Schedule:
         thresholds: the rule {feature: {threshold: rate}} when the form is "threshold" or "tier".
         actions: what each site does at each step beyond copying (beyond the paper), int8 of shape (blocks, steps), see
             `Action`; None: nothing.
+        partner: a cache of diffusers that is installed along with the schedule (beyond the paper).
     """
 
     rates: Mapping[str, np.ndarray]
@@ -62,6 +64,7 @@ class Schedule:
     form: Form = "table"
     thresholds: Thresholds = field(default_factory=dict)
     actions: np.ndarray | None = None
+    partner: Partner | None = None
 
     def __post_init__(self) -> None:
         _choice("metric", self.metric, Metric)
@@ -153,8 +156,8 @@ class Schedule:
     def attention_of_steps(self) -> np.ndarray:
         """(steps,) mean over the blocks of the share of every step's attention still computed.
 
-        It is (1 - r_q)(1 - r_v), nothing where a site broadcasts, and more than one where it refreshes for memory sites
-        that reduce V: then what the reduction gets wrong takes a second, reduced attention.
+        It is (1 - r_q)(1 - r_v), nothing where a site broadcasts or all blocks are left out, and more than one where it
+        refreshes for memory sites that reduce V: then what the reduction gets wrong takes a second, reduced attention.
         """
         zero = np.zeros((self.blocks, self.steps))
         share: np.ndarray = (1 - self.rates.get("Q", zero)) * (1 - self.rates.get("V", zero))
@@ -163,7 +166,7 @@ class Schedule:
             second = windows.rates["V"] > 0
             share = np.where(windows.table == Action.BROADCAST, 0.0, share)
             share = share + second * (1 - windows.rates["Q"]) * (1 - windows.rates["V"])
-        return share.mean(axis=0)
+        return np.where(self.reused_steps(), 0.0, share.mean(axis=0))
 
     def broadcast_of_steps(self) -> np.ndarray:
         """(steps,) share of the blocks that broadcast."""
@@ -180,9 +183,14 @@ class Schedule:
         share: np.ndarray = windows.memory.mean(axis=0)
         return share
 
+    def reused_steps(self) -> np.ndarray:
+        """(steps,) bool, the schedule's partner leaves out all blocks at the step, whatever is generated."""
+        return np.zeros(self.steps, dtype=bool) if self.partner is None else self.partner.left_out(self.steps)
+
     def planned_sites(self) -> int:
-        """How many (feature, block, step) sites are reduced, and (block, step) sites broadcast."""
+        """How many (feature, block, step) sites are reduced, and (block, step) sites broadcast or left out."""
         broadcast = 0 if self.actions is None else np.count_nonzero(self.actions == Action.BROADCAST)
+        broadcast += self.blocks * np.count_nonzero(self.reused_steps())
         return int(broadcast + sum(np.count_nonzero(table) for table in self.rates.values()))
 
     def content_hash(self) -> str:
@@ -201,4 +209,6 @@ class Schedule:
             content["match_radius"] = self.match_radius
         if self.actions is not None:
             content["actions"] = self.actions.tolist()
+        if self.partner is not None:
+            content["partner"] = [self.partner.cache, dict(self.partner.settings)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

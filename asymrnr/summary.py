@@ -26,6 +26,8 @@ class Summary:
             found nothing to build on refreshed. Empty for schedules without actions.
         planned_actions: the same, as the schedule asks for it.
         memory_bytes: most bytes that refreshes left for later steps at any time, see `Memory`.
+        skipped: (blocks, schedule columns) forward passes in which a cache left out the site's attention.
+        partner: the cache that the schedule brought, in words.
     """
 
     calls: int
@@ -36,6 +38,8 @@ class Summary:
     done: dict[Action, np.ndarray] = field(default_factory=dict)
     planned_actions: dict[Action, np.ndarray] = field(default_factory=dict)
     memory_bytes: int = 0
+    skipped: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    partner: str | None = None
 
     def __str__(self) -> str:
         parts = [
@@ -48,6 +52,8 @@ class Summary:
         ]
         if self.planned_actions:
             parts.append(f"{self.memory_bytes / 2**20:.1f} MiB kept at most")
+        if self.skipped.any() or self.partner is not None:
+            parts.append(f"{self.partner or 'a cache'} left out {int(self.skipped.sum())} site calls")
         seen = f"{self.calls} attention calls in {self.steps_seen} steps, {self.matches} matchings"
         return "; ".join([seen, *parts])
 
@@ -86,6 +92,7 @@ class Counter:
         self._reduced = {feature: np.zeros(shape, dtype=np.int64) for feature in self._tables}
         self._unseen = np.zeros(shape, dtype=np.int64)
         self._excused = np.zeros(shape, dtype=np.int64)
+        self._skipped = np.zeros(shape, dtype=np.int64)
         self._planned_actions = {action: np.zeros(shape, dtype=np.int64) for action in self._acts}
         self._done = {action: np.zeros(shape, dtype=np.int64) for action in self._acts}
         self._held = 0
@@ -144,9 +151,15 @@ class Counter:
         self._unseen[missing, self._column] += 1
         return missing
 
-    def excuse(self, rows: list[int]) -> None:
-        """A step or block cache skipped the attention of these rows in the pass just finished."""
-        self._excused[rows, self._column] += 1
+    def excuse(self, skipped: list[int], late: list[int]) -> None:
+        """A step or block cache left out the attention of rows in the pass just finished, or once what they build on.
+
+        Args:
+            skipped: rows whose attention was not called.
+            late: see `Counter`.
+        """
+        self._skipped[skipped, self._column] += 1
+        self._excused[skipped + late, self._column] += 1
 
     def action(self, row: int) -> Action:
         """What a row is to do in the running forward pass."""
@@ -170,6 +183,8 @@ class Counter:
             done=copy(self._done),
             planned_actions=copy(self._planned_actions),
             memory_bytes=self._held,
+            skipped=self._skipped.copy(),
+            partner=None if self.schedule is None or self.schedule.partner is None else str(self.schedule.partner),
         )
 
     def verify(self) -> None:

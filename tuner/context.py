@@ -35,6 +35,8 @@ class TuneOptions:
         load: other weights, offloading, attention backend.
         actions: what sites may do: copy as in the paper, or also restore with memory and broadcast.
         memory: GiB that refreshes may keep for later steps; None is a quarter of a GPU's, and no limit on a CPU.
+        partner: a cache of diffusers to tune with (`asymrnr.Partner.parse`), "auto" for one that the search plans; None
+            for none.
         lpips_weights: weights of the AlexNet backbone of LPIPS; random when None.
         workload: other steps, sizes and prompts than the registry's.
     """
@@ -52,6 +54,7 @@ class TuneOptions:
     lpips_weights: Path | None = None
     actions: Actions = "all"
     memory: float | None = None
+    partner: str | None = None
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
 
     def model_entry(self) -> ModelEntry:
@@ -142,7 +145,13 @@ class Context:
 def describe(schedule: Schedule) -> str:
     """A schedule in a few words."""
     stride, attention = stride_name(schedule.stride), f"attention {schedule.attention_cost():.2f}"
-    if schedule.actions is None:
-        return f"{schedule.form}, stride {stride}, cache {schedule.cache_step}, {attention}"
-    memory, broadcast = (float((schedule.actions == action).mean()) for action in (Action.MEMORY, Action.BROADCAST))
-    return f"memory at {memory:.0%} and broadcasting at {broadcast:.0%} of the sites, stride {stride}, {attention}"
+    without = int(schedule.reused_steps().sum())
+    parts = [f"{without} of {schedule.steps} steps without their blocks"] if without else []
+    if schedule.partner is not None and not without:
+        parts.append(f"with {schedule.partner.cache}")
+    if schedule.actions is not None:
+        memory, broadcast = (float((schedule.actions == action).mean()) for action in (Action.MEMORY, Action.BROADCAST))
+        parts.append(f"memory at {memory:.0%} and broadcasting at {broadcast:.0%} of the sites")
+    elif any(table.any() for table in schedule.rates.values()) or not parts:
+        parts += [schedule.form, f"cache {schedule.cache_step}"]
+    return ", ".join([*parts, f"stride {stride}", attention])

@@ -25,6 +25,7 @@ ENVIRONMENT_KEY = {"kind": "environment"}
 OPTIONS_KEY = {"kind": "options"}
 SUBJECT_KEY = {"kind": "subject"}
 ANY_TARGET = 1.1
+AUTO = "auto"
 GIB, MEMORY_SHARE = 2**30, 0.25  # of a GPU's memory, for what is kept from step to step
 
 
@@ -99,7 +100,7 @@ def open_records(folder: Path) -> Context:
 def space_of(options: TuneOptions, entry: ModelEntry) -> SearchSpace:
     """What a search may choose, within the memory that the options leave."""
     limit = None if options.memory is None else options.memory * GIB
-    return load_space_of(entry).model_copy(update={"memory_bytes": limit})
+    return load_space_of(entry).model_copy(update={"memory_bytes": limit, "reuse": options.partner == AUTO})
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from scipy.signal import lfilter
 from tuner.run.estimate import PairedSteps
 
 CELL = 0.05  # seconds
+AROUND = 0.04  # of a plain step, what is around its blocks
 FALL = 0.4  # what a tuned step would save without any attention
 ATTENTION = np.linspace(0.9, 0.3, 30)  # late steps are reduced more
 
@@ -46,13 +47,17 @@ def simulate(
     attention: np.ndarray = ATTENTION,
     broadcast: np.ndarray | None = None,
     projections: float = 0.0,
+    skipped: np.ndarray | None = None,
 ) -> list[PairedSteps]:
     """Pairs of a schedule whose speed-up is known; the order within a step is plain-tuned, tuned-plain, and so on.
 
-    Where all blocks broadcast, a tuned step saves `projections` beyond its attention.
+    Where all blocks broadcast, a tuned step saves `projections` beyond its attention; where a share of them is skipped,
+    that share of all but `AROUND`.
     """
     steps = len(attention)
     shape = 1 - FALL * (1 - attention) - (0.0 if broadcast is None else projections * broadcast)
+    if skipped is not None:
+        shape = np.where(skipped > 0, 1 - skipped * (1 - AROUND), shape)
     ratio = shape / shape.mean() / speedup
     work = machine.step * np.column_stack([np.ones(steps), ratio])
     work[1::2] = work[1::2, ::-1]
@@ -68,7 +73,7 @@ def simulate(
         seconds = np.diff(elapsed).reshape(steps, 2)
         seconds[1::2] = seconds[1::2, ::-1]
         seconds *= np.exp(machine.noise * tails[i])
-        result.append(PairedSteps(seconds[:, 0], seconds[:, 1] / effect[i], attention, broadcast))
+        result.append(PairedSteps(seconds[:, 0], seconds[:, 1] / effect[i], attention, broadcast, None, skipped))
     return result
 
 

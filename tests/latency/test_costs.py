@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from asymrnr.actions import Action
+from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tests.latency.conftest import BLOCKS, STEPS
 from tuner.errors import UsageError
@@ -199,3 +200,19 @@ def test_what_is_not_modelled_is_refused_beside_actions(whole: LatencyModel) -> 
         whole.action_seconds(Action.REFRESH, Q, 0.0, "4x4x4")
     assert whole.predict(replace(alternating(Action.BROADCAST), stride=(4, 4, 4))) < whole.baseline_seconds
     assert whole.action_seconds(Action.REFRESH, 0.0, 0.0, "4x4x4").shape == (BLOCKS,)
+
+
+def test_steps_without_their_blocks_by_hand(whole: LatencyModel) -> None:
+    scaled = replace(whole, coefficients=CORRECTED, reused_share=0.1)
+    left_out = np.arange(STEPS) % 3 == 2
+    nothing = Schedule({"Q": np.zeros((BLOCKS, STEPS))}, partner=Partner.planned(left_out))
+    assert scaled.predict(nothing) == pytest.approx(scaled.step_seconds * (STEPS - 4 + 4 * 0.1))
+    actions = table(Action.REFRESH, Action.BROADCAST, Action.REDUCE)
+    both = Schedule({"Q": np.zeros((BLOCKS, STEPS))}, actions=actions, partner=Partner.planned(left_out))
+    spared = 4 * (BLOCKS * 1.2 * FULL + 0.8 * sum(whole.sites.projections))
+    assert scaled.predict(both) == pytest.approx(scaled.predict(nothing) - spared)
+    assert scaled.left_out(both) == pytest.approx(4 / STEPS * 0.9)
+    with pytest.raises(UsageError, match="was not measured"):
+        whole.predict(nothing)
+    again = LatencyModel.from_dict(scaled.to_dict(), BLOCKS, STEPS)
+    assert again == scaled

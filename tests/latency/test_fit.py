@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from asymrnr.actions import Action
+from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tests.latency.conftest import BLOCKS, STEPS
 from tuner.errors import UsageError
@@ -228,3 +229,18 @@ def test_evidence_that_makes_no_sense_is_refused(values: tuple[float, float]) ->
 def test_schedules_that_are_not_modelled_are_refused(model: LatencyModel) -> None:
     with pytest.raises(UsageError, match="blocks"):
         fit(model, [Evidence(Schedule({"Q": np.zeros((1, STEPS))}), 0.1, 0.1)])
+
+
+def test_the_truth_is_found_from_schedules_that_leave_blocks_out(whole: LatencyModel, draw: Draw) -> None:
+    whole, rng = replace(whole, reused_share=0.05), np.random.default_rng(5)
+    truth, evidence = replace(whole, coefficients=Coefficients(1.15, 0.6, 1.5, 1.0)), []
+    for number in range(40):
+        left_out = np.arange(whole.steps) % (2 + number % 3) == 1
+        drawn = draw(rng)
+        rates = {feature: np.where(left_out, 0.0, table) for feature, table in drawn.rates.items()}
+        schedule = replace(drawn, rates=rates, partner=Partner.planned(left_out))
+        evidence.append(Evidence(schedule, math.log(truth.speedup(schedule)), 0.001))
+    found = fit(whole, evidence)
+    for one in evidence:
+        assert found.speedup(one.schedule) == pytest.approx(truth.speedup(one.schedule), rel=0.003)
+    assert found.coefficients.attention == pytest.approx(1.15, rel=0.02)

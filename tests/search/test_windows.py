@@ -10,7 +10,8 @@ from asymrnr.schedule import Schedule
 from tests.search.window_problems import every_plan, lengths, optimum, problem, random_plan
 from tuner.search.windows import FULL, Plan, Program, WindowProblem, evaluate, fastest, relax, solve, spend
 
-TINY = [(0, 2, 1), (1, 3, 1), (2, 2, 1), (3, 3, 1), (4, 3, 1)]  # seed, gaps, rates of memory
+TINY = [(0, 2, 1, False), (1, 3, 1, False), (2, 2, 1, True), (3, 3, 1, True), (4, 3, 1, True)]
+"""Seed, gaps, rates of memory, and whether all blocks may be left out."""
 
 
 def assert_sound(p: WindowProblem, plan: Plan) -> None:
@@ -23,7 +24,14 @@ def assert_sound(p: WindowProblem, plan: Plan) -> None:
             assert free <= p.steps
         else:
             assert (plan.program[:, step] == FULL).all()
-    loss = seconds = 0.0
+            assert not plan.reused[step]
+    loss, seconds = 0.0, 0.0
+    for step in np.flatnonzero(plan.reused):
+        assert (plan.program[:, step] == FULL).all()
+        assert p.reuse_loss is not None
+        assert p.reuse_seconds is not None
+        loss += p.reuse_loss[step, plan.length[step] - 1]
+        seconds += p.reuse_seconds[plan.length[step] - 1]
     for block, step in np.argwhere(plan.program != FULL):
         which, gap = plan.program[block, step], plan.length[step] - 1
         loss += p.loss[which, block, step, gap]
@@ -39,9 +47,9 @@ def test_the_tiny_problems_have_all_the_plans_that_they_should() -> None:
         assert_sound(problem(0), plan)
 
 
-@pytest.mark.parametrize(("seed", "gaps", "memory"), TINY)
-def test_the_relaxation_is_exact_against_enumeration(seed: int, gaps: int, memory: int) -> None:
-    p = problem(seed, gaps=gaps, memory=memory)
+@pytest.mark.parametrize(("seed", "gaps", "memory", "reuse"), TINY)
+def test_the_relaxation_is_exact_against_enumeration(seed: int, gaps: int, memory: int, reuse: bool) -> None:
+    p = problem(seed, gaps=gaps, memory=memory, reuse=reuse)
     plans = every_plan(p)
     for price in (0.0, 0.1, 0.7, 2.0, 10.0, 1e4):
         plan, value = relax(p, price)
@@ -52,9 +60,9 @@ def test_the_relaxation_is_exact_against_enumeration(seed: int, gaps: int, memor
     assert value == pytest.approx(min(other.seconds for other in plans)) == pytest.approx(plan.seconds)
 
 
-@pytest.mark.parametrize(("seed", "gaps", "memory"), TINY)
-def test_bound_and_solution_enclose_the_best_plan_there_is(seed: int, gaps: int, memory: int) -> None:
-    p = problem(seed, gaps=gaps, memory=memory)
+@pytest.mark.parametrize(("seed", "gaps", "memory", "reuse"), TINY)
+def test_bound_and_solution_enclose_the_best_plan_there_is(seed: int, gaps: int, memory: int, reuse: bool) -> None:
+    p = problem(seed, gaps=gaps, memory=memory, reuse=reuse)
     plans, least = every_plan(p), fastest(p).seconds
     for share in (0.05, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0):
         budget = share * least
@@ -71,10 +79,10 @@ def test_bound_and_solution_enclose_the_best_plan_there_is(seed: int, gaps: int,
     assert exact.loss == pytest.approx(min(plan.loss for plan in plans if plan.seconds <= least * (1 - 1e-9)))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "reuse"), [(0, False), (1, False), (2, True), (3, True)])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_bound_and_solution_enclose_the_optimum_of_the_integer_program(seed: int, share: float) -> None:
-    p = problem(seed, blocks=4, steps=10, gaps=3, memory=2)
+def test_bound_and_solution_enclose_the_optimum_of_the_integer_program(seed: int, reuse: bool, share: float) -> None:
+    p = problem(seed, blocks=4, steps=10, gaps=3, memory=2, reuse=reuse)
     budget = share * fastest(p).seconds
     found, exact = solve(p, budget), optimum(p, budget)
     assert found is not None
@@ -86,8 +94,9 @@ def test_bound_and_solution_enclose_the_optimum_of_the_integer_program(seed: int
     assert better.loss <= exact * 1.2  # few windows; the gap vanishes with their number
 
 
-def test_the_integer_program_agrees_with_enumeration() -> None:
-    p = problem(0)
+@pytest.mark.parametrize("reuse", [False, True])
+def test_the_integer_program_agrees_with_enumeration(reuse: bool) -> None:
+    p = problem(0, reuse=reuse)
     budget = 0.6 * fastest(p).seconds
     assert optimum(p, budget) == pytest.approx(min(plan.loss for plan in every_plan(p) if plan.seconds <= budget))
 
@@ -187,6 +196,7 @@ def test_tables_say_what_the_plan_says() -> None:
     plan = Plan(
         length=np.array([0, 2, 0, 0, 1, 0]),
         program=np.array([[FULL, 0, FULL, FULL, 1, FULL], [FULL, 1, FULL, FULL, FULL, FULL]]),
+        reused=np.zeros(6, dtype=bool),
         loss=0.0,
         seconds=0.0,
     )

@@ -16,8 +16,13 @@ from tuner.search.windows import FULL, Plan, Program, WindowProblem, evaluate
 RATES = (0.4, 0.7, 0.8, 0.85)
 
 
-def problem(seed: int, blocks: int = 2, steps: int = 5, gaps: int = 2, memory: int = 1) -> WindowProblem:
-    """Broadcasting and `memory` rates; errors grow with the gap, and the more is spared the larger they are."""
+def problem(
+    seed: int, blocks: int = 2, steps: int = 5, gaps: int = 2, memory: int = 1, reuse: bool = False
+) -> WindowProblem:
+    """Broadcasting and `memory` rates; errors grow with the gap, and the more is spared the larger they are.
+
+    With `reuse` all blocks may be left out, which saves and harms more than broadcasting in all of them.
+    """
     rng = np.random.default_rng(seed)
     programs = (Program(Action.BROADCAST), *(Program(Action.MEMORY, rate) for rate in RATES[:memory]))
     level = np.exp(rng.normal(size=(len(programs), blocks, steps, 1)))
@@ -25,7 +30,11 @@ def problem(seed: int, blocks: int = 2, steps: int = 5, gaps: int = 2, memory: i
     loss = np.stack([window_losses(error) for error in level * share * np.arange(1, gaps + 1)])
     saved = np.array([1.0, *(0.8 * rate for rate in RATES[:memory])])[:, None] * rng.uniform(0.7, 1.3, blocks)
     learnt = np.array([0.0, *[0.15] * memory])[:, None] * np.ones(blocks)
-    return WindowProblem(programs, loss, learnt[..., None] - saved[..., None] * np.arange(1, gaps + 1))
+    seconds = learnt[..., None] - saved[..., None] * np.arange(1, gaps + 1)
+    if not reuse:
+        return WindowProblem(programs, loss, seconds)
+    of_all = 1.5 * loss[0].sum(0) * np.exp(rng.normal(size=(steps, 1)))
+    return WindowProblem(programs, loss, seconds, of_all, 1.4 * seconds[0].sum(0))
 
 
 def lengths(problem: WindowProblem) -> Iterator[np.ndarray]:
@@ -44,16 +53,23 @@ def lengths(problem: WindowProblem) -> Iterator[np.ndarray]:
 
 
 def every_plan(problem: WindowProblem) -> list[Plan]:
-    """Every plan with at least one block that does something in every window."""
+    """Every plan with at least one block that does something in every window, or all of them left out."""
     plans = []
+    of_window: list[tuple[int, ...] | None] = [
+        *list(itertools.product([FULL, *range(len(problem.programs))], repeat=problem.blocks))[1:],
+        *([] if problem.reuse_loss is None else [None]),
+    ]
     for length in lengths(problem):
         starts = np.flatnonzero(length)
-        of_window = list(itertools.product([FULL, *range(len(problem.programs))], repeat=problem.blocks))[1:]
         for chosen in itertools.product(of_window, repeat=len(starts)):
             program = np.full((problem.blocks, problem.steps), FULL)
+            reused = np.zeros(problem.steps, dtype=bool)
             for start, column in zip(starts, chosen, strict=True):
-                program[:, start] = column
-            plans.append(evaluate(problem, length, program))
+                if column is None:
+                    reused[start] = True
+                else:
+                    program[:, start] = column
+            plans.append(evaluate(problem, length, program, reused))
     return plans
 
 
@@ -70,26 +86,36 @@ def random_plan(problem: WindowProblem, rng: np.random.Generator) -> Plan:
 
 
 def optimum(problem: WindowProblem, budget: float) -> float:
-    """The least loss within a budget, by HiGHS: a binary for each window, and for each program of a block in it."""
-    programs, blocks, steps = problem.loss.shape[:3]
+    """The least loss within a budget, by HiGHS.
+
+    A binary for each window, for each program of a block in it, and for leaving out all blocks in it.
+    """
+    programs, blocks, steps, gaps = problem.loss.shape
+    of_reuse = np.full((steps, gaps), np.inf) if problem.reuse_loss is None else problem.reuse_loss
+    saved = np.zeros(gaps) if problem.reuse_seconds is None else problem.reuse_seconds
     step, gap = np.nonzero(np.isfinite(problem.loss).all(axis=(0, 1)))
     windows, choices = len(step), programs * blocks * len(step)
     loss = problem.loss[:, :, step, gap].reshape(-1)  # (programs, blocks, windows)
     seconds = problem.seconds[:, :, gap].reshape(-1)
     covered = (step <= np.arange(steps)[:, None]) & (np.arange(steps)[:, None] <= step + gap + 1)
-    at_most_one = np.hstack([covered, np.zeros((steps, choices))])
-    row = np.tile(np.arange(blocks * windows), programs)  # a block does one thing, and only in a window that there is
-    linked = coo_array((np.ones(choices), (row, windows + np.arange(choices))), (blocks * windows, windows + choices))
-    window = np.tile(np.arange(windows), blocks)
-    there = coo_array((np.ones(len(window)), (np.arange(len(window)), window)), linked.shape)
+    at_most_one = np.hstack([covered, np.zeros((steps, choices + windows))])
+    # A block does one thing, only in a window that there is, and nothing where all blocks are left out.
+    shape = (blocks * windows, windows + choices + windows)
+    row, window = np.arange(blocks * windows), np.tile(np.arange(windows), blocks)
+    chosen = coo_array((np.ones(choices), (np.tile(row, programs), windows + np.arange(choices))), shape)
+    there = coo_array((np.ones(len(window)), (row, window)), shape)
+    left_out = coo_array((np.ones(len(window)), (row, windows + choices + window)), shape)
+    only_there = np.hstack([-np.eye(windows), np.zeros((windows, choices)), np.eye(windows)])
+    reusable = np.isfinite(of_reuse[step, gap])
     result = milp(
-        np.concatenate([np.zeros(windows), loss]),
-        integrality=np.ones(windows + choices),
-        bounds=Bounds(0, 1),
+        np.concatenate([np.zeros(windows), loss, np.where(reusable, of_reuse[step, gap], 0.0)]),
+        integrality=np.ones(shape[1]),
+        bounds=Bounds(0, np.concatenate([np.ones(windows + choices), reusable.astype(float)])),
         constraints=[
             LinearConstraint(at_most_one, -np.inf, 1),
-            LinearConstraint(linked - there, -np.inf, 0),
-            LinearConstraint(np.concatenate([np.zeros(windows), seconds])[None], -np.inf, budget),
+            LinearConstraint(chosen - there + left_out, -np.inf, 0),
+            LinearConstraint(only_there, -np.inf, 0),
+            LinearConstraint(np.concatenate([np.zeros(windows), seconds, saved[gap]])[None], -np.inf, budget),
         ],
         options={"mip_rel_gap": 1e-6},
     )

@@ -58,6 +58,14 @@ Memory = Annotated[
         show_default="a quarter of a GPU's",
     ),
 ]
+Partner = Annotated[
+    str | None,
+    typer.Option(
+        "--with",
+        help="auto: the search also chooses steps that leave out all blocks, by a cache of diffusers.",
+        show_default="none",
+    ),
+]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps.", show_default=USUAL)]
 Frames = Annotated[int | None, typer.Option(help="Frames of a video.", show_default=USUAL)]
 Height = Annotated[int | None, typer.Option(help="Height of a video, in pixels.", show_default=USUAL)]

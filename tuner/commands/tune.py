@@ -19,6 +19,7 @@ from tuner.commands.options import (
     Memory,
     Offload,
     OffloadChoice,
+    Partner,
     Prompts,
     Resume,
     Steps,
@@ -45,6 +46,7 @@ def tune(
     trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
     actions: ActionChoices = ActionsChoice.ALL,
     memory: Memory = None,
+    partner: Partner = None,
     steps: Steps = None,
     frames: Frames = None,
     height: Height = None,
@@ -88,6 +90,7 @@ def tune(
         workload=workload,
         actions=actions.value,
         memory=memory,
+        partner=partner,
     )
     with LiveProgress() as progress:
         outcome = run(options, progress)

@@ -63,7 +63,7 @@ def action_parts(
 
 
 def schedule_parts(sites: SiteLatency, schedule: Schedule) -> np.ndarray:
-    """(4,) seconds of all steps by part, see `action_parts`.
+    """(4,) seconds of all steps whose blocks are computed, by part, see `action_parts`.
 
     Args:
         sites: of as many blocks as the schedule has.
@@ -83,4 +83,4 @@ def schedule_parts(sites: SiteLatency, schedule: Schedule) -> np.ndarray:
             rates = of_memory if action == Action.REFRESH else own
             found = action_parts(sites, action, rates["Q"], rates["V"], stride_name(schedule.stride))
             parts = np.where(here, found, parts)
-    return np.array([part.sum() for part in parts])
+    return np.array([part[:, ~schedule.reused_steps()].sum() for part in parts])

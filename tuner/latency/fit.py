@@ -1,6 +1,6 @@
 """Corrects the latency model by what schedules took: all measurements pooled, each as sure as it is.
 
-1 / speed-up is linear in the coefficients (`LatencyModel.sensitivity`), so that the most likely ones solve a least
+1 / speed-up is affine in the coefficients (`LatencyModel.sensitivity`), so that the most likely ones solve a least
 squares problem: a row for every measurement, the prior, and bounds that keep every predicted time positive.
 
 A measurement many standard errors off is a disturbed one, or shows something the model does not have, and must not
@@ -65,13 +65,14 @@ def fit(prior: LatencyModel, evidence: Sequence[Evidence]) -> LatencyModel:
     if not evidence:
         return prior
     rows = np.array([prior.sensitivity(one.schedule) for one in evidence])  # (n, 4)
-    measured = np.exp([-one.log_speedup for one in evidence]) - 1
+    constant = np.array([1 - prior.left_out(one.schedule) for one in evidence])
+    measured = np.exp([-one.log_speedup for one in evidence]) - constant
     relative = np.maximum([one.standard_error for one in evidence], MISFIT)
     mean, information = np.array(astuple(prior.coefficients)), np.linalg.inv(prior.covariance)
     found, normal = mean, information
     for _ in range(ITERATIONS):
         predicted = rows @ found
-        deviations = (1 + predicted) * relative
+        deviations = (constant + predicted) * relative
         residuals = np.abs(measured - predicted) / deviations
         weights = HUBER / np.maximum(residuals, HUBER) / deviations**2
         normal = information + rows.T @ (weights[:, None] * rows)

@@ -60,6 +60,8 @@ class LatencyModel:
         step_seconds: wall time of one unaccelerated denoising step.
         coefficients: corrections of `sites` (see `tuner.latency.fit`).
         covariance: (4, 4) of the coefficients in the order of their names above.
+        reused_share: what a step takes in which all blocks are left out, as a share of `step_seconds`; None where it
+            was not measured.
     """
 
     sites: SiteLatency
@@ -67,6 +69,7 @@ class LatencyModel:
     step_seconds: float
     coefficients: Coefficients = Coefficients()
     covariance: Covariance = PRIOR_COVARIANCE
+    reused_share: float | None = None
 
     def __post_init__(self) -> None:
         """
@@ -84,6 +87,8 @@ class LatencyModel:
             raise ValueError("the covariance of the latency coefficients must be symmetric and positive definite")
         if float(self.full_shares @ values) > 1 + TOLERANCE:
             raise ValueError("attention modules cannot take longer than the whole step")
+        if self.reused_share is not None and not 0 < self.reused_share < 1:
+            raise ValueError("a step without its blocks takes a share of a step between 0 and 1")
 
     @property
     def blocks(self) -> int:
@@ -175,16 +180,28 @@ class LatencyModel:
 
         Raises:
             UsageError: the schedule does not fit this model, has a `match_radius` or reduces hidden states (H), which
-                are not modelled, or its stride was not measured.
+                are not modelled, or its stride, or steps without their blocks, were not measured.
         """
-        return self.baseline_seconds * (1 + float(self.sensitivity(schedule) @ astuple(self.coefficients)))
+        changed = float(self.sensitivity(schedule) @ astuple(self.coefficients))
+        return self.baseline_seconds * (1 - self.left_out(schedule) + changed)
+
+    def left_out(self, schedule: Schedule) -> float:
+        """What leaving out all blocks of some steps saves, as a share of the whole time.
+
+        Raises:
+            UsageError: see `predict`.
+        """
+        reused = int(schedule.reused_steps().sum())
+        if reused and self.reused_share is None:
+            raise UsageError("What a step takes without its blocks was not measured; tune again with --with auto.")
+        return reused / schedule.steps * (1 - (self.reused_share or 0.0))
 
     def speedup(self, schedule: Schedule) -> float:
         """Predicted denoising speed-up; raises as `predict` does."""
         return self.baseline_seconds / self.predict(schedule)
 
     def sensitivity(self, schedule: Schedule) -> np.ndarray:
-        """What every coefficient adds to 1 / speed-up, which is 1 + sensitivity @ coefficients.
+        """What every coefficient adds to 1 / speed-up, which is 1 - left_out + sensitivity @ coefficients.
 
         Returns:
             (4,) in the order of the coefficients. That of attention is not positive without actions (a refresh may take
@@ -200,7 +217,7 @@ class LatencyModel:
         if (schedule.blocks, schedule.steps) != (self.blocks, self.steps):
             raise UsageError(f"The schedule is not for {self.blocks} blocks and {self.steps} steps.")
         parts = schedule_parts(self.sites, schedule)
-        parts[0] -= self.steps * self.sites.full_seconds
+        parts[0] -= (self.steps - int(schedule.reused_steps().sum())) * self.sites.full_seconds
         parts[2] += self._copied_matchings(schedule)
         return parts / self.baseline_seconds
 
@@ -253,6 +270,7 @@ class LatencyModel:
                 values["step_seconds"],
                 coefficients,
                 tuple(tuple(row) for row in covariance),
+                values.get("reused_share"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"The latency is damaged ({error}); measure it again.") from error

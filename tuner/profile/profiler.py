@@ -21,6 +21,7 @@ from tuner.profile.distribution import divergence_name, divergences, norm_tail
 from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_error
 from tuner.profile.means import Site, SiteMeans
 from tuner.profile.profile import Profile
+from tuner.profile.reuse import DenoiserChanges
 from tuner.profile.settings import GAPS, ProfilerSettings
 from tuner.profile.similarity import fill_steps, matched_similarity, standardise
 from tuner.strides import parse_stride
@@ -50,6 +51,7 @@ class Profiler:
         self._bases: dict[tuple[Any, ...], tuple[int, Match]] = {}
         self._means: dict[tuple[Any, ...], SiteMeans] = defaultdict(SiteMeans)
         self._changes = OutputChanges(self.rates, settings.memory_gaps, settings.memory_samples)
+        self._reuse = DenoiserChanges(settings.total_steps, settings.memory_gaps)
         self._timesteps: dict[int, float] = {}
         self._blocks = 0
         self._facts: dict[str, Any] = {}  # of the largest grid seen
@@ -82,6 +84,11 @@ class Profiler:
                 self._memory_errors(call)
         self._similarities(call, fresh)
         self._persistence(call, fresh)
+
+    def on_output(self, output: torch.Tensor) -> None:
+        """Take in what a call of the denoiser gave, after its attention calls."""
+        if self.settings.memory_gaps and self._timesteps:
+            self._reuse.add(max(self._timesteps), output)
 
     def finish(
         self,
@@ -143,6 +150,7 @@ class Profiler:
             transformer=transformer,
             memory_error=by_gap("memory"),
             broadcast_error=by_gap("broadcast"),
+            reuse_error=self._reuse.table() if self._reuse.seen else None,
         )
 
     def _due(self, call: AttentionCall, every: int) -> bool:

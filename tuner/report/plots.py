@@ -14,7 +14,10 @@ from asymrnr.schedule import Schedule
 from tuner.search.result import FrontierPoint, TrialRecord
 
 COLUMNS = 4
-DOING = {"full or copied": "#f2f2f2", "refresh": "#444444", "memory": "#2a9d8f", "broadcast": "#e9c46a"}  # by action
+DOING = {  # by action; the last one is no action of sites
+    **{"full or copied": "#f2f2f2", "refresh": "#444444", "memory": "#2a9d8f", "broadcast": "#e9c46a"},
+    "left out": "#7b2d8b",
+}
 
 
 def axes_grid(count: int) -> tuple[Figure, list[Axes]]:
@@ -46,12 +49,15 @@ def _heat_map(
 
 def schedule_maps(schedule: Schedule) -> Figure:
     """Reduction rates, a map a feature; and what the sites do, where they do more than copy."""
-    if schedule.actions is None:
+    left_out = schedule.reused_steps()
+    if schedule.actions is None and not left_out.any():
         return heat_maps(dict(schedule.rates), "rate", 0, 1)
+    doing = np.zeros((schedule.blocks, schedule.steps)) if schedule.actions is None else schedule.actions.astype(float)
+    doing[:, left_out] = len(DOING) - 1
     tables = {feature: table for feature, table in schedule.rates.items() if table.any()}
     figure, (first, *others) = axes_grid(1 + len(tables))
     colours, last = ListedColormap(list(DOING.values())), len(DOING) - 0.5
-    image = first.imshow(schedule.actions, aspect="auto", origin="lower", cmap=colours, vmin=-0.5, vmax=last)
+    image = first.imshow(doing, aspect="auto", origin="lower", cmap=colours, vmin=-0.5, vmax=last)
     first.set_title("what blocks do", fontsize="medium")
     first.set(xlabel="denoising step", ylabel="block")
     figure.colorbar(image, ax=first, ticks=range(len(DOING))).set_ticklabels(list(DOING))

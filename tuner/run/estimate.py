@@ -20,6 +20,7 @@ WINDOW = 15  # steps whose median is the pace of the machine around a step
 # limits then lie 7 and 4 standard deviations out, so that a quiet machine sets next to nothing aside.
 PACE_FACTOR = 1.5
 RATIO_FACTOR = 1.35
+LEAST_OFF = 0.02  # of a plain step; less than that off is no disturbance, however short the tuned step
 MAX_SET_ASIDE = 0.5  # share of the steps beyond which a pair tells nothing
 
 PROJECTIONS = np.linspace(0, 1.5, 16)  # what the rest of an attention module may take, as a multiple of its attention
@@ -38,6 +39,7 @@ class PairedSteps:
         attention: (n,) share of the attention work that the schedule leaves at each step; 1 is not reduced.
         broadcast: (n,) share of the blocks that broadcast, and so leave out more than attention; None is nowhere.
         refresh: (n,) share of the blocks that refresh for memory, and so match as well; None is nowhere.
+        skipped: (n,) share of the blocks that a cache left out altogether; None is nowhere.
     """
 
     plain: np.ndarray
@@ -45,6 +47,7 @@ class PairedSteps:
     attention: np.ndarray
     broadcast: np.ndarray | None = None
     refresh: np.ndarray | None = None
+    skipped: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -83,24 +86,31 @@ def estimate_pair(steps: PairedSteps) -> PairEstimate:
 
     the level with weights `shape`, for which this equals the mean of q to first order in log(q / shape), whatever the
     shape. Steps set aside (see `PACE_FACTOR`) get no weight, hence count as shape times exp(level), and the estimate
-    stands for all positions.
+    stands for all positions. Steps in which a cache left blocks out take a small part of a step, which a line through
+    all of them could not tell from nothing: the shape of those that left out equally many is their median ratio.
 
     Raises:
         ValueError: there is no step, the lengths differ, or a time is not positive and finite.
     """
     plain, tuned, attention = (np.asarray(values, float) for values in (steps.plain, steps.tuned, steps.attention))
-    broadcast, refresh = (
+    broadcast, refresh, skipped = (
         np.zeros_like(attention) if values is None else np.asarray(values, float)
-        for values in (steps.broadcast, steps.refresh)
+        for values in (steps.broadcast, steps.refresh, steps.skipped)
     )
-    if not len(plain) == len(tuned) == len(attention) == len(broadcast) == len(refresh) > 0:
+    if not len(plain) == len(tuned) == len(attention) == len(broadcast) == len(refresh) == len(skipped) > 0:
         raise ValueError("estimate_pair needs equally many plain, tuned and attention values, at least one of each.")
-    times = np.concatenate([plain, tuned])
-    if not (np.isfinite(times).all() and (times > 0).all() and np.isfinite(attention + broadcast + refresh).all()):
+    times, shares = np.concatenate([plain, tuned]), attention + broadcast + refresh + skipped
+    if not (np.isfinite(times).all() and (times > 0).all() and np.isfinite(shares).all()):
         raise ValueError("estimate_pair needs times that are positive and finite, and finite shares of attention.")
 
-    reduction = np.clip(1 - attention, 0, 1)
-    return estimate_shaped(plain, tuned, _shape(tuned / plain, reduction, broadcast, refresh))
+    ratio, reduction, shape = tuned / plain, np.clip(1 - attention, 0, 1), np.empty_like(plain)
+    for share in np.unique(skipped):
+        alike = skipped == share
+        if share > 0:
+            shape[alike] = np.median(ratio[alike])
+        else:
+            shape[alike] = _shape(ratio[alike], reduction[alike], broadcast[alike], refresh[alike])
+    return estimate_shaped(plain, tuned, shape)
 
 
 def estimate_shaped(plain: np.ndarray, tuned: np.ndarray, shape: np.ndarray) -> PairEstimate:
@@ -111,9 +121,11 @@ def estimate_shaped(plain: np.ndarray, tuned: np.ndarray, shape: np.ndarray) -> 
         shape: (n,) ratios expected of the steps, positive.
     """
     residual = np.log(tuned / plain / shape)
-    kept = np.abs(residual - np.median(residual)) <= math.log(RATIO_FACTOR)
-    for seconds in (plain, tuned / shape):
-        kept &= np.abs(np.log(seconds / _running_median(seconds))) <= math.log(PACE_FACTOR)
+    level = float(np.median(residual))
+    kept = np.abs(residual - level) <= math.log(RATIO_FACTOR)
+    kept &= np.abs(np.log(tuned / shape / _running_median(tuned / shape))) <= math.log(PACE_FACTOR)
+    kept |= np.abs(tuned / plain - shape * math.exp(level)) <= LEAST_OFF
+    kept &= np.abs(np.log(plain / _running_median(plain))) <= math.log(PACE_FACTOR)
     set_aside = int(np.sum(~kept))
     if set_aside == len(kept):  # not usable, yet a number
         kept[:] = True

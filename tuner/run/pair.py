@@ -44,7 +44,8 @@ class Pair:
         plain, tuned: without and with the schedule.
         attention: (steps,) share of every step's attention that the schedule leaves.
         broadcast, refresh: (steps,) shares of the blocks that broadcast, and that refresh for memory.
-        reduced_sites: how many (feature, block, step) sites were reduced, and (block, step) sites broadcast.
+        skipped: (steps,) share of the blocks that a cache left out.
+        reduced_sites: how many (feature, block, step) sites were reduced, and (block, step) sites broadcast or left out.
         mode: "lock-step" when both advanced in turn; "alternating" when one ran after the other.
         key_hash: names its record in the store.
     """
@@ -56,6 +57,7 @@ class Pair:
     attention: np.ndarray
     broadcast: np.ndarray
     refresh: np.ndarray
+    skipped: np.ndarray
     reduced_sites: int
     mode: Mode
     key_hash: str
@@ -64,7 +66,7 @@ class Pair:
     def denoise(self) -> PairEstimate:
         """Speed-up of the denoising steps."""
         seconds = self.plain.step_seconds, self.tuned.step_seconds
-        return estimate_pair(PairedSteps(*seconds, self.attention, self.broadcast, self.refresh))
+        return estimate_pair(PairedSteps(*seconds, self.attention, self.broadcast, self.refresh, self.skipped))
 
     @property
     def end_to_end(self) -> float:
@@ -80,12 +82,15 @@ def to_record(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Values and arrays for the store."""
     summary = tuned.summary
-    sites = [] if summary is None else [*summary.reduced.values(), summary.done.get(Action.BROADCAST, ())]
+    sites: list[Any] = []
+    if summary is not None:
+        sites = [*summary.reduced.values(), summary.done.get(Action.BROADCAST, ()), summary.skipped]
     values: dict[str, Any] = {
         "mode": mode,
         "attention": schedule.attention_of_steps().tolist(),
         "broadcast": schedule.broadcast_of_steps().tolist(),
         "refresh": schedule.refresh_of_steps().tolist(),
+        "skipped": [0.0] * schedule.steps if summary is None else (summary.skipped > 0).mean(axis=0).tolist(),
         "reduced_sites": int(sum(np.count_nonzero(table) for table in sites)),
     }
     arrays = {}
@@ -118,6 +123,7 @@ def from_record(record: Record) -> Pair:
         attention=np.array(record.values["attention"]),
         broadcast=shares("broadcast"),
         refresh=shares("refresh"),
+        skipped=shares("skipped"),
         reduced_sites=record.values["reduced_sites"],
         mode=record.values["mode"],
         key_hash=record.key_hash,

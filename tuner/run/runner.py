@@ -91,6 +91,7 @@ class Runner:
         schedule: Schedule | None = None,
         *,
         observer: Callable[[asymrnr.AttentionCall], None] | None = None,
+        on_output: Callable[[torch.Tensor], None] | None = None,
         record: bool = False,
         forced: Trajectory | None = None,
         turn: Turn | None = None,
@@ -103,6 +104,7 @@ class Runner:
             seed: seed of the initial noise.
             schedule: reduction to run with; none means the plain pipeline.
             observer: sees every attention call of an unreduced run (profiling).
+            on_output: is shown what every call of a denoiser gives.
             record: keep the trajectory.
             forced: replay this trajectory's latents and measure the denoiser's error at each of its inputs.
             turn: hands over to another generation at the end of every step.
@@ -123,8 +125,10 @@ class Runner:
                 trajectory.latents.append(latents.detach().clone())
             return {"latents": forced.latents[step].to(latents)} if forced is not None else {}
 
-        def on_output(_: Any, __: Any, output: Any) -> None:
+        def after_call(_: Any, __: Any, output: Any) -> None:
             value = output[0].detach()
+            if on_output is not None:
+                on_output(value)
             if record:
                 trajectory.outputs.append(value.clone())
             if forced is not None:
@@ -132,9 +136,9 @@ class Runner:
                 errors.append(float((value.float() - target).norm() / target.norm()))
 
         with ExitStack() as stack:
-            if record or forced is not None:
+            if record or forced is not None or on_output is not None:
                 for model in self.denoisers:
-                    stack.callback(model.register_forward_hook(on_output).remove)
+                    stack.callback(model.register_forward_hook(after_call).remove)
             handle = None
             if schedule is not None:
                 handle = stack.enter_context(asymrnr.apply(self.pipe, schedule))

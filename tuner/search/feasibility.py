@@ -41,11 +41,15 @@ def best_attainable_by_stride(model: LatencyModel, space: SearchSpace) -> dict[s
 def best_attainable_with_memory(model: LatencyModel, space: SearchSpace) -> float:
     """Highest predicted speed-up of broadcasting everywhere, with as few refreshes as the space's gaps allow.
 
-    Without regard to a limit on the memory kept.
+    Or of leaving out all blocks, where the space has that. Without regard to a limit on the memory kept.
     """
     refreshes = -(-model.steps // (1 + min(space.memory_gaps, model.steps - 1)))
     full = float(model.action_seconds(Action.REFRESH, 0.0, 0.0, space.strides[0]).sum())
-    return model.baseline_seconds / (model.outside_seconds + refreshes * full)
+    least = model.outside_seconds + refreshes * full
+    if space.reuse and model.reused_share is not None:
+        without = (refreshes + (model.steps - refreshes) * model.reused_share) * model.step_seconds
+        least = min(least, without)
+    return model.baseline_seconds / least
 
 
 def best_attainable(profile: Profile, model: LatencyModel, space: SearchSpace) -> float:

@@ -2,17 +2,20 @@
 
 Three kinds, from free to plain, all judged by one yardstick: every block with programs of its own, all blocks alike,
 and the same window again and again after a lead in full, which is what one would write by hand. What the plain ones
-leave of the time wanted, single blocks use up with gentler programs.
+leave of the time wanted, single blocks use up with gentler programs. Where the search may plan a cache of diffusers,
+windows may leave all blocks out instead.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 import torch
 
 from asymrnr.actions import Action
+from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
@@ -28,6 +31,7 @@ KINDS: dict[Sharing, str] = {
     "blocks": "memory and broadcasting, all blocks alike",
     "windows": "one window again and again",
 }
+REUSE = -2  # in place of a program: all blocks are left out
 LONGEST_TAIL = 2  # steps in full at the end that a uniform schedule may have
 FRONTIER_POINTS = 30
 
@@ -70,7 +74,18 @@ class MemorySolver:
             error = pooled(np.where(np.isnan(error), np.inf, error), trust.blocks)
             losses.append(window_losses(weights[:, None] * error)[self._allowed])
         seconds = [self._seconds(program)[self._allowed] for program in self.programs]
-        return WindowProblem(self.programs, np.stack(losses), np.stack(seconds))
+        return WindowProblem(self.programs, np.stack(losses), np.stack(seconds), *self._reuse())
+
+    def _reuse(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """(steps, gaps) losses and (gaps,) seconds of windows in which all blocks are left out, where that is known."""
+        error, share = self.profile.reuse_error, self.model.reused_share
+        if error is None or share is None or not self._space.reuse:
+            return None, None
+        gaps = self._memory.shape[2]
+        weights = self._space.reuse_weights(self.profile.steps)
+        weighted = weights[:, None] * np.where(np.isnan(error), np.inf, error)[:, :gaps]
+        seconds = -np.arange(1, gaps + 1) * (1 - share) * self.model.step_seconds
+        return window_losses(weighted[None])[0], seconds
 
     def _seconds(self, program: Program) -> np.ndarray:
         """(blocks, gaps) of windows beyond what their steps take in full."""
@@ -107,21 +122,27 @@ class MemorySolver:
         Returns:
             Judged by the yardstick of `problem`.
         """
-        budget = self.budget(speedup)
-        if sharing == "refreshes":
-            plan = solve(self.problem, budget) or fastest(self.problem)
+        budget, alike = self.budget(speedup), self.problem.alike()
+        if sharing == "windows":
+            best: Plan | None = self._uniform(alike, speedup, window)[0]
         else:
-            alike = self.problem.alike()
-            best = self._uniform(alike, speedup, window)[0] if sharing == "windows" else solve(alike, budget)
-            found = best or fastest(alike)
-            program = np.repeat(found.program, self.problem.blocks, axis=0)
-            plan = evaluate(self.problem, found.length, program)
-        return spend(self.problem, plan, budget)
+            best = solve(alike, budget)
+        found = best or fastest(alike)
+        program = np.repeat(found.program, self.problem.blocks, axis=0)
+        plan = spend(self.problem, evaluate(self.problem, found.length, program, found.reused), budget)
+        if sharing != "refreshes":
+            return plan
+        free = solve(self.problem, budget)
+        if free is None:
+            return fastest(self.problem)
+        free = spend(self.problem, free, budget)
+        return replace(plan, bound=free.bound) if best is not None and plan.loss < free.loss else free
 
     def _uniform(self, alike: WindowProblem, speedup: float, window: Window | None) -> tuple[Plan, Window]:
         """The windows of least loss, all alike, that reach a speed-up, or the fastest ones."""
         steps, gaps = alike.steps, alike.loss.shape[3]
-        every = [Window(p, gap) for p in range(len(self.programs)) for gap in range(1, min(gaps, steps - 1) + 1)]
+        programs = [*range(len(self.programs)), *([] if alike.reuse_loss is None else [REUSE])]
+        every = [Window(program, gap) for program in programs for gap in range(1, min(gaps, steps - 1) + 1)]
         best: tuple[Plan, Window] | None = None
         quickest: tuple[Plan, Window] | None = None
         for one in every if window is None else [window]:
@@ -142,9 +163,11 @@ class MemorySolver:
         shape = (self.profile.blocks, self.profile.steps)
         rates, actions = np.zeros(shape), np.zeros(shape, dtype=np.int8)
         rates[self._allowed], actions[self._allowed] = plan.tables(self.programs)
+        left_out = plan.left_out()
         return Schedule(
             rates={"Q": rates},
             actions=actions,
+            partner=Partner.planned(left_out) if left_out.any() else None,
             stride=parse_stride(self.stride),
             timesteps=tuple(self.profile.timesteps.tolist()),
             seed=self.profile.schedule_seed,
@@ -215,8 +238,11 @@ def window_losses(error: np.ndarray) -> np.ndarray:
 def uniform_plan(problem: WindowProblem, window: Window, lead: int, tail: int) -> Plan:
     """The same window again and again between a lead and a tail in full, the last one as long as there is room for."""
     length, program = np.zeros(problem.steps, dtype=int), np.full((problem.blocks, problem.steps), FULL)
-    end = problem.steps - tail
+    reused, end = np.zeros(problem.steps, dtype=bool), problem.steps - tail
     starts = np.arange(lead, end - 1, window.gap + 1)
     length[starts] = np.minimum(window.gap, end - 1 - starts)
-    program[:, starts] = window.program
-    return evaluate(problem, length, program)
+    if window.program == REUSE:
+        reused[starts] = True
+    else:
+        program[:, starts] = window.program
+    return evaluate(problem, length, program, reused)

@@ -15,7 +15,7 @@ class Window(NamedTuple):
     """A window of all blocks.
 
     Attributes:
-        program: index of what they do (`tuner.search.memory.MemorySolver.programs`).
+        program: index of what they do (`tuner.search.memory.MemorySolver.programs`), or -2: all are left out.
         gap: steps after the refresh.
     """
 

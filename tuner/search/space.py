@@ -53,6 +53,8 @@ class SearchSpace(BaseModel):
         steering: logarithms of how much a squared error of attention weighs in the final video, at equally spaced
             moments of a generation, for restoring with memory and broadcasting. Early errors steer everything after
             them, and the last ones nobody corrects. The default was measured on the embedded model.
+        reuse: steps may leave out all blocks, by a cache of diffusers.
+        reuse_steering: as `steering`, of a squared change of the denoiser's output, relative to its square.
         warm_starts: threshold rules to begin with.
         rank_correlation: Spearman's correlation of the predicted error with measured quality loss and its 95 %
             interval, as {"value": ..., "low": ..., "high": ...}, where it was studied on the model.
@@ -72,6 +74,8 @@ class SearchSpace(BaseModel):
     memory_rates_from: float = Field(default=0.3, gt=0, lt=1)
     memory_bytes: float | None = Field(default=None, gt=0)
     steering: tuple[float, ...] = Field(default=(3.0, 1.4, 1.0, 0.0, 2.8), min_length=1)
+    reuse: bool = False
+    reuse_steering: tuple[float, ...] = Field(default=(8.0, 6.0, 5.0, 5.0, 6.0), min_length=1)
     warm_starts: tuple[WarmStart, ...] = ()
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None
 
@@ -81,8 +85,11 @@ class SearchSpace(BaseModel):
 
     def steering_weights(self, steps: int) -> np.ndarray:
         """(steps,) weight of a squared error of every step; see `steering`."""
-        moments = (np.arange(len(self.steering)) + 0.5) / len(self.steering)
-        return np.exp(np.interp((np.arange(steps) + 0.5) / steps, moments, self.steering))
+        return _over_steps(self.steering, steps)
+
+    def reuse_weights(self, steps: int) -> np.ndarray:
+        """(steps,) weight of a squared change of the output; see `reuse_steering`."""
+        return _over_steps(self.reuse_steering, steps)
 
     def for_steps(self, steps: int) -> SearchSpace:
         """The same with no cache window longer than half of the steps, so that a matching serves at most half of them.
@@ -134,6 +141,12 @@ class SearchSpace(BaseModel):
                 if len(rule) > 2 or rates != sorted(rates) or 0 in rates:
                     raise ValueError(f"warm start '{start.name}' needs one or two ascending rates per feature")
         return self
+
+
+def _over_steps(logarithms: tuple[float, ...], steps: int) -> np.ndarray:
+    """(steps,) of logarithms at equally spaced moments of a generation."""
+    moments = (np.arange(len(logarithms)) + 0.5) / len(logarithms)
+    return np.exp(np.interp((np.arange(steps) + 0.5) / steps, moments, logarithms))
 
 
 def load_space(path: Path | str) -> SearchSpace:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tuner.context import Context
 from tuner.errors import InfeasibleError
@@ -24,6 +25,8 @@ STAGE = "preflight"
 FRONTIER_FILE = "frontier.json"
 WINDOWS = 3  # of matchings, in the steps that are timed; the first one warms up
 RATES = {"Q": 0.5, "V": 0.3}
+REUSE_STEPS = 6  # timed to see what a step takes without its blocks
+POSSIBLE_SHARE = 1e-3, 0.9
 SURE = 2.0  # standard deviations beyond which a target is out of reach
 
 
@@ -84,7 +87,17 @@ def measure_latency(ctx: Context) -> LatencyModel:
     estimate = estimate_pair(PairedSteps(plain, tuned, timed.attention_of_steps()))
     short = latency_model(latency, step_seconds, len(plain))
     fitted = fit(short, [Evidence(timed, estimate.log_speedup, estimate.standard_error)])
-    return replace(fitted, steps=total)
+    share = time_without_blocks(ctx, latency.blocks) if ctx.space.reuse else None
+    return replace(fitted, steps=total, reused_share=share)
+
+
+def time_without_blocks(ctx: Context, blocks: int) -> float:
+    """What a step takes in which a cache leaves all blocks out, as a share of a step, from a few steps in turn."""
+    left_out = np.arange(min(ctx.entry.workload.steps, REUSE_STEPS)) % 2 == 1
+    nothing = {"Q": np.zeros((blocks, len(left_out)))}
+    schedule = Schedule(rates=nothing, partner=Partner.planned(left_out))
+    plain, tuned = ctx.instrument.first_steps(STAGE, ctx.tuning_prompt, schedule, len(left_out))
+    return float(np.clip(np.median((tuned / plain)[left_out]), *POSSIBLE_SHARE))
 
 
 def uniform_schedule(latency: SiteLatency, stride: str, steps: int, cache_step: int) -> Schedule:

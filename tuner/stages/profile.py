@@ -73,7 +73,7 @@ def observe_generation(
     short = min(settings.total_steps, max(SHORTEST, settings.total_steps // SHORT_SHARE))
     total = settings.total_steps + short
     profiler = Profiler(settings, progress=lambda done, _: progress(done, total))
-    generation = runner.generate(prompt, seed, observer=profiler)
+    generation = runner.generate(prompt, seed, observer=profiler, on_output=profiler.on_output)
     profile = profiler.finish(
         model=runner.entry.name,
         workload=describe_workload(runner),
