@@ -45,7 +45,8 @@ class Pair:
         attention: (steps,) share of every step's attention that the schedule leaves.
         broadcast, refresh: (steps,) shares of the blocks that broadcast, and that refresh for memory.
         skipped: (steps,) share of the blocks that a cache left out.
-        reduced_sites: how many (feature, block, step) sites were reduced, and (block, step) sites broadcast or left out.
+        reduced_sites: how many (feature, block, step) sites were reduced, and (block, step) sites broadcast, or left
+            out by a cache.
         mode: "lock-step" when both advanced in turn; "alternating" when one ran after the other.
         key_hash: names its record in the store.
     """
