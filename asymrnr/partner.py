@@ -140,7 +140,7 @@ class Partner:
     @property
     def needs_calibration(self) -> bool:
         """Whether it has to be told first how much residuals change in the model (MagCache)."""
-        return self.cache == "mag-cache" and "mag_ratios" not in self.settings
+        return self.cache == "mag-cache" and not self.settings.keys() & {"mag_ratios", "calibrate"}
 
     def calibrated(self, ratios: Sequence[float]) -> Partner:
         """The same, told how much residuals change at every step of a generation."""
@@ -153,7 +153,7 @@ class Partner:
         Only MagCache knows: its rule is followed here.
         """
         found = np.zeros(steps, dtype=bool)
-        if self.cache != "mag-cache" or self.needs_calibration:
+        if self.cache != "mag-cache" or "mag_ratios" not in self.settings:
             return found
         config = self.config(lambda: 0)
         first = int(config.retention_ratio * config.num_inference_steps + 0.5)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import functools
-import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from lockstep_methods import Install
 
 from asymrnr.adapters import find_adapter
 from tuner.run.runner import Runner
+from tuner.stages.partner import magnitude_ratios
 
 Timesteps = tuple[int, int]
 CALIBRATION_SEED = 9_000_000
@@ -115,20 +114,15 @@ def mag(threshold: float) -> Install:
         lambda runner: MagCacheConfig(
             threshold=threshold,
             num_inference_steps=runner.entry.workload.steps,
-            mag_ratios=list(magnitude_ratios(runner)),
+            mag_ratios=ratios_of(runner),
         )
     )
 
 
 @functools.cache
-def magnitude_ratios(runner: Runner) -> tuple[float, ...]:
-    """What a calibrating generation prints, which is how diffusers gives it."""
-    calibrate = cached(lambda runner: MagCacheConfig(calibrate=True, num_inference_steps=runner.entry.workload.steps))
-    said = io.StringIO()
-    with redirect_stdout(said), calibrate(runner):
-        runner.generate(runner.entry.tuning_prompts(1)[0], CALIBRATION_SEED)
-    line = next(line for line in said.getvalue().splitlines() if line.startswith("[1.0"))
-    return tuple(ast.literal_eval(line))
+def ratios_of(runner: Runner) -> list[float]:
+    """What MagCache has to be told of the model, from a tuning prompt."""
+    return magnitude_ratios(runner, runner.entry.tuning_prompts(1)[0], CALIBRATION_SEED)
 
 
 def sea() -> Install:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from asymrnr.actions import Action
+from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tuner.models import LoadOptions, ModelEntry, WorkloadOptions, find_model
 from tuner.run.instrument import Instrument
@@ -123,6 +124,7 @@ class Context:
     instrument: Instrument
     space: SearchSpace
     progress: Progress
+    partner: Partner | None = None  # a cache to tune with, where it is not left to the search
 
     @property
     def ledger(self) -> Ledger:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from asymrnr.errors import ScheduleError
+from asymrnr.partner import Partner
 from tuner.context import BUDGET, Context, NoProgress, Progress, TuneOptions
 from tuner.errors import EnvironmentMismatchError, UsageError
 from tuner.models import ModelEntry, load_pipeline
@@ -41,6 +43,7 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
         raise UsageError(f"The target speed-up is {options.target_speedup:g}; ask for more than 1, for example 1.3.")
     if options.memory is not None and not options.memory > 0:
         raise UsageError(f"--memory is {options.memory:g} GiB; give more than 0.")
+    partner = partner_of(options)
     if options.lpips_weights is not None:
         Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
     store = MeasurementStore(options.output)
@@ -73,7 +76,7 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
             if before is None or before.values != values:
                 store.put(key, values)
         instrument = Instrument(store, ledger, found, runner)
-        return Context(options, entry, instrument, space_of(options, entry), progress)
+        return Context(options, entry, instrument, space_of(options, entry), progress, partner)
     except BaseException:
         store.close()
         raise
@@ -94,7 +97,27 @@ def open_records(folder: Path) -> Context:
     options = replace(TuneOptions.from_dict(records[0].values), output=folder)
     entry = options.model_entry()
     instrument = Instrument(store, Ledger(options.budget), records[1].values)
-    return Context(options, entry, instrument, space_of(options, entry), NoProgress())
+    return Context(options, entry, instrument, space_of(options, entry), NoProgress(), partner_of(options))
+
+
+def partner_of(options: TuneOptions) -> Partner | None:
+    """The cache to tune with, where it is not left to the search.
+
+    Raises:
+        UsageError: there is no such cache, or it does not go with the other options.
+    """
+    if options.partner is None:
+        return None
+    if options.actions == "copy":
+        raise UsageError(
+            "Schedules that only copy are not planned around a cache; leave out --with, or --actions copy."
+        )
+    if options.partner == AUTO:
+        return None
+    try:
+        return Partner.parse(options.partner)
+    except ScheduleError as error:
+        raise UsageError(f"--with: {error} Or give {AUTO}.") from None
 
 
 def space_of(options: TuneOptions, entry: ModelEntry) -> SearchSpace:

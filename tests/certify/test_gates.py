@@ -185,3 +185,9 @@ def test_a_spot_check_is_no_certificate(pairs: int, verdict: str) -> None:
     gate = gates.pairs_gate(pairs, 4)
     assert (gate.verdict, gate.open) == (verdict, verdict == "FAIL")
     assert f"{pairs} held-out pairs" in gate.message
+
+
+@pytest.mark.parametrize(("reduced", "verdict"), [(60, "PASS"), (40, "PASS"), (20, "PASS"), (19, "FAIL"), (0, "FAIL")])
+def test_beside_a_cache_that_decides_by_itself_at_least_half_must_be_reduced(reduced: int, verdict: str) -> None:
+    assert gates.applied_gate(reduced, 40, adaptive=True).verdict == verdict
+    assert gates.applied_gate(reduced, 0, adaptive=True).verdict == ("PASS" if reduced else "FAIL")

@@ -62,7 +62,7 @@ Partner = Annotated[
     str | None,
     typer.Option(
         "--with",
-        help="auto: the search also chooses steps that leave out all blocks, by a cache of diffusers.",
+        help="A cache of diffusers to tune with, such as first-block-cache:0.1; auto: one that the search plans.",
         show_default="none",
     ),
 ]

@@ -62,12 +62,13 @@ def action_parts(
     return parts
 
 
-def schedule_parts(sites: SiteLatency, schedule: Schedule) -> np.ndarray:
-    """(4,) seconds of all steps whose blocks are computed, by part, see `action_parts`.
+def schedule_parts(sites: SiteLatency, schedule: Schedule, computed: np.ndarray) -> np.ndarray:
+    """(4,) seconds of the steps that are computed, by part, see `action_parts`.
 
     Args:
         sites: of as many blocks as the schedule has.
         schedule: reduces Q and V.
+        computed: (steps,) bool, no cache leaves anything out at the step.
 
     Raises:
         UsageError: the stride was not measured, and a refresh matches.
@@ -83,4 +84,4 @@ def schedule_parts(sites: SiteLatency, schedule: Schedule) -> np.ndarray:
             rates = of_memory if action == Action.REFRESH else own
             found = action_parts(sites, action, rates["Q"], rates["V"], stride_name(schedule.stride))
             parts = np.where(here, found, parts)
-    return np.array([part[:, ~schedule.reused_steps()].sum() for part in parts])
+    return np.array([part[:, computed].sum() for part in parts])

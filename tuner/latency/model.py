@@ -13,6 +13,7 @@ from scipy.stats import norm
 from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 from tuner.errors import UsageError
+from tuner.latency.alongside import Alongside
 from tuner.latency.costs import PARTS, action_parts, schedule_parts
 from tuner.latency.sites import SiteLatency
 from tuner.strides import stride_name
@@ -62,6 +63,7 @@ class LatencyModel:
         covariance: (4, 4) of the coefficients in the order of their names above.
         reused_share: what a step takes in which all blocks are left out, as a share of `step_seconds`; None where it
             was not measured.
+        alongside: a cache that every schedule comes with; None for none, or one of the schedule's own.
     """
 
     sites: SiteLatency
@@ -70,6 +72,7 @@ class LatencyModel:
     coefficients: Coefficients = Coefficients()
     covariance: Covariance = PRIOR_COVARIANCE
     reused_share: float | None = None
+    alongside: Alongside | None = None
 
     def __post_init__(self) -> None:
         """
@@ -180,21 +183,31 @@ class LatencyModel:
 
         Raises:
             UsageError: the schedule does not fit this model, has a `match_radius` or reduces hidden states (H), which
-                are not modelled, or its stride, or steps without their blocks, were not measured.
+                are not modelled, or its stride, or steps with its cache, were not measured.
         """
         changed = float(self.sensitivity(schedule) @ astuple(self.coefficients))
         return self.baseline_seconds * (1 - self.left_out(schedule) + changed)
 
     def left_out(self, schedule: Schedule) -> float:
-        """What leaving out all blocks of some steps saves, as a share of the whole time.
+        """What a cache saves by leaving out blocks, as a share of the whole time.
 
         Raises:
             UsageError: see `predict`.
         """
-        reused = int(schedule.reused_steps().sum())
-        if reused and self.reused_share is None:
-            raise UsageError("What a step takes without its blocks was not measured; tune again with --with auto.")
-        return reused / schedule.steps * (1 - (self.reused_share or 0.0))
+        if schedule.partner is None:
+            return 0.0
+        if self.alongside is not None and self.alongside.partner == schedule.partner:
+            return 1 - self.alongside.share
+        reused = schedule.reused_steps()
+        if self.reused_share is None or not reused.any():
+            raise UsageError(f"What steps take with {schedule.partner} was not measured; tune again with it.")
+        return float(reused.mean()) * (1 - self.reused_share)
+
+    def computed(self, schedule: Schedule) -> np.ndarray:
+        """(steps,) bool, no cache leaves anything out at the step."""
+        if self.alongside is not None and self.alongside.partner == schedule.partner:
+            return self.alongside.computed
+        return ~schedule.reused_steps()
 
     def speedup(self, schedule: Schedule) -> float:
         """Predicted denoising speed-up; raises as `predict` does."""
@@ -216,8 +229,9 @@ class LatencyModel:
             raise UsageError("The latency of symmetric (H) reduction is not modelled; give rates for Q and V.")
         if (schedule.blocks, schedule.steps) != (self.blocks, self.steps):
             raise UsageError(f"The schedule is not for {self.blocks} blocks and {self.steps} steps.")
-        parts = schedule_parts(self.sites, schedule)
-        parts[0] -= (self.steps - int(schedule.reused_steps().sum())) * self.sites.full_seconds
+        computed = self.computed(schedule)
+        parts = schedule_parts(self.sites, schedule, computed)
+        parts[0] -= int(computed.sum()) * self.sites.full_seconds
         parts[2] += self._copied_matchings(schedule)
         return parts / self.baseline_seconds
 
@@ -271,6 +285,7 @@ class LatencyModel:
                 coefficients,
                 tuple(tuple(row) for row in covariance),
                 values.get("reused_share"),
+                Alongside.from_dict(values.get("alongside")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"The latency is damaged ({error}); measure it again.") from error

@@ -43,9 +43,13 @@ def best_attainable_with_memory(model: LatencyModel, space: SearchSpace) -> floa
 
     Or of leaving out all blocks, where the space has that. Without regard to a limit on the memory kept.
     """
-    refreshes = -(-model.steps // (1 + min(space.memory_gaps, model.steps - 1)))
+    beside = model.alongside
+    steps = model.steps if beside is None else int(beside.computed.sum())
+    refreshes = -(-steps // (1 + min(space.memory_gaps, model.steps - 1)))
     full = float(model.action_seconds(Action.REFRESH, 0.0, 0.0, space.strides[0]).sum())
-    least = model.outside_seconds + refreshes * full
+    least = model.outside_seconds * steps / model.steps + refreshes * full
+    if beside is not None:
+        return model.baseline_seconds / (least + model.baseline_seconds * beside.share - model.step_seconds * steps)
     if space.reuse and model.reused_share is not None:
         without = (refreshes + (model.steps - refreshes) * model.reused_share) * model.step_seconds
         least = min(least, without)

@@ -52,9 +52,13 @@ class MemorySolver:
             space: what may be chosen.
         """
         self.profile, self.model, self._space = profile, model, space
-        self.stride, self._memory = next(iter(profile.memory_error.items()))
-        self._broadcast = profile.broadcast_error[self.stride]
-        reachable = np.isfinite(self._memory[:, -1, 0]).all(axis=0)  # (R,)
+        beside = model.alongside
+        self._steps = np.arange(profile.steps) if beside is None else np.flatnonzero(beside.computed)
+        self.stride, memory = next(iter(profile.memory_error.items()))
+        reachable = np.isfinite(memory[:, -1, 0]).all(axis=0)  # (R,)
+        self._memory, self._broadcast = (
+            between(error, self._steps) for error in (memory, profile.broadcast_error[self.stride])
+        )
         rates = profile.rates[reachable & (profile.rates >= space.memory_rates_from)]
         self.programs = (Program(Action.BROADCAST), *(Program(Action.MEMORY, float(rate)) for rate in rates))
         itemsize = getattr(torch, profile.workload.get("dtype", "float32")).itemsize
@@ -65,7 +69,7 @@ class MemorySolver:
     @cached_property
     def problem(self) -> WindowProblem:
         """Every block that the limit on memory allows windows, told apart as far as the space's first trust says."""
-        weights, trust = self._space.steering_weights(self.profile.steps), self._space.trusts[0]
+        weights, trust = self._space.steering_weights(self.profile.steps)[self._steps], self._space.trusts[0]
         losses = []
         for program in self.programs:
             error = self._broadcast
@@ -79,7 +83,7 @@ class MemorySolver:
     def _reuse(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         """(steps, gaps) losses and (gaps,) seconds of windows in which all blocks are left out, where that is known."""
         error, share = self.profile.reuse_error, self.model.reused_share
-        if error is None or share is None or not self._space.reuse:
+        if error is None or share is None or not self._space.reuse or self.model.alongside is not None:
             return None, None
         gaps = self._memory.shape[2]
         weights = self._space.reuse_weights(self.profile.steps)
@@ -98,13 +102,17 @@ class MemorySolver:
         return (first - full)[:, None] + gaps * (other - full)[:, None]
 
     def budget(self, speedup: float) -> float:
-        """Seconds beyond computing everything in full that a speed-up leaves, so negative."""
-        return self.model.baseline_seconds * (1 / speedup - 1)
+        """Seconds beyond computing everything in full, but for what a cache leaves out, that a speed-up leaves."""
+        return self.model.baseline_seconds * (1 / speedup - self._share)
 
     def speedup(self, plan: Plan) -> float:
         """Predicted denoising speed-up."""
         seconds = self.model.baseline_seconds
-        return seconds / (seconds + plan.seconds)
+        return seconds / (seconds * self._share + plan.seconds)
+
+    @property
+    def _share(self) -> float:
+        return 1.0 if self.model.alongside is None else self.model.alongside.share
 
     @cached_property
     def attainable(self) -> float:
@@ -155,19 +163,22 @@ class MemorySolver:
                         if best is None or plan.loss < best[0].loss:
                             best = plan, one
                         break
-        assert quickest is not None
+        if quickest is None:  # a cache leaves no two steps
+            return fastest(alike), Window(0, 1)
         return best or quickest
 
     def schedule(self, plan: Plan) -> Schedule:
         """The plan as a schedule for the profiled sampler and destinations."""
         shape = (self.profile.blocks, self.profile.steps)
         rates, actions = np.zeros(shape), np.zeros(shape, dtype=np.int8)
-        rates[self._allowed], actions[self._allowed] = plan.tables(self.programs)
-        left_out = plan.left_out()
+        of_plan = np.ix_(self._allowed, self._steps)
+        rates[of_plan], actions[of_plan] = plan.tables(self.programs)
+        left_out, beside = plan.left_out(), self.model.alongside
+        partner = Partner.planned(left_out) if left_out.any() else None
         return Schedule(
             rates={"Q": rates},
             actions=actions,
-            partner=Partner.planned(left_out) if left_out.any() else None,
+            partner=partner if beside is None else beside.partner,
             stride=parse_stride(self.stride),
             timesteps=tuple(self.profile.timesteps.tolist()),
             seed=self.profile.schedule_seed,
@@ -203,6 +214,26 @@ class MemorySolver:
             plan = self.plan("refreshes", float(speedup))
             points.append(FrontierPoint(self.speedup(plan), plan.loss))
         return undominated(points)
+
+
+def between(error: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Errors between some of the steps, as if there were no others.
+
+    Args:
+        error: (blocks, steps, gaps, ...) at a step since one so many steps earlier.
+        steps: (n,) ascending.
+
+    Returns:
+        (blocks, n, gaps, ...) since one so many of these steps earlier; inf where that is too long ago, NaN where there
+        is none.
+    """
+    gaps = error.shape[2]
+    found = np.full((len(error), len(steps), *error.shape[2:]), np.nan)
+    for index, step in enumerate(steps):
+        for back in range(1, min(gaps, index) + 1):
+            gap = step - steps[index - back]
+            found[:, index, back - 1] = error[:, step, gap - 1] if gap <= gaps else np.inf
+    return found
 
 
 def pooled(error: np.ndarray, trust: float) -> np.ndarray:

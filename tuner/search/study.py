@@ -235,7 +235,8 @@ def search(
     memory = MemorySolver(profile, latency_model, space) if profile.memory_error else None
     if memory is not None and memory.attainable <= 1 + TOLERANCE:  # the limit on memory allows nothing
         memory = None
-    copying = best_attainable(profile, latency_model, space)
+    # What copies is planned for steps that are all computed.
+    copying = best_attainable(profile, latency_model, space) if latency_model.alongside is None else 1.0
     attainable = copying if memory is None else max(copying, memory.attainable)
     if attainable < target_speedup and (not or_fastest or attainable <= 1 + TOLERANCE):
         raise InfeasibleError(

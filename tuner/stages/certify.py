@@ -200,13 +200,13 @@ def judge(
     whole = estimate_speedup([p.end_to_end for p in pairs], alpha)
     set_aside = sum(p.denoise.set_aside for p in pairs) / sum(p.denoise.steps for p in pairs)
     quality = {name: [values[name] for values in measured] for name in measured[0]}
-    planned = schedule.planned_sites()
+    planned, adaptive = schedule.planned_sites(), schedule.partner is not None and not schedule.reused_steps().any()
     changes = [error / noise_floor for error in quality["mse"]]
     verdicts = [
         gates.speedup_gate(denoise, ctx.options.target_speedup),
         gates.pairs_gate(len(pairs), LOOKS[0].pairs),
         gates.noise_gate(denoise.spread, set_aside),
-        gates.applied_gate(min(p.reduced_sites for p in pairs), planned),
+        gates.applied_gate(min(p.reduced_sites for p in pairs), planned, adaptive),
         gates.video_gate(changes, alpha),
         gates.drift_gate("flicker", quality["flicker_drift"], alpha),
         gates.drift_gate("sharpness", quality["sharpness_drift"], alpha),

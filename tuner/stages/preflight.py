@@ -19,6 +19,7 @@ from tuner.latency.model import LatencyModel
 from tuner.latency.sites import SiteLatency
 from tuner.run.estimate import PairedSteps, estimate_pair
 from tuner.search.feasibility import best_attainable_by_stride, best_attainable_with_memory
+from tuner.stages.partner import measure_alongside
 from tuner.strides import parse_stride
 
 STAGE = "preflight"
@@ -120,6 +121,10 @@ def preflight(ctx: Context) -> Preflight:
     attainable = best_attainable_by_stride(model, ctx.space)
     broadcasting = best_attainable_with_memory(model, ctx.space) if ctx.options.actions == "all" else 1.0
     best = max(broadcasting, *attainable.values())
+    if ctx.partner is not None:
+        ctx.progress.advance(2, 3, f"one generation with {ctx.partner} alone")
+        model = replace(model, alongside=measure_alongside(ctx, ctx.partner, model.blocks))
+        best = best_attainable_with_memory(model, ctx.space)
     share = f"{model.attention_share:.0%}"
     ctx.progress.advance(3, 3, f"attention is {share} of a step, at most {best:.2f}x can be reached")
     target = ctx.options.target_speedup

@@ -1,0 +1,90 @@
+"""Caches of diffusers as a tuning run meets them: calibrated, timed alone, and planned, on complete tiny pipelines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from asymrnr import Partner
+from tests.pipelines.helpers import left_as_found
+from tests.pipelines.tiny_pipelines import build, tiny_entry
+from tuner.errors import UsageError
+from tuner.opening import open_scratch
+from tuner.profile.settings import ProfilerSettings
+from tuner.run.runner import Runner
+from tuner.search.space import SearchSpace
+from tuner.stages.partner import alone, magnitude_ratios, measure_alongside, ready
+from tuner.stages.preflight import REUSE_STEPS, time_without_blocks
+from tuner.stages.profile import observe_generation
+
+NAME, STEPS = "wan-1.3b", 6
+SPACE = SearchSpace(strides=("1x2x2",), cache_steps=(2,), rates=(0.0, 0.5))
+
+
+@pytest.fixture
+def runner() -> Runner:
+    return Runner(build(NAME), tiny_entry(NAME, STEPS))
+
+
+def blocks_of(runner: Runner) -> int:
+    return len(runner.denoiser.blocks)  # type: ignore[arg-type]
+
+
+def test_a_cache_is_timed_alone_where_it_leaves_something_out(runner: Runner) -> None:
+    partner = Partner("taylorseer", {**Partner.parse("taylorseer:2").settings, "disable_cache_before_step": 2})
+    with left_as_found(runner.pipe), open_scratch(runner, SPACE) as ctx:
+        found = measure_alongside(ctx, partner, blocks_of(runner))
+        assert found.partner == partner
+        assert found.computed.tolist() == [True, True, False, True, False, True]
+        assert 0 < found.share < 1
+        made = len(ctx.instrument.store)
+        assert measure_alongside(ctx, partner, blocks_of(runner)) == found
+        assert len(ctx.instrument.store) == made
+        with pytest.raises(UsageError, match=r"first-block-cache:0\.0 leaves nothing out on wan-1\.3b"):
+            measure_alongside(ctx, Partner.parse("first-block-cache:0.0"), blocks_of(runner))
+
+
+def test_mag_cache_is_calibrated_by_itself(runner: Runner) -> None:
+    with left_as_found(runner.pipe), open_scratch(runner, SPACE) as ctx:
+        partner = ready(ctx, Partner.parse("mag-cache:0.5"))
+        ratios = partner.settings["mag_ratios"]
+        assert len(ratios) == STEPS
+        assert ratios[0] == 1.0
+        assert np.isfinite(ratios).all()
+        assert ready(ctx, partner) is partner
+        assert magnitude_ratios(runner, ctx.tuning_prompt, ctx.tuning_seed) == pytest.approx(ratios)
+
+
+def test_steps_without_their_blocks_are_timed(runner: Runner) -> None:
+    with left_as_found(runner.pipe), open_scratch(runner, SPACE) as ctx:
+        assert 0 < time_without_blocks(ctx, blocks_of(runner)) < 1
+        assert REUSE_STEPS <= STEPS
+
+
+def test_a_planned_cache_is_seen_in_a_pair(runner: Runner) -> None:
+    left_out = np.array([0, 1, 0, 1, 1, 0], dtype=bool)
+    schedule = alone(Partner.planned(left_out), blocks_of(runner), STEPS)
+    with left_as_found(runner.pipe), open_scratch(runner, SPACE) as ctx:
+        pair = ctx.instrument.pair("verify", "a cat", 3, schedule)
+    np.testing.assert_array_equal(pair.skipped, left_out)
+    assert pair.reduced_sites == schedule.planned_sites() == 3 * blocks_of(runner)
+    assert pair.mode == "lock-step"
+
+
+def test_a_profile_says_how_the_output_changes(runner: Runner) -> None:
+    settings = ProfilerSettings(
+        strides=("1x2x2",), cache_steps=(2,), rates=(0.5,), total_steps=STEPS, memory_gaps=3, kl_rates=()
+    )
+    with open_scratch(runner, SPACE) as ctx:
+        recorded = runner.generate(ctx.tuning_prompt, 0, record=True).trajectory
+    profile, _ = observe_generation(runner, settings, 0, None, lambda *_: None)  # type: ignore[arg-type]
+    assert recorded is not None
+    assert profile.reuse_error is not None
+    assert profile.reuse_error.shape == (STEPS, 3)
+    calls = len(recorded.outputs) // STEPS
+    for step, gap in ((1, 1), (4, 3), (5, 2)):
+        now, before = ([o.double() for o in recorded.outputs[s * calls : (s + 1) * calls]] for s in (step, step - gap))
+        change = sum(float((a - b).square().sum()) for a, b in zip(now, before, strict=True))
+        expected = change / sum(float(a.square().sum()) for a in now)
+        assert profile.reuse_error[step, gap - 1] == pytest.approx(expected, rel=1e-4)
+    assert np.isnan(profile.reuse_error[0]).all()
