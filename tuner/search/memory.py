@@ -1,9 +1,10 @@
 """Schedules that restore with memory and broadcast, made of what the profile and the latency model say of every window.
 
-Three kinds, from free to plain, all judged by one yardstick: every block with programs of its own, all blocks alike,
-and the same window again and again after a lead in full, which is what one would write by hand. What the plain ones
-leave of the time wanted, single blocks use up with gentler programs. Where the search may plan a cache of diffusers,
-windows may leave all blocks out instead.
+Three kinds, from free to plain, all judged by one yardstick: every block with programs of its own; the same after a
+lead in full, because what early errors do differs from prompt to prompt more than anything else; and the same window
+again and again after a lead, which is what one would write by hand. What a plan leaves of the time wanted, single
+blocks use up with gentler programs. Where the search may plan a cache of diffusers, windows may leave all blocks out
+instead.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from tuner.strides import parse_stride
 
 KINDS: dict[Sharing, str] = {
     "refreshes": "memory and broadcasting, block by block",
-    "blocks": "memory and broadcasting, all blocks alike",
+    "lead": "memory and broadcasting, block by block after a lead in full",
     "windows": "one window again and again",
 }
 REUSE = -2  # in place of a program: all blocks are left out
+LEAD = 8  # one in so many steps are computed in full before anything else, where there is a lead
 LONGEST_TAIL = 2  # steps in full at the end that a uniform schedule may have
 FRONTIER_POINTS = 30
+TOLERANCE = 1e-6
 
 
 class MemorySolver:
@@ -130,21 +133,26 @@ class MemorySolver:
         Returns:
             Judged by the yardstick of `problem`.
         """
-        budget, alike = self.budget(speedup), self.problem.alike()
+        budget = self.budget(speedup)
         if sharing == "windows":
-            best: Plan | None = self._uniform(alike, speedup, window)[0]
-        else:
-            best = solve(alike, budget)
-        found = best or fastest(alike)
-        program = np.repeat(found.program, self.problem.blocks, axis=0)
-        plan = spend(self.problem, evaluate(self.problem, found.length, program, found.reused), budget)
-        if sharing != "refreshes":
-            return plan
-        free = solve(self.problem, budget)
+            return self._spread(self._uniform(self.problem.alike(), speedup, window)[0], budget)
+        problem = (
+            self.problem if sharing == "refreshes" else after(self.problem, max(1, round(self._steps.size / LEAD)))
+        )
+        free, alike = solve(problem, budget), solve(problem.alike(), budget)
         if free is None:
-            return fastest(self.problem)
-        free = spend(self.problem, free, budget)
-        return replace(plan, bound=free.bound) if best is not None and plan.loss < free.loss else free
+            return fastest(problem)
+        free = spend(problem, free, budget)
+        if alike is None:
+            return free
+        # Numbers of steps without their blocks are tried around the first one found, which may be a better one here.
+        spread = self._spread(alike, budget)
+        return replace(spread, bound=free.bound) if spread.loss < free.loss else free
+
+    def _spread(self, plan: Plan, budget: float) -> Plan:
+        """What all blocks do alike as a plan of them all, and what it leaves of the budget used up."""
+        program = np.repeat(plan.program, self.problem.blocks, axis=0)
+        return spend(self.problem, evaluate(self.problem, plan.length, program, plan.reused), budget)
 
     def _uniform(self, alike: WindowProblem, speedup: float, window: Window | None) -> tuple[Plan, Window]:
         """The windows of least loss, all alike, that reach a speed-up, or the fastest ones."""
@@ -204,8 +212,10 @@ class MemorySolver:
         )
 
     def candidates(self, speedup: float) -> list[Candidate]:
-        """One of every kind."""
-        return [self.candidate(sharing, speedup) for sharing in KINDS]
+        """One of every kind, but for those that are not fast enough while others are."""
+        found = [self.candidate(sharing, speedup) for sharing in KINDS]
+        fast = [candidate for candidate in found if candidate.predicted_speedup >= speedup * (1 - TOLERANCE)]
+        return fast or found
 
     def frontier(self) -> list[FrontierPoint]:
         """Predicted error against speed-up of the freest kind."""
@@ -264,6 +274,16 @@ def window_losses(error: np.ndarray) -> np.ndarray:
     for gap in range(1, min(gaps, steps - 1) + 1):
         amplitude[:, : steps - gap, gap - 1] = np.sqrt(error[:, gap:, gap - 1])
     return amplitude.cumsum(axis=2) ** 2
+
+
+def after(problem: WindowProblem, lead: int) -> WindowProblem:
+    """The same with no window that begins in the first steps."""
+    loss = problem.loss.copy()
+    loss[:, :, :lead] = np.inf
+    reuse = None if problem.reuse_loss is None else problem.reuse_loss.copy()
+    if reuse is not None:
+        reuse[:lead] = np.inf
+    return replace(problem, loss=loss, reuse_loss=reuse)
 
 
 def uniform_plan(problem: WindowProblem, window: Window, lead: int, tail: int) -> Plan:

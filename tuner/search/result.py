@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from asymrnr.schedule import Schedule
 
-Sharing = Literal["refreshes", "blocks", "windows"]
+Sharing = Literal["refreshes", "lead", "windows"]
 
 
 class Window(NamedTuple):
@@ -60,7 +60,8 @@ class Recipe:
         first, last: steps that a table leaves alone.
         rules: of a threshold rule, {feature: {threshold: rate}} before scaling.
         window: the one that comes again and again, where all windows are shared.
-        sharing: of windows, what all blocks have in common: when they refresh, all that they do, or also all windows.
+        sharing: of windows, what they have in common: blocks when they refresh; that and a lead in full; or all windows
+            are the same.
     """
 
     form: Literal["table", "threshold", "windows"]

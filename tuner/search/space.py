@@ -17,6 +17,11 @@ from tuner.search.error import ErrorModel
 from tuner.search.trust import Trust
 from tuner.strides import parse_stride
 
+# Videos of the embedded model with one of the steps left out, against the change of the output (one prompt, 30 steps).
+REUSE_STEERING = (
+    *(8.1, 8.5, 8.7, 8.1, 6.7, 5.4, 4.5, 4.6, 4.7, 4.5),
+    *(4.3, 4.4, 4.6, 4.6, 4.4, 4.2, 4.5, 5.1, 5.7, 8.1),
+)
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Rule = dict[float, Rate]
 
@@ -54,7 +59,8 @@ class SearchSpace(BaseModel):
             moments of a generation, for restoring with memory and broadcasting. Early errors steer everything after
             them, and the last ones nobody corrects. The default was measured on the embedded model.
         reuse: steps may leave out all blocks, by a cache of diffusers.
-        reuse_steering: as `steering`, of a squared change of the denoiser's output, relative to its square.
+        reuse_steering: as `steering` and in its unit, of a squared change of the denoiser's output, relative to its
+            square.
         warm_starts: threshold rules to begin with.
         rank_correlation: Spearman's correlation of the predicted error with measured quality loss and its 95 %
             interval, as {"value": ..., "low": ..., "high": ...}, where it was studied on the model.
@@ -75,7 +81,7 @@ class SearchSpace(BaseModel):
     memory_bytes: float | None = Field(default=None, gt=0)
     steering: tuple[float, ...] = Field(default=(3.0, 1.4, 1.0, 0.0, 2.8), min_length=1)
     reuse: bool = False
-    reuse_steering: tuple[float, ...] = Field(default=(8.0, 6.0, 5.0, 5.0, 6.0), min_length=1)
+    reuse_steering: tuple[float, ...] = Field(default=REUSE_STEERING, min_length=1)
     warm_starts: tuple[WarmStart, ...] = ()
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None
 
