@@ -16,6 +16,7 @@ from tuner.search.space import SearchSpace
 from tuner.strides import stride_name
 
 BUDGET = 40.0
+COMPARE_IE = 17.0  # that diffusers' caches take beside it, where they are asked for
 Actions = Literal["all", "copy"]
 
 
@@ -38,6 +39,7 @@ class TuneOptions:
         memory: GiB that refreshes may keep for later steps; None is a quarter of a GPU's, and no limit on a CPU.
         partner: a cache of diffusers to tune with (`asymrnr.Partner.parse`), "auto" for one that the search plans; None
             for none.
+        compare: measure diffusers' own caches, too.
         lpips_weights: weights of the AlexNet backbone of LPIPS; random when None.
         workload: other steps, sizes and prompts than the registry's.
     """
@@ -56,6 +58,7 @@ class TuneOptions:
     actions: Actions = "all"
     memory: float | None = None
     partner: str | None = None
+    compare: bool = False
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
 
     def model_entry(self) -> ModelEntry:
@@ -141,7 +144,7 @@ class Context:
         return 1_000 + 2 * self.options.seed
 
     def report_budget(self) -> None:
-        self.progress.budget(self.ledger.spent_ie, self.options.budget)
+        self.progress.budget(self.ledger.spent_ie, self.ledger.budget_ie)
 
 
 def describe(schedule: Schedule) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from asymrnr.artifact import Artifact
 from tuner.context import Context
 from tuner.stages.certify import Certification
+from tuner.stages.compare import Compared
 from tuner.stages.preflight import Preflight
 from tuner.stages.profile import Profiled
 from tuner.stages.verify import Verification
@@ -23,6 +24,7 @@ class Findings:
         verification: the finalists and what they were chosen by.
         noise_floor: what another seed changes in the model's videos.
         certification: the best evidence: a certificate, or else the last refusal.
+        compared: what diffusers' own caches give, where that was asked for.
         artifact, path: what was saved, and where.
         error: what ended the run without a certificate.
     """
@@ -32,6 +34,7 @@ class Findings:
     verification: Verification | None = None
     noise_floor: float | None = None
     certification: Certification | None = None
+    compared: list[Compared] = field(default_factory=list)
     artifact: Artifact | None = None
     path: Path | None = None
     error: BaseException | None = field(default=None, repr=False)

@@ -12,7 +12,7 @@ import torch
 
 from asymrnr.errors import ScheduleError
 from asymrnr.partner import Partner
-from tuner.context import BUDGET, Context, NoProgress, Progress, TuneOptions
+from tuner.context import BUDGET, COMPARE_IE, Context, NoProgress, Progress, TuneOptions
 from tuner.errors import EnvironmentMismatchError, UsageError
 from tuner.models import ModelEntry, load_pipeline
 from tuner.quality.lpips import Lpips
@@ -38,7 +38,7 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
         UsageError: unknown model, impossible workload, target or budget, a folder that cannot be written or is taken.
         EnvironmentMismatchError: the folder's measurements were made on another machine or with other versions.
     """
-    entry, ledger = options.model_entry(), Ledger(options.budget)
+    entry, ledger = options.model_entry(), ledger_of(options)
     if not options.target_speedup > 1:
         raise UsageError(f"The target speed-up is {options.target_speedup:g}; ask for more than 1, for example 1.3.")
     if options.memory is not None and not options.memory > 0:
@@ -96,8 +96,18 @@ def open_records(folder: Path) -> Context:
         raise UsageError(f"The run in {folder} ended before its model was loaded; start it again.")
     options = replace(TuneOptions.from_dict(records[0].values), output=folder)
     entry = options.model_entry()
-    instrument = Instrument(store, Ledger(options.budget), records[1].values)
+    instrument = Instrument(store, ledger_of(options), records[1].values)
     return Context(options, entry, instrument, space_of(options, entry), NoProgress(), partner_of(options))
+
+
+def ledger_of(options: TuneOptions) -> Ledger:
+    """What may be spent.
+
+    Raises:
+        UsageError: the budget is no positive number.
+    """
+    ledger = Ledger(options.budget)
+    return Ledger(options.budget + COMPARE_IE) if options.compare else ledger
 
 
 def partner_of(options: TuneOptions) -> Partner | None:

@@ -24,6 +24,7 @@ from tuner.package import build_artifact, file_name
 from tuner.report.run import write_report
 from tuner.stages.certify import STAGE as CERTIFY
 from tuner.stages.certify import Certification, certify, cost_ie
+from tuner.stages.compare import compare
 from tuner.stages.health import with_health
 from tuner.stages.noise_floor import measure_noise_floor
 from tuner.stages.preflight import preflight
@@ -83,6 +84,11 @@ def go(ctx: Context, findings: Findings) -> None:
     prove(ctx, findings)
     save(ctx, findings)  # with what an attempt that came to nothing cost
     assert findings.certification is not None
+    if ctx.options.compare:
+        ctx.ledger.release(CERTIFY)
+        judged = findings.certification.pairs
+        findings.compared = compare(ctx, findings.profiled.profile.blocks, judged[0] if judged else None)
+        save(ctx, findings)
     if not findings.certification.certified:
         raise verdict_error(findings.certification)
 
@@ -171,7 +177,10 @@ def save(ctx: Context, findings: Findings) -> None:
 def write(ctx: Context, findings: Findings) -> Path:
     """Write the report of whatever was found."""
     certification = _certification(findings)
-    return write_report(ctx, findings.profiled, findings.verification, certification, findings.error, findings.artifact)
+    artifact, compared = findings.artifact, findings.compared
+    return write_report(
+        ctx, findings.profiled, findings.verification, certification, findings.error, artifact, compared
+    )
 
 
 def _certification(findings: Findings) -> Certification | None:

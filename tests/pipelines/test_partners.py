@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asymrnr import Partner
+from asymrnr import Partner, ScheduleError
 from tests.pipelines.helpers import left_as_found
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.errors import UsageError
 from tuner.opening import open_scratch
 from tuner.profile.settings import ProfilerSettings
+from tuner.quality.metrics import psnr
 from tuner.run.runner import Runner
 from tuner.search.space import SearchSpace
+from tuner.stages import compare as comparing
+from tuner.stages.certify import held_out_plan
 from tuner.stages.partner import alone, magnitude_ratios, measure_alongside, ready
 from tuner.stages.preflight import REUSE_STEPS, time_without_blocks
 from tuner.stages.profile import observe_generation
@@ -88,3 +91,40 @@ def test_a_profile_says_how_the_output_changes(runner: Runner) -> None:
         expected = change / sum(float(a.square().sum()) for a in now)
         assert profile.reuse_error[step, gap - 1] == pytest.approx(expected, rel=1e-4)
     assert np.isnan(profile.reuse_error[0]).all()
+
+
+def test_alternatives_are_measured_beside_the_tuned_schedule(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = ("taylorseer:2", "first-block-cache:0.0", "mag-cache:0.1")
+    monkeypatch.setattr(comparing, "CACHES", caches)
+
+    def not_mag_cache(_: object, partner: Partner) -> Partner:
+        if partner.cache == "mag-cache":
+            raise ScheduleError("It knows no such blocks.\nNothing else.")
+        return partner
+
+    monkeypatch.setattr(comparing, "ready", not_mag_cache)
+    with left_as_found(runner.pipe), open_scratch(runner, SPACE) as ctx:
+        blocks = blocks_of(runner)
+        left_out = alone(Partner.planned([False, True] * 3), blocks, STEPS)
+        tuned = ctx.instrument.pair("certify", *held_out_plan(ctx)[0], left_out)
+        found = comparing.compare(ctx, blocks, tuned)
+        made = len(ctx.instrument.store)
+        assert comparing.compare(ctx, blocks, tuned) == found
+        assert len(ctx.instrument.store) == made
+    own, taylor, idle, impossible = found
+    assert [row.name for row in found] == [comparing.TUNED, *caches]
+    assert own.psnr == pytest.approx(psnr(tuned.tuned.video, tuned.plain.video))
+    assert own.speedup == tuned.denoise.speedup
+    assert taylor.psnr is not None
+    assert (idle.psnr, idle.note) == (None, "does nothing here")
+    assert impossible.speedup is None
+    assert impossible.note == "does not work on wan-1.3b: It knows no such blocks"
+
+
+def test_alternatives_beyond_the_budget_say_so(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "CACHES", ("taylorseer:2", "taylorseer:3"))
+    with open_scratch(runner, SPACE) as ctx:
+        ctx.ledger.unit_seconds = 1e-6
+        ctx.ledger.charge("verify", 1.0)
+        found = comparing.compare(ctx, blocks_of(runner))
+    assert [row.note for row in found] == ["not measured: the budget is spent"] * 2

@@ -30,6 +30,7 @@ from tuner.report.profile_plots import profile_figures
 from tuner.report.video import write_contact_sheet, write_mp4
 from tuner.run.estimate import PairEstimate
 from tuner.search.result import FrontierPoint, TrialRecord
+from tuner.stages.compare import Compared
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def test_report_is_one_file_that_needs_nothing_else(video: torch.Tensor) -> None
             gates=[noise_gate(0.01, 0.0), drift_gate("flicker", [1.2])],
             figures=figures(),
             comparisons=[Comparison("a red circle", video, video)],
+            compared=[Compared("first-block-cache:0.1", 1.7, 33.6), Compared("mag-cache", note="does nothing here")],
             ledger=[{"stage": "profile", "ie": 1.4, "seconds": 12.0}],
             environment={"cpu": "x"},
             command="asymrnr-tune --model tiny",
@@ -68,6 +70,8 @@ def test_report_is_one_file_that_needs_nothing_else(video: torch.Tensor) -> None
     assert "Not certified" in html
     assert "tiny &lt;b&gt;at" in html
     assert html.count("<svg") == 4
+    assert re.search(r"first-block-cache:0.1</th>\s*<td class=\"number\">1.70x</td>", html)
+    assert "does nothing here" in html
     assert "WARN" in html
     films = re.findall(r"data:video/mp4;base64,([^\"]+)", html)
     assert len(films) == 3

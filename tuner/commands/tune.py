@@ -12,6 +12,7 @@ from tuner.commands.options import (
     ActionChoices,
     ActionsChoice,
     Backend,
+    Compare,
     Device,
     Frames,
     Height,
@@ -47,6 +48,7 @@ def tune(
     actions: ActionChoices = ActionsChoice.ALL,
     memory: Memory = None,
     partner: Partner = None,
+    compare: Compare = False,
     steps: Steps = None,
     frames: Frames = None,
     height: Height = None,
@@ -91,6 +93,7 @@ def tune(
         actions=actions.value,
         memory=memory,
         partner=partner,
+        compare=compare,
     )
     with LiveProgress() as progress:
         outcome = run(options, progress)

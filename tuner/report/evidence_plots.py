@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from tuner.certify.statistics import SpeedupEstimate
 from tuner.run.pair import Pair
+from tuner.stages.compare import TUNED, Compared
 
 BAND = 1.05  # a certified speed-up further above its target costs quality that nobody asked for
 
@@ -42,4 +43,19 @@ def evidence(pairs: Sequence[Pair], estimate: SpeedupEstimate, target: float) ->
     forest.set_yticks(range(1, row + 1), [*(f"pair {n}" for n in range(1, row)), "together"])
     forest.invert_yaxis()
     forest.set(xlabel="denoising speed-up", title="Pairs, and their 95 % bounds together")
+    return figure
+
+
+def beside_caches(compared: Sequence[Compared], target: float) -> Figure:
+    """PSNR against speed-up of the tuned schedule and of every alternative that does something."""
+    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for row in compared:
+        if row.psnr is None or row.speedup is None:
+            continue
+        own = row.name == TUNED
+        axes.scatter([row.speedup], [row.psnr], marker="*" if own else "o", s=140 if own else 25, zorder=3)
+        axes.annotate(row.name, (row.speedup, row.psnr), xytext=(5, 3), textcoords="offset points", fontsize="x-small")
+    axes.axvline(target, color="gray", linestyle=":")
+    axes.set(xlabel="denoising speed-up", ylabel="PSNR to the unaccelerated video, dB")
     return figure

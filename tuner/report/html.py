@@ -41,6 +41,7 @@ class RunReport:
         gates: objects with name, verdict, value, threshold and message.
         figures: heading to figure, in order; the heading is what the reader should look for.
         comparisons: videos side by side.
+        compared: objects with name, speedup, psnr and note: the alternatives on one held-out prompt.
         ledger: rows of the ledger.
         environment: machine and versions.
         command: how to do it again.
@@ -53,6 +54,7 @@ class RunReport:
     gates: Sequence[Any]
     figures: Mapping[str, Figure]
     comparisons: Sequence[Comparison]
+    compared: Sequence[Any]
     ledger: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
     command: str

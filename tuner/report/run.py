@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ from tuner.context import Context, describe
 from tuner.findings import Outcome
 from tuner.paper.staircase import staircase
 from tuner.report import plots
-from tuner.report.evidence_plots import evidence
+from tuner.report.evidence_plots import beside_caches, evidence
 from tuner.report.html import Comparison, RunReport, render_report
 from tuner.report.profile_plots import profile_figures
 from tuner.run.identity import environment
 from tuner.search.space import error_models
 from tuner.stages.certify import STAGE as CERTIFY
 from tuner.stages.certify import Certification
+from tuner.stages.compare import Compared
 from tuner.stages.profile import Profiled
 from tuner.stages.verify import Verification
 
@@ -131,12 +133,15 @@ def write_report(
     certification: Certification | None,
     error: BaseException | None = None,
     artifact: Artifact | None = None,
+    compared: Sequence[Compared] = (),
 ) -> Path:
     """Write the HTML report and every figure as SVG and PNG, of as much as there is; returns the report's path."""
     drawn = {} if profiled is None else figures(ctx, profiled, verification)
     if certification is not None:
         target = ctx.options.target_speedup
         drawn = {"What the certificate rests on": evidence(certification.pairs, certification.denoise, target), **drawn}
+    if any(row.psnr is not None for row in compared):
+        drawn = {"Beside diffusers' own caches": beside_caches(compared, ctx.options.target_speedup), **drawn}
     plots.save_figures(drawn, ctx.options.output / FIGURES)
     pairs = () if certification is None else certification.pairs
     report = RunReport(
@@ -147,6 +152,7 @@ def write_report(
         gates=() if certification is None else certification.gates,
         figures=drawn,
         comparisons=[Comparison(p.prompt, p.plain.video, p.tuned.video) for p in pairs],
+        compared=compared,
         ledger=ctx.ledger.rows(),
         environment=environment() if artifact is None else artifact.provenance.environment,
         command=ctx.options.command,
@@ -165,5 +171,9 @@ def print_summary(outcome: Outcome, console: Console) -> None:
     assert found.artifact is not None
     for gate in found.artifact.gates:
         table.add_row(f"gate: {gate.name}", f"{gate.verdict}  {gate.message}")
+    for row in found.compared:
+        measured = [] if row.speedup is None else [f"{row.speedup:.2f}x"]
+        measured += [] if row.psnr is None else [f"at {row.psnr:.1f} dB"]
+        table.add_row(f"on one prompt: {row.name}", " ".join(measured) + (f" {row.note}" if row.note else ""))
     console.print(table)
     console.print(f"schedule  {found.path}\nreport    {outcome.report}", highlight=False)

@@ -20,7 +20,7 @@ CACHES = (
     *("mag-cache:0.06", "mag-cache:0.12", "mag-cache:0.24"),
     *("taylorseer:2", "taylorseer:3"),
 )
-EXPECTED_IE = 1.6 * len(CACHES) + 1  # with one generation that calibrates MagCache
+TUNED = "the tuned schedule"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def compare(ctx: Context, blocks: int, tuned: Pair | None = None) -> list[Compar
         One for each; those that the budget does not hold say so.
     """
     prompt, seed = held_out_plan(ctx)[0]
-    found = [] if tuned is None else [Compared.of("tuned", tuned)]
+    found = [] if tuned is None else [Compared.of(TUNED, tuned)]
     ctx.progress.stage(STAGE, f"diffusers' caches on '{prompt}'")
     for number, name in enumerate(CACHES):
         ctx.progress.advance(number, len(CACHES), name)
