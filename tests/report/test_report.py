@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tuner.certify.gates import drift_gate, noise_gate
 from tuner.certify.statistics import estimate_speedup
@@ -118,10 +119,17 @@ def test_maps_of_a_schedule_show_what_its_sites_do(rates: Any, actions: Any, tit
     if actions is not None:
         np.testing.assert_array_equal(maps[0].images[0].get_array(), actions)
         names = [text.get_text() for text in figure.axes[-1 if len(titles) == 1 else len(titles)].get_yticklabels()]
-        assert names == ["full or copied", "refresh", "memory", "broadcast"]
-        assert maps[0].images[0].get_clim() == (-0.5, 3.5)  # a colour for each, whatever the table holds
+        assert names == ["full or copied", "refresh", "memory", "broadcast", "left out"]
+        assert maps[0].images[0].get_clim() == (-0.5, 4.5)  # a colour for each, whatever the table holds
     plots.save_figures({"schedule": figure}, tmp_path)
     assert (tmp_path / "schedule.png").is_file()
+
+
+def test_maps_show_steps_that_a_cache_leaves_out() -> None:
+    partner = Partner.planned([False, True, False, True])
+    for actions, shown in ((None, [[0, 4, 0, 4]]), (np.array([[1, 0, 3, 0]]), [[1, 4, 3, 4]])):
+        figure = plots.schedule_maps(Schedule({"Q": np.zeros((1, 4))}, actions=actions, partner=partner))
+        np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), shown)
 
 
 def test_the_evidence_shows_every_pair_and_the_bounds(tmp_path: Path) -> None:
