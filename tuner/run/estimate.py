@@ -20,7 +20,7 @@ WINDOW = 15  # steps whose median is the pace of the machine around a step
 # limits then lie 7 and 4 standard deviations out, so that a quiet machine sets next to nothing aside.
 PACE_FACTOR = 1.5
 RATIO_FACTOR = 1.35
-LEAST_OFF = 0.02  # of a plain step; less than that off is no disturbance, however short the tuned step
+SHORT, LEAST_OFF = 0.2, 0.02  # of a plain step; so short a step is disturbed only where it is off by more than that
 MAX_SET_ASIDE = 0.5  # share of the steps beyond which a pair tells nothing
 
 PROJECTIONS = np.linspace(0, 1.5, 16)  # what the rest of an attention module may take, as a multiple of its attention
@@ -124,7 +124,8 @@ def estimate_shaped(plain: np.ndarray, tuned: np.ndarray, shape: np.ndarray) -> 
     level = float(np.median(residual))
     kept = np.abs(residual - level) <= math.log(RATIO_FACTOR)
     kept &= np.abs(np.log(tuned / shape / _running_median(tuned / shape))) <= math.log(PACE_FACTOR)
-    kept |= np.abs(tuned / plain - shape * math.exp(level)) <= LEAST_OFF
+    expected = shape * math.exp(level)
+    kept |= (expected < SHORT) & (np.abs(tuned / plain - expected) <= LEAST_OFF)
     kept &= np.abs(np.log(plain / _running_median(plain))) <= math.log(PACE_FACTOR)
     set_aside = int(np.sum(~kept))
     if set_aside == len(kept):  # not usable, yet a number

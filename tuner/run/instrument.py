@@ -83,8 +83,8 @@ class Instrument:
         """
         record = self.store.get(key)
         if record is None:
-            _ = self.runner
             self.ledger.check(expected_ie, stage)
+            _ = self.runner
             began = perf_counter()
             values: dict[str, Any]
             arrays: dict[str, np.ndarray]
