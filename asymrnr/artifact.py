@@ -1,345 +1,106 @@
-"""The artifact: a schedule with where it fits, how it was found and the evidence that it holds, as one JSON document.
+"""The artifact: schedules with where they fit, how they were found, and the evidence that they hold, as one document.
 
-The models below are the format; `artifact.schema.json` is generated from them. Change the format only together with
-`SCHEMA_VERSION`.
+The models here and in `asymrnr.sections` are the format; `artifact.schema.json` is generated from them. Change the
+format only together with `SCHEMA_VERSION` and `asymrnr.migration`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Any, Final, Literal
 
-import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
+from pydantic import model_validator
+
+from asymrnr.errors import ArtifactError
+from asymrnr.schedule import Schedule
+from asymrnr.sections import (
+    Judged,
+    LedgerRow,
+    ModelSection,
+    Positive,
+    ProvenanceSection,
+    Sha256,
+    SimilaritySection,
+    WorkloadSection,
 )
 
-from asymrnr.errors import ScheduleError
-from asymrnr.partner import Partner
-from asymrnr.schedule import FEATURES, Coverage, Feature, Form, Metric, Reduction, Schedule
-
-SCHEMA_VERSION: Final = 1
-RATE_DECIMALS = 6
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Unit = Annotated[float, Field(ge=0, le=1)]
-Plain = str | int | float | bool | None
+SCHEMA_VERSION: Final = 2
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Point(Judged):
+    """One schedule of a frontier: certified where its gates say so, else predicted from those that are."""
 
-    added_later: ClassVar[tuple[str, ...]] = ()
-    """Fields of later releases: left out while None, so that artifacts saved before keep their hash."""
-
-    @model_serializer(mode="wrap")
-    def _without_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = handler(self)
-        if document:  # a section that is absent is none
-            for name in [name for name in self.added_later if document[name] is None]:
-                del document[name]
-        return document
+    target: Positive
 
 
-class ModelSection(_Section):
-    """The model the schedule was made for."""
-
-    repo: Annotated[str, Field(min_length=1)]
-    """Hub repository or registry name."""
-    revision: str | None = None
-    transformer: Annotated[str, Field(min_length=1)]
-    """Class name of the denoiser."""
-    blocks: Count
-    heads: Count | None = None
-
-
-class WorkloadSection(_Section):
-    """One generation: sizes in pixels and frames, and what decides speed and quality; None means not recorded."""
-
-    frames: Count
-    height: Count
-    width: Count
-    steps: Count
-    guidance_scale: NotNegative | None = None
-    max_sequence_length: Count | None = None
-    scheduler: str | None = None
-    dtype: str | None = None
-    attention_backend: str | None = None
-
-
-class PartnerSection(_Section):
-    """A cache of diffusers that goes along with the schedule. See `Partner` for the fields."""
-
-    cache: Annotated[str, Field(min_length=1)]
-    settings: dict[str, Any] = {}
-
-
-class ScheduleSection(_Section):
-    """A schedule with its rates already resolved: loading needs no similarity table. See `Schedule` for the fields."""
-
-    added_later = ("match_radius", "actions", "partner")
-
-    form: Form
-    stride: tuple[Count, Count, Count]
-    cache_step: Count
-    metric: Metric
-    match_radius: Annotated[int, Field(ge=0)] | None = None
-    reduction: Reduction
-    coverage: Coverage
-    seed: int
-    timesteps: tuple[float, ...] | None = None
-    thresholds: dict[Feature, dict[Unit, Rate]] = {}
-    """The rule {feature: {threshold: rate}} that the rates were resolved from, where there was one."""
-    rates: dict[Feature, tuple[tuple[Rate, ...], ...]]
-    """(blocks, steps) per feature."""
-    actions: tuple[tuple[Annotated[int, Field(ge=0, le=3)], ...], ...] | None = None
-    """(blocks, steps): what each site does beyond copying, see `asymrnr.actions.Action`."""
-    partner: PartnerSection | None = None
-
-    @classmethod
-    def from_schedule(cls, schedule: Schedule) -> ScheduleSection:
-        """The section that says what this schedule does; rates are rounded to six decimals.
-
-        Raises:
-            ValueError: a rate rounds to 1 (pydantic's ValidationError).
-        """
-        return cls.model_validate(
-            {
-                "form": schedule.form,
-                "stride": schedule.stride,
-                "cache_step": schedule.cache_step,
-                "metric": schedule.metric,
-                "match_radius": schedule.match_radius,
-                "reduction": schedule.reduction,
-                "coverage": schedule.coverage,
-                "seed": int(schedule.seed),
-                "timesteps": None if schedule.timesteps is None else [float(t) for t in schedule.timesteps],
-                "thresholds": {feature: dict(rule) for feature, rule in schedule.thresholds.items()},
-                "rates": {
-                    feature: np.round(schedule.rates[feature], RATE_DECIMALS).tolist()
-                    for feature in FEATURES
-                    if feature in schedule.rates
-                },
-                "actions": None if schedule.actions is None else schedule.actions.tolist(),
-                "partner": None if schedule.partner is None else asdict(schedule.partner),
-            }
-        )
-
-    def schedule(self) -> Schedule:
-        """The schedule that `asymrnr.apply` takes.
-
-        Raises:
-            ScheduleError: the rate tables do not fit together.
-        """
-        tables = {f"Rates of {feature}": rows for feature, rows in self.rates.items()}
-        for name, rows in {**tables, "Actions": self.actions or ()}.items():
-            if len({len(row) for row in rows}) > 1:
-                raise ScheduleError(f"{name} have rows of different lengths; give a (blocks, steps) table.")
-        return Schedule(
-            rates={feature: np.array(rows, dtype=np.float64) for feature, rows in self.rates.items()},
-            stride=self.stride,
-            cache_step=self.cache_step,
-            timesteps=self.timesteps,
-            metric=self.metric,
-            match_radius=self.match_radius,
-            reduction=self.reduction,
-            coverage=self.coverage,
-            seed=self.seed,
-            form=self.form,
-            thresholds={str(feature): rule for feature, rule in self.thresholds.items()},
-            actions=None if self.actions is None else np.array(self.actions, dtype=np.int8),
-            partner=None if self.partner is None else Partner(self.partner.cache, self.partner.settings),
-        )
-
-    @model_validator(mode="after")
-    def _is_a_schedule(self) -> ScheduleSection:
-        if self.form == "threshold" and not self.thresholds:
-            raise ValueError("A schedule of form 'threshold' must carry its thresholds.")
-        try:
-            self.schedule()
-        except ScheduleError as error:
-            raise ValueError(str(error)) from None
-        return self
-
-
-class SimilaritySection(_Section):
-    """The similarity table S(A, t, b) that thresholds refer to (paper section 3.4)."""
-
-    sha256: Sha256 | None = None
-    percentiles: tuple[float, float] | None = None
-    """Clipping range before scaling to [0, 1], in percent."""
-    bins: Count | None = None
-    """Number of tiers, when the table was binned."""
-    source: str | None = None
-
-
-class Interval(_Section):
-    """A measured value with its confidence interval, where there is one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Interval:
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"The interval [{self.low}, {self.high}] is the wrong way round.")
-        return self
-
-
-class PredictionSection(_Section):
-    """What the surrogate promised before anything was generated with the schedule."""
-
-    added_later = ("price_of_interpretability", "rank_correlation")
-
-    seconds: Positive | None = None
-    """Denoising time of one generation."""
-    speedup: Positive | None = None
-    error: NotNegative | None = None
-    bound: NotNegative | None = None
-    """Smallest error any schedule can have at this speed, on the surrogate."""
-    gap: float | None = None
-    """(error - bound) / bound."""
-    p: Positive | None = None
-    """Norm that aggregates the sites' errors."""
-    price_of_interpretability: Positive | None = None
-    """Predicted error of the best threshold rule over that of the best table."""
-    rank_correlation: Interval | None = None
-    """Spearman's, of predicted error and measured quality loss, where it was studied on the model."""
-
-
-class Speedup(_Section):
-    """Baseline time over tuned time."""
-
-    point: Positive
-    lower_bound_95: Positive | None = None
-    """One-sided; None for a single pair, which has no interval."""
-    scope: Literal["denoise", "end_to_end"]
-
-
-class EvidenceSection(_Section):
-    """What was measured on held-out prompts and seeds, every one of them with and without the schedule."""
-
-    added_later = (*("pair_speedups", "spread", "set_aside", "disturbed", "attempt", "method", "modes", "noise_floor"),)
-
-    baseline_seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    """Denoising time of every unaccelerated run."""
-    tuned_seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    speedup: Speedup
-    end_to_end: Speedup | None = None
-    relative_mad: NotNegative | None = None
-    """Of earlier releases: scatter of run times, relative to their median."""
-    pair_speedups: tuple[Positive, ...] | None = None
-    """Denoising speed-up of every pair, steps that something disturbed set aside."""
-    spread: NotNegative | None = None
-    """Standard deviation of the pairs' log speed-ups."""
-    set_aside: Unit | None = None
-    """Share of the pairs' steps that were set aside because something disturbed them."""
-    disturbed: Annotated[int, Field(ge=0)] | None = None
-    """Pairs that were measured again because most of their steps were disturbed."""
-    attempt: Count | None = None
-    """Which schedule of its run this was: 2 says that another one was judged before, on other prompts."""
-    method: str | None = None
-    modes: tuple[str, ...] | None = None
-    """How the two generations of a pair ran: in "lock-step", or "alternating" one after the other."""
-    noise_floor: Positive | None = None
-    """Mean squared error between unaccelerated videos of one prompt with different seeds."""
-    quality: dict[str, Interval] = {}
-    prompts_sha256: Sha256
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
-
-
-class GateSection(_Section):
-    """One verdict on the evidence."""
-
-    name: Annotated[str, Field(min_length=1)]
-    verdict: Literal["PASS", "WARN", "FAIL"]
-    threshold: float | None = None
-    value: float | None = None
-    message: str = ""
-
-
-class LedgerRow(_Section):
-    """What one stage cost; ie are inference equivalents (unaccelerated generations)."""
-
-    stage: Annotated[str, Field(min_length=1)]
-    seconds: NotNegative
-    ie: NotNegative | None = None
-    charges: Annotated[int, Field(ge=0)] = 0
-
-
-class ProvenanceSection(_Section):
-    """Who made the artifact, with what, where and when."""
-
-    environment: dict[str, Plain] = {}
-    """As `tuner.run.identity.environment` gives it."""
-    command: str | None = None
-    started: str | None = None
-    """ISO 8601, UTC."""
-    finished: str | None = None
-    source: str | None = None
-    """For schedules that were not tuned here: where they come from."""
-
-
-class Artifact(_Section):
+class Artifact(Judged):
     """A complete artifact. `sha256` covers everything else; it is filled in on saving."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     model: ModelSection
     workload: WorkloadSection
-    schedule: ScheduleSection
+    frontier: tuple[Point, ...] = ()
+    """The same model's schedules for other speed-ups, slowest first."""
     similarity: SimilaritySection | None = None
-    prediction: PredictionSection | None = None
-    evidence: EvidenceSection | None = None
-    gates: tuple[GateSection, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()
     provenance: ProvenanceSection = ProvenanceSection()
     withdrawn: str | None = None
-    """Why the certificate does not hold where the artifact was loaded; None where it was not withdrawn."""
+    """Why the certificates do not hold where the artifact was loaded; None where they were not withdrawn."""
     sha256: Sha256 | None = None
 
     @property
     def certified(self) -> bool:
         """Whether evidence is there, no gate failed and the certificate was not withdrawn."""
-        return (
-            self.evidence is not None
-            and bool(self.gates)
-            and all(gate.verdict != "FAIL" for gate in self.gates)
-            and self.withdrawn is None
-        )
+        return self.proven and self.withdrawn is None
 
     def schedule_object(self) -> Schedule:
         """The schedule that `asymrnr.apply` takes."""
         return self.schedule.schedule()
 
+    def points(self) -> list[Point]:
+        """Every schedule that was made for a speed-up, slowest first."""
+        own = [] if self.target is None else [Point(**{name: getattr(self, name) for name in Point.model_fields})]
+        return sorted([*own, *self.frontier], key=lambda point: point.target)
+
+    def at(self, speedup: float) -> Artifact:
+        """The same artifact with the slowest schedule for at least a speed-up in the first place.
+
+        Args:
+            speedup: denoising speed-up wanted.
+
+        Raises:
+            ArtifactError: all were made for less.
+        """
+        points = self.points()
+        found = next((point for point in points if point.target >= speedup), None)
+        if found is None:
+            most = f"the fastest one of {self.model.repo} is for {points[-1].target:g}x" if points else "there is none"
+            raise ArtifactError(f"No schedule was made for {speedup:g}x: {most}; tune one for it.")
+        if found.target == self.target:
+            return self
+        others = tuple(point for point in points if point is not found)
+        own = {name: getattr(found, name) for name in Point.model_fields}
+        return self.model_copy(update={**own, "frontier": others, "sha256": None})
+
     def content_sha256(self) -> str:
         """SHA-256 (hex) of the canonical JSON of everything but `sha256`."""
-        return hashlib.sha256(_canonical(self.model_dump(mode="json", exclude={"sha256"})).encode()).hexdigest()
+        return document_sha256(self.model_dump(mode="json"))
 
     def canonical_json(self) -> str:
         """The document as it is saved: sorted keys, no spaces, one line."""
-        return _canonical(self.model_dump(mode="json")) + "\n"
+        return canonical(self.model_dump(mode="json")) + "\n"
 
     @model_validator(mode="after")
     def _fits_together(self) -> Artifact:
-        for rows in self.schedule.rates.values():
-            if len(rows) != self.model.blocks:
-                raise ValueError(f"The rates have {len(rows)} rows for a model of {self.model.blocks} blocks.")
-            if len(rows[0]) != self.workload.steps:
-                raise ValueError(
-                    f"The rates have {len(rows[0])} columns for a workload of {self.workload.steps} steps."
-                )
+        for judged in (self, *self.frontier):
+            for rows in judged.schedule.rates.values():
+                if len(rows) != self.model.blocks:
+                    raise ValueError(f"The rates have {len(rows)} rows for a model of {self.model.blocks} blocks.")
+                if len(rows[0]) != self.workload.steps:
+                    raise ValueError(
+                        f"The rates have {len(rows[0])} columns for a workload of {self.workload.steps} steps."
+                    )
         return self
 
 
@@ -348,5 +109,12 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Artifact.model_json_schema()}
 
 
-def _canonical(document: Any) -> str:
+def document_sha256(document: dict[str, Any]) -> str:
+    """SHA-256 (hex) of the canonical JSON of everything in a document but its own `sha256`."""
+    content = {name: value for name, value in document.items() if name != "sha256"}
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def canonical(document: Any) -> str:
+    """JSON with sorted keys and no spaces."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)

@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args
 import pydantic_core
 from pydantic import ValidationError
 
-from asymrnr.artifact import SCHEMA_VERSION, Artifact
+from asymrnr.artifact import SCHEMA_VERSION, Artifact, canonical, document_sha256
 from asymrnr.differences import differences
 from asymrnr.errors import ArtifactError
+from asymrnr.migration import OLDEST, migrate
 
 Policy = Literal["strict", "nearest", "off"]
 
@@ -92,6 +93,9 @@ def parse_artifact(content: bytes, name: str) -> Artifact:
         content: the file's bytes.
         name: how messages call it.
 
+    Returns:
+        The artifact; one of an earlier version is brought to the present one, with its hash.
+
     Raises:
         ArtifactError: it is damaged, of an unknown version, or says something impossible.
     """
@@ -102,23 +106,26 @@ def parse_artifact(content: bytes, name: str) -> Artifact:
     if not isinstance(document, dict) or "schema_version" not in document:
         raise ArtifactError(f"{name} is not an artifact: it has no schema_version.")
     version = document["schema_version"]
-    if type(version) is not int or version != SCHEMA_VERSION:
+    if type(version) is not int or not OLDEST <= version <= SCHEMA_VERSION:
         raise ArtifactError(
-            f"{name} has schema version {version!r:.40}, but this release reads version {SCHEMA_VERSION}; "
+            f"{name} has schema version {version!r:.40}, but this release reads versions {OLDEST} to {SCHEMA_VERSION}; "
             "update asymrnr or tune again."
         )
     try:
-        artifact = Artifact.model_validate_json(content, strict=True)
-        content_hash = artifact.content_sha256()
+        content_hash, migrated = document_sha256(document), migrate(document)
+        artifact = Artifact.model_validate_json(canonical(migrated), strict=True)
     except ValidationError as error:
         raise ArtifactError(f"{name} is not a valid artifact: {_first(error)}.") from None
-    except ValueError as error:  # for example a lone surrogate, which cannot be hashed
+    except (ValueError, RecursionError) as error:  # for example a lone surrogate, which cannot be hashed
         raise ArtifactError(f"{name} is damaged: {_reason(error)}.") from None
-    if artifact.sha256 is None:
+    saved_hash = document.get("sha256")
+    if saved_hash is None:
         raise ArtifactError(f"{name} carries no sha256; save it with asymrnr instead of writing it by hand.")
-    if artifact.sha256 != content_hash:
+    if saved_hash != content_hash:
         raise ArtifactError(f"{name} was changed after it was saved: its sha256 does not match its content.")
-    return artifact
+    if migrated is document:
+        return artifact
+    return artifact.model_copy(update={"sha256": artifact.content_sha256()})
 
 
 def artifact_differences(artifact: Artifact, expected: Mapping[str, Mapping[str, Any]]) -> list[str]:

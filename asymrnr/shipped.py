@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 from asymrnr.artifact import Artifact
@@ -14,46 +15,68 @@ from asymrnr.schedule import Schedule
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
 
-def load(name_or_path: str | Path, target: str | None = None) -> Schedule:
+class NotCertified(UserWarning):
+    """The schedule was predicted from those that are certified, but not measured itself."""
+
+
+def load(name_or_path: str | Path, profile: str | None = None, *, speedup: float | None = None) -> Schedule:
     """The schedule of a shipped profile or of an artifact file.
 
     Args:
         name_or_path: name of a model that has shipped profiles ("tiny-cogvideox"), or a file: a Path, or a string that
             ends in ".json".
-        target: which of the model's profiles, for example "x1.30"; without it the first certified one in the order of
-            their names, or else the first.
+        profile: which of the model's profiles, for example "8-steps"; without it the first certified one in the order
+            of their names, or else the first.
+        speedup: denoising speed-up wanted: the slowest schedule that was made for at least that; without it the one
+            that the profile was tuned for. Where it is predicted only, a `NotCertified` warning says so.
 
     Raises:
         ArtifactError: there is none, with what there is; or the file is damaged.
     """
-    return load_shipped(name_or_path, target).schedule_object()
+    return load_shipped(name_or_path, profile, speedup=speedup).schedule_object()
 
 
-def load_shipped(name_or_path: str | Path, target: str | None = None) -> Artifact:
+def load_shipped(name_or_path: str | Path, profile: str | None = None, *, speedup: float | None = None) -> Artifact:
     """Like `load`, with everything the artifact says: evidence, workload, certificate."""
+    artifact = _find(name_or_path, profile)
+    if speedup is None:
+        return artifact
+    found = artifact.at(speedup)
+    if not found.certified:
+        warnings.warn(
+            f"The schedule of {found.model.repo} for {found.target:g}x is predicted, not measured; "
+            f"`asymrnr-tune --model {found.model.repo} --steps {found.workload.steps} --target-speedup "
+            f"{found.target:g}` certifies one.",
+            NotCertified,
+            stacklevel=3,
+        )
+    return found
+
+
+def _find(name_or_path: str | Path, profile: str | None) -> Artifact:
     if isinstance(name_or_path, Path) or name_or_path.endswith(".json"):
-        if target is not None:
-            raise ArtifactError(f"A target ('{target}') goes with a model's name, not with the file {name_or_path}.")
+        if profile is not None:
+            raise ArtifactError(f"A profile ('{profile}') goes with a model's name, not with the file {name_or_path}.")
         return load_artifact(name_or_path)
     name = _plain_name(name_or_path)
-    if target is not None:
-        _plain_name(target)
+    if profile is not None:
+        _plain_name(profile)
     profiles = available_profiles()
     if name not in profiles:
         there_are = f"there are profiles for {', '.join(profiles)}" if profiles else "this installation ships none"
         raise ArtifactError(f"There is no profile for '{name}'; {there_are}.")
-    targets = profiles[name]
+    names = profiles[name]
     folder = profiles_folder() / name
-    if target is not None:
-        if target not in targets:
-            raise ArtifactError(f"There is no profile '{target}' for '{name}'; there are {', '.join(targets)}.")
-        return load_artifact(folder / f"{target}.json")
-    artifacts = [load_artifact(folder / f"{each}.json") for each in targets]
+    if profile is not None:
+        if profile not in names:
+            raise ArtifactError(f"There is no profile '{profile}' for '{name}'; there are {', '.join(names)}.")
+        return load_artifact(folder / f"{profile}.json")
+    artifacts = [load_artifact(folder / f"{each}.json") for each in names]
     return next((artifact for artifact in artifacts if artifact.certified), artifacts[0])
 
 
 def available_profiles() -> dict[str, list[str]]:
-    """The shipped profiles: their targets by model, both sorted by name."""
+    """The names of the shipped profiles by model, both sorted."""
     found: dict[str, list[str]] = {}
     for path in sorted(profiles_folder().glob("*/*.json")):
         found.setdefault(path.parent.name, []).append(path.stem)

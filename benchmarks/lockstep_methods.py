@@ -12,14 +12,13 @@ import numpy as np
 from asymrnr.adapters import find_adapter
 from asymrnr.install import find_sites
 from asymrnr.schedule import Schedule
-from tuner.certify.statistics import mean_bounds
+from tuner.certify.statistics import BOTH_SIDES, mean_bounds
 from tuner.run.estimate import PairedSteps, PairEstimate, estimate_pair, estimate_shaped
 from tuner.run.lockstep import Turn, in_lockstep
 from tuner.run.runner import Generation, Runner
 from tuner.run.twin import twin_pipeline
 
 REPEATS = 2  # of a pair most of whose steps were disturbed
-BOTH_SIDES = 0.025
 Install = Callable[[Runner], AbstractContextManager[object]]
 
 

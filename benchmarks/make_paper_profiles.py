@@ -15,16 +15,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from asymrnr.artifact import (
-    Artifact,
-    ModelSection,
-    ProvenanceSection,
-    ScheduleSection,
-    SimilaritySection,
-    WorkloadSection,
-)
+from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import save_artifact
 from asymrnr.resources import profiles_folder
+from asymrnr.sections import ModelSection, ProvenanceSection, ScheduleSection, SimilaritySection, WorkloadSection
 from tuner.paper.architectures import ARCHITECTURES
 from tuner.paper.schedules import read_similarity, resolve_rule
 

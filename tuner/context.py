@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,6 +16,7 @@ from tuner.search.space import SearchSpace
 from tuner.strides import stride_name
 
 BUDGET = 40.0
+ALSO_IE = 20.0  # for every further target beside it
 COMPARE_IE = 17.0  # that diffusers' caches take beside it, where they are asked for
 Actions = Literal["all", "copy"]
 
@@ -40,6 +41,7 @@ class TuneOptions:
         partner: a cache of diffusers to tune with (`asymrnr.Partner.parse`), "auto" for one that the search plans; None
             for none.
         compare: measure diffusers' own caches, too.
+        also: further speed-ups to certify from the same profile, once the first one is.
         lpips_weights: weights of the AlexNet backbone of LPIPS; random when None.
         workload: other steps, sizes and prompts than the registry's.
     """
@@ -59,6 +61,7 @@ class TuneOptions:
     memory: float | None = None
     partner: str | None = None
     compare: bool = False
+    also: tuple[float, ...] = ()
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
 
     def model_entry(self) -> ModelEntry:
@@ -89,6 +92,7 @@ class TuneOptions:
             "load": LoadOptions.from_dict(values["load"]),
             "lpips_weights": None if lpips_weights is None else Path(lpips_weights),
             "workload": WorkloadOptions.from_dict(values.get("workload", {})),
+            "also": tuple(values.get("also", ())),
         }
         return cls(**{**values, **changed})
 
@@ -142,6 +146,10 @@ class Context:
     def tuning_seed(self) -> int:
         """Of the profiled generation; verification has the next one."""
         return 1_000 + 2 * self.options.seed
+
+    def at(self, target: float) -> Context:
+        """The same run for another target speed-up, with the same tools and the same budget."""
+        return replace(self, options=replace(self.options, target_speedup=target, also=()))
 
     def report_budget(self) -> None:
         self.progress.budget(self.ledger.spent_ie, self.ledger.budget_ie)

@@ -39,8 +39,11 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
         EnvironmentMismatchError: the folder's measurements were made on another machine or with other versions.
     """
     entry, ledger = options.model_entry(), ledger_of(options)
-    if not options.target_speedup > 1:
-        raise UsageError(f"The target speed-up is {options.target_speedup:g}; ask for more than 1, for example 1.3.")
+    for target in (options.target_speedup, *options.also):
+        if not target > 1:
+            raise UsageError(f"The target speed-up is {target:g}; ask for more than 1, for example 1.3.")
+    if len({options.target_speedup, *options.also}) <= len(options.also):
+        raise UsageError("A target speed-up is given twice; give every --also once.")
     if options.memory is not None and not options.memory > 0:
         raise UsageError(f"--memory is {options.memory:g} GiB; give more than 0.")
     partner = partner_of(options)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from asymrnr.artifact import (
-    Artifact,
+from asymrnr.artifact import Artifact, Point
+from asymrnr.artifact_io import load_artifact
+from asymrnr.schedule import Schedule
+from asymrnr.sections import (
     EvidenceSection,
     GateSection,
     Interval,
@@ -22,11 +23,11 @@ from asymrnr.artifact import (
     Speedup,
     WorkloadSection,
 )
-from asymrnr.artifact_io import load_artifact
-from asymrnr.schedule import Schedule
 from asymrnr.shipped import load_shipped
-from tuner.certify.statistics import SpeedupEstimate, mean_bounds
+from tuner.certify.statistics import BOTH_SIDES, SpeedupEstimate, mean_bounds
 from tuner.context import Context
+from tuner.findings import Findings
+from tuner.latency.model import LatencyModel
 from tuner.models import WorkloadOptions
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import PERCENTILES
@@ -35,11 +36,8 @@ from tuner.run.instrument import COST
 from tuner.run.store import MeasurementStore
 from tuner.search.result import Candidate
 from tuner.stages.certify import Certification
-from tuner.stages.profile import Profiled
-from tuner.stages.verify import Verification
 
 METHOD = "pairs in lock-step; Student's t over the pairs' log speed-ups, error spent over sequential looks"
-BOTH_SIDES = 0.025
 
 
 def file_name(target: float) -> str:
@@ -47,13 +45,19 @@ def file_name(target: float) -> str:
     return f"x{target:.2f}.json"
 
 
-def read_artifact(schedule: str, model: str) -> Artifact:
-    """An artifact file, or a shipped target of the model.
+def read_artifact(schedule: str, model: str, speedup: float | None = None) -> Artifact:
+    """An artifact file, or a shipped profile of the model.
+
+    Args:
+        schedule: the file, or the profile's name.
+        model: whose profile.
+        speedup: the slowest of its schedules for at least that comes first; by default the one it was tuned for.
 
     Raises:
         ArtifactError: there is none, or it is damaged.
     """
-    return load_artifact(schedule) if schedule.endswith(".json") else load_shipped(model, schedule)
+    artifact = load_artifact(schedule) if schedule.endswith(".json") else load_shipped(model, schedule)
+    return artifact if speedup is None else artifact.at(speedup)
 
 
 def workload_for(artifact: Artifact, model: str, chosen: WorkloadOptions) -> WorkloadOptions:
@@ -63,69 +67,78 @@ def workload_for(artifact: Artifact, model: str, chosen: WorkloadOptions) -> Wor
     return chosen.completed(artifact.workload.model_dump())
 
 
-def package(
-    *,
-    model: ModelSection,
-    workload: Mapping[str, Any],
+def judged(
+    target: float | None,
     schedule: Schedule,
-    provenance: ProvenanceSection,
-    similarity: SimilaritySection | None = None,
     prediction: PredictionSection | None = None,
     certification: Certification | None = None,
-    ledger: tuple[LedgerRow, ...] = (),
-) -> Artifact:
-    """An artifact of what is given; without a certification it is not certified.
+) -> dict[str, Any]:
+    """The fields of `asymrnr.sections.Judged`; without a certification the schedule is not certified.
 
     Args:
-        model, workload: what the schedule is for; the workload as entries of `WorkloadSection`.
+        target: denoising speed-up it was made for.
         schedule: what to apply.
-        provenance: who made it, with what.
-        similarity, prediction, certification, ledger: what else is known.
+        prediction, certification: what is known of it.
     """
-    return Artifact(
-        model=model,
-        workload=WorkloadSection(**workload),
-        schedule=ScheduleSection.from_schedule(schedule),
-        similarity=similarity,
-        prediction=prediction,
-        evidence=None if certification is None else evidence_section(certification),
-        gates=() if certification is None else gate_sections(certification),
-        ledger=ledger,
-        provenance=provenance,
-    )
+    return {
+        "target": target,
+        "schedule": ScheduleSection.from_schedule(schedule),
+        "prediction": prediction,
+        "evidence": None if certification is None else evidence_section(certification),
+        "gates": () if certification is None else gate_sections(certification),
+    }
 
 
-def build_artifact(
-    ctx: Context, profiled: Profiled, verification: Verification, certification: Certification | None
-) -> Artifact:
-    """The artifact of a tuning run, finished or not.
+def build_artifact(ctx: Context, findings: Findings) -> Artifact:
+    """The artifact of a tuning run, finished or not; what was not certified is marked so.
 
     Args:
         ctx: the run.
-        profiled: the profile the search used.
-        verification: the schedule chosen and the last search.
-        certification: evidence and gates; without them the artifact is not certified.
+        findings: what it found, a profile and a verified schedule at least.
     """
-    profile, candidate = profiled.profile, verification.chosen
-    # Studied on schedules that copy.
-    correlation = ctx.space.rank_correlation if candidate.schedule.actions is None else None
-    prediction = prediction_section(candidate).model_copy(
-        update={
-            "seconds": verification.model.baseline_seconds / verification.predicted_speedup,
-            "speedup": verification.predicted_speedup,
-            "price_of_interpretability": verification.result.price_of_interpretability,
-            "rank_correlation": None if correlation is None else Interval(**correlation),
-        }
-    )
-    return package(
-        model=model_section(profile),
-        workload=ctx.instrument.subject["workload"],
-        schedule=candidate.schedule,
-        similarity=similarity_section(profile),
-        prediction=prediction,
-        certification=certification,
+    profiled, verification = findings.profiled, findings.verification
+    assert profiled is not None
+    assert verification is not None
+    others = {t: found for t, found in findings.certified(ctx.options).items() if found is not findings}
+    further = [Point(**_judged(ctx.at(target), found)) for target, found in others.items()]
+    return Artifact(
+        **_judged(ctx, findings),
+        model=model_section(profiled.profile),
+        workload=WorkloadSection(**ctx.instrument.subject["workload"]),
+        frontier=tuple(sorted([*further, *findings.between], key=lambda point: point.target)),
+        similarity=similarity_section(profiled.profile),
         ledger=ledger_rows(ctx),
         provenance=provenance_of(ctx.instrument.store, ctx.options.command),
+    )
+
+
+def _judged(ctx: Context, findings: Findings) -> dict[str, Any]:
+    verification = findings.verification
+    assert verification is not None
+    candidate, model = verification.chosen, verification.model
+    prediction = predicted(ctx, candidate, verification.predicted_speedup, model).model_copy(
+        update={"price_of_interpretability": verification.result.price_of_interpretability}
+    )
+    return judged(ctx.options.target_speedup, candidate.schedule, prediction, findings.healthy)
+
+
+def predicted(ctx: Context, candidate: Candidate, speedup: float, model: LatencyModel) -> PredictionSection:
+    """What is expected of a candidate with all measurements pooled.
+
+    Args:
+        ctx: the run.
+        candidate: the schedule.
+        speedup: that it is believed to give.
+        model: latency model.
+    """
+    # Studied on schedules that copy.
+    correlation = ctx.space.rank_correlation if candidate.schedule.actions is None else None
+    return prediction_section(candidate).model_copy(
+        update={
+            "seconds": model.baseline_seconds / speedup,
+            "speedup": speedup,
+            "rank_correlation": None if correlation is None else Interval(**correlation),
+        }
     )
 
 

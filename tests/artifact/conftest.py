@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asymrnr.artifact import Artifact, ScheduleSection
+from asymrnr.artifact import Artifact
 from asymrnr.schedule import Schedule
+from asymrnr.sections import ScheduleSection
 
 SIMILARITY = {
     "Q": np.array([[0.0, 0.65, 0.9], [0.75, 0.7, 0.1]]),

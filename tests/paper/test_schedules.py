@@ -13,10 +13,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import tuner.cli
-from asymrnr.artifact import Artifact, ModelSection, ScheduleSection, WorkloadSection
+from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import save_artifact
 from asymrnr.errors import ScheduleError
 from asymrnr.schedule import Schedule
+from asymrnr.sections import ModelSection, ScheduleSection, WorkloadSection
 from tuner.commands.flops import flops_report
 from tuner.errors import UsageError
 from tuner.paper.architectures import ARCHITECTURES

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asymrnr.schedule import Schedule
-from tuner import pipeline
+from tuner import pipeline, proof
 from tuner.certify.gates import Gate
 from tuner.errors import BudgetExhaustedError, NoisyMeasurementError
 from tuner.findings import Findings
@@ -52,9 +52,8 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise outcome
         return outcome
 
-    monkeypatch.setattr(pipeline, "certify", certify)
-    monkeypatch.setattr(pipeline, "save", lambda *_: None)
-    monkeypatch.setattr(pipeline, "corrected", lambda *_: verification(0.4))
+    monkeypatch.setattr(proof, "certify", certify)
+    monkeypatch.setattr(proof, "corrected", lambda *_: verification(0.4))
     return outcomes
 
 
@@ -63,7 +62,7 @@ def prove(*outcomes: Any, attempts: list[Any]) -> Findings:
     findings = Findings(None, SimpleNamespace(), verification(0.5), noise_floor=0.02)  # type: ignore[arg-type]
     ledger = SimpleNamespace(reserve=lambda *_: None)
     ctx: Any = SimpleNamespace(options=SimpleNamespace(target_speedup=TARGET), ledger=ledger)
-    pipeline.prove(ctx, findings)
+    proof.prove(ctx, findings, lambda: None)
     return findings
 
 

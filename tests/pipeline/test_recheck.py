@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asymrnr.artifact import (
-    Artifact,
+from asymrnr.artifact import Artifact
+from asymrnr.artifact_io import load_artifact, save_artifact
+from asymrnr.schedule import Schedule
+from asymrnr.sections import (
     EvidenceSection,
     GateSection,
     Interval,
@@ -21,8 +23,6 @@ from asymrnr.artifact import (
     Speedup,
     WorkloadSection,
 )
-from asymrnr.artifact_io import load_artifact, save_artifact
-from asymrnr.schedule import Schedule
 from tests.pipeline.conftest import EMBEDDED, STEPS, SilentProgress
 from tuner import cli
 from tuner.certify.gates import Gate

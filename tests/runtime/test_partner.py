@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from asymrnr import Partner, Schedule, ScheduleError
-from asymrnr.artifact import ScheduleSection
+from asymrnr.sections import ScheduleSection
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
+BOTH_SIDES = (1 - CONFIDENCE) / 2  # of an interval that is no bound
 
 
 @dataclass(frozen=True)

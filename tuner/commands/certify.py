@@ -29,10 +29,14 @@ from tuner.commands.options import (
 
 
 def certify(
-    schedule: Annotated[str, typer.Argument(help="Artifact file, or a shipped target such as x1.30.")],
+    schedule: Annotated[str, typer.Argument(help="Artifact file, or a shipped profile such as 30-steps.")],
     model: Model,
     target_speedup: Annotated[
-        float | None, typer.Option(help="Speed-up to check.", show_default="the artifact's own")
+        float | None,
+        typer.Option(
+            help="Speed-up to check, by the slowest of its schedules for at least that.",
+            show_default="the artifact's own",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the check.", show_default="runs/certify-MODEL[-WORKLOAD]-SCHEDULE")
@@ -71,6 +75,8 @@ def certify(
     from tuner.report.console import LiveProgress
 
     artifact = read_artifact(schedule, model)
+    if target_speedup is not None and any(point.target >= target_speedup for point in artifact.points()):
+        artifact = artifact.at(target_speedup)
     workload = workload_for(artifact, model, workload_options(steps, frames, height, width, prompts))
     name = f"certify-{workload.name(find_model(model))}-{Path(schedule).name.removesuffix('.json')}"
     options = TuneOptions(

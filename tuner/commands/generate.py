@@ -23,6 +23,7 @@ from tuner.commands.options import (
     workload_options,
 )
 from tuner.commands.validation import require_writable
+from tuner.errors import UsageError
 
 
 def generate(
@@ -30,7 +31,13 @@ def generate(
     prompt: Annotated[str, typer.Option("--prompt", help="What the video should show.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .mp4.")] = Path("out.mp4"),
     schedule: Annotated[
-        str | None, typer.Option("--schedule", help="Artifact file, or a shipped target such as x1.30.")
+        str | None, typer.Option("--schedule", help="Artifact file, or a shipped profile such as 30-steps.")
+    ] = None,
+    speedup: Annotated[
+        float | None,
+        typer.Option(
+            help="Which of the artifact's schedules: for at least this.", show_default="what it was tuned for"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     steps: Steps = None,
@@ -53,7 +60,9 @@ def generate(
     from tuner.report.video import write_mp4
     from tuner.run.runner import Runner
 
-    artifact = None if schedule is None else read_artifact(schedule, model)
+    if schedule is None and speedup is not None:
+        raise UsageError("--speedup picks one of an artifact's schedules; give --schedule, too.")
+    artifact = None if schedule is None else read_artifact(schedule, model, speedup)
     workload = workload_options(steps, frames, height, width)
     if artifact is not None:
         workload = workload_for(artifact, model, workload)

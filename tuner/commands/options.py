@@ -73,6 +73,12 @@ Compare = Annotated[
         help="Measure diffusers' own caches as well, each on one held-out prompt; takes about 17 generations more.",
     ),
 ]
+Also = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="A further speed-up to certify from the same profile, once the first one is; more than once for more."
+    ),
+]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps.", show_default=USUAL)]
 Frames = Annotated[int | None, typer.Option(help="Frames of a video.", show_default=USUAL)]
 Height = Annotated[int | None, typer.Option(help="Height of a video, in pixels.", show_default=USUAL)]

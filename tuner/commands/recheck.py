@@ -24,8 +24,8 @@ from tuner.errors import (
 from tuner.models import ModelEntry
 from tuner.opening import open_run
 from tuner.package import evidence_section, file_name, gate_sections, ledger_rows, provenance_of
-from tuner.pipeline import verdict_error
-from tuner.report.run import speedup_text
+from tuner.proof import verdict_error
+from tuner.report.speeds import speedup_text
 from tuner.run.identity import environment
 from tuner.stages.certify import LOOK_PAIRS, Certification, certify, cost_ie
 from tuner.stages.noise_floor import measure_noise_floor
@@ -86,10 +86,9 @@ def target_of(artifact: Artifact) -> float:
     Raises:
         UsageError: it was never judged.
     """
-    for gate in artifact.gates:
-        if gate.name == "speedup" and gate.threshold is not None:
-            return gate.threshold
-    raise UsageError("The schedule was never certified for a target; say which one to check with --target-speedup.")
+    if artifact.target is None or artifact.evidence is None:
+        raise UsageError("The schedule was never certified for a target; say which one to check with --target-speedup.")
+    return artifact.target
 
 
 def check_workload(artifact: Artifact, entry: ModelEntry) -> None:
@@ -174,6 +173,8 @@ def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:
         update={
             "model": artifact.model.model_copy(update={"repo": ctx.entry.name}),
             "workload": artifact.workload.model_copy(update=subject["workload"]),
+            "target": options.target_speedup,
+            "frontier": (),  # not checked here
             "evidence": evidence_section(certification),
             "gates": (*gates, *(gate for gate in artifact.gates if gate.name not in measured)),
             "ledger": ledger_rows(ctx),

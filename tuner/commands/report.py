@@ -29,7 +29,8 @@ def report_of(folder: Path) -> Path:
     from tuner.errors import TunerError, UsageError
     from tuner.findings import Findings
     from tuner.opening import open_records
-    from tuner.pipeline import go, write
+    from tuner.pipeline import go
+    from tuner.report.run import write_report
 
     ctx, findings = open_records(folder), Findings()
     try:
@@ -38,4 +39,4 @@ def report_of(folder: Path) -> Path:
         raise
     except TunerError as error:  # a run that ended without a certificate has a report, too
         findings.error = error
-    return write(ctx, findings)
+    return write_report(ctx, findings)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from asymrnr.artifact import Artifact, ProvenanceSection, ScheduleSection, WorkloadSection
+from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import save_artifact
+from asymrnr.sections import ProvenanceSection, ScheduleSection, WorkloadSection
 from tuner.commands.validation import make_folder
 from tuner.errors import InfeasibleError, UsageError
 from tuner.latency.model import LatencyModel

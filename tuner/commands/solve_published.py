@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from asymrnr.artifact import Artifact, PredictionSection, ProvenanceSection, ScheduleSection
+from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import save_artifact
 from asymrnr.schedule import Schedule
+from asymrnr.sections import PredictionSection, ProvenanceSection, ScheduleSection
 from asymrnr.shipped import load, load_shipped
 from tuner.commands.validation import make_folder
 from tuner.errors import InfeasibleError

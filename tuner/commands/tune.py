@@ -11,6 +11,7 @@ from rich.console import Console
 from tuner.commands.options import (
     ActionChoices,
     ActionsChoice,
+    Also,
     Backend,
     Compare,
     Device,
@@ -39,10 +40,16 @@ def tune(
         str | None, typer.Option("--model", help="Name of a model; `asymrnr-tune models` lists them.")
     ] = None,
     target_speedup: Annotated[float | None, typer.Option(help="Denoising speed-up to certify, e.g. 1.3.")] = None,
+    also: Also = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL[-WORKLOAD]-xTARGET")
     ] = None,
-    budget: Annotated[float, typer.Option(help="What may be spent, in unaccelerated generations.")] = 40.0,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="What may be spent, in unaccelerated generations.", show_default="40, and 20 for every --also"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the search and of the prompts' noise.")] = 0,
     trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
     actions: ActionChoices = ActionsChoice.ALL,
@@ -70,7 +77,7 @@ def tune(
         return
     if model is None or target_speedup is None:
         raise UsageError("Give --model and --target-speedup, or one of the commands that --help lists.")
-    from tuner.context import TuneOptions
+    from tuner.context import ALSO_IE, BUDGET, TuneOptions
     from tuner.models import find_model
     from tuner.pipeline import tune as run
     from tuner.report.console import LiveProgress
@@ -81,7 +88,7 @@ def tune(
         model=model,
         target_speedup=target_speedup,
         output=output or Path("runs") / f"{workload.name(find_model(model))}-x{target_speedup:.2f}",
-        budget=budget,
+        budget=BUDGET + ALSO_IE * len(also or ()) if budget is None else budget,
         seed=seed,
         trials=trials,
         resume=resume,
@@ -94,6 +101,7 @@ def tune(
         memory=memory,
         partner=partner,
         compare=compare,
+        also=tuple(also or ()),
     )
     with LiveProgress() as progress:
         outcome = run(options, progress)

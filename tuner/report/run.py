@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +9,18 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from asymrnr.artifact import Artifact
-from tuner.certify.statistics import SpeedupEstimate
 from tuner.context import Context, describe
-from tuner.findings import Outcome
+from tuner.findings import Findings, Outcome
 from tuner.paper.staircase import staircase
 from tuner.report import plots
 from tuner.report.evidence_plots import beside_caches, evidence
 from tuner.report.html import Comparison, RunReport, render_report
 from tuner.report.profile_plots import profile_figures
+from tuner.report.speeds import other_speeds, speeds_and_quality, speedup_text
 from tuner.run.identity import environment
 from tuner.search.space import error_models
 from tuner.stages.certify import STAGE as CERTIFY
 from tuner.stages.certify import Certification
-from tuner.stages.compare import Compared
 from tuner.stages.profile import Profiled
 from tuner.stages.verify import Verification
 
@@ -31,15 +28,9 @@ REPORT_FILE = "report.html"
 FIGURES = "figures"
 
 
-def speedup_text(speed: SpeedupEstimate) -> str:
-    """A speed-up with its bound; a single pair has none."""
-    if speed.lower_bound_95 is None:
-        return f"{speed.point:.3f}x (n = 1, no interval)"
-    return f"{speed.point:.3f}x, at least {speed.lower_bound_95:.3f}x with 95 % confidence (n = {speed.pairs})"
-
-
-def facts(ctx: Context, verification: Verification | None, certification: Certification | None) -> dict[str, str]:
+def facts(ctx: Context, findings: Findings) -> dict[str, str]:
     """The closing table: name to text."""
+    verification, certification = findings.verification, findings.certification
     found = {"workload": str(ctx.entry.workload)}
     if certification is not None:
         found["denoising speed-up"] = speedup_text(certification.denoise)
@@ -65,6 +56,7 @@ def facts(ctx: Context, verification: Verification | None, certification: Certif
         found["SSIM to the unaccelerated video"] = f"{quality['ssim']:.4f}"
         if "attributes_right" in quality:
             found["attributes as prompted"] = f"{quality['attributes_right']:.0%}"
+    found |= other_speeds(ctx, findings)
     before = sum(row["ie"] or 0.0 for row in ctx.ledger.rows() if row["stage"] != CERTIFY)
     found["generations spent"] = f"{ctx.ledger.spent_ie:.1f} in all, {before:.1f} before certification"
     return found
@@ -126,33 +118,29 @@ def verdict(ctx: Context, certification: Certification | None, error: BaseExcept
     return "The run did not reach certification." if error is None else str(error)
 
 
-def write_report(
-    ctx: Context,
-    profiled: Profiled | None,
-    verification: Verification | None,
-    certification: Certification | None,
-    error: BaseException | None = None,
-    artifact: Artifact | None = None,
-    compared: Sequence[Compared] = (),
-) -> Path:
+def write_report(ctx: Context, findings: Findings) -> Path:
     """Write the HTML report and every figure as SVG and PNG, of as much as there is; returns the report's path."""
-    drawn = {} if profiled is None else figures(ctx, profiled, verification)
+    profiled, certification, target = findings.profiled, findings.healthy, ctx.options.target_speedup
+    drawn = {} if profiled is None else figures(ctx, profiled, findings.verification)
     if certification is not None:
-        target = ctx.options.target_speedup
         drawn = {"What the certificate rests on": evidence(certification.pairs, certification.denoise, target), **drawn}
-    if any(row.psnr is not None for row in compared):
-        drawn = {"Beside diffusers' own caches": beside_caches(compared, ctx.options.target_speedup), **drawn}
+    proven = {t: found.certification for t, found in findings.certified(ctx.options).items() if found.certification}
+    if len(proven) > 1:
+        drawn = {"Quality against certified speed": speeds_and_quality(proven), **drawn}
+    if any(row.psnr is not None for row in findings.compared):
+        drawn = {"Beside diffusers' own caches": beside_caches(findings.compared, target), **drawn}
     plots.save_figures(drawn, ctx.options.output / FIGURES)
     pairs = () if certification is None else certification.pairs
+    artifact = findings.artifact
     report = RunReport(
-        title=f"{ctx.entry.name} at {ctx.options.target_speedup:g}x",
+        title=f"{ctx.entry.name} at {target:g}x",
         certified=certification is not None and certification.certified,
-        verdict=verdict(ctx, certification, error),
-        facts=facts(ctx, verification, certification),
+        verdict=verdict(ctx, certification, findings.error),
+        facts=facts(ctx, findings),
         gates=() if certification is None else certification.gates,
         figures=drawn,
         comparisons=[Comparison(p.prompt, p.plain.video, p.tuned.video) for p in pairs],
-        compared=compared,
+        compared=findings.compared,
         ledger=ctx.ledger.rows(),
         environment=environment() if artifact is None else artifact.provenance.environment,
         command=ctx.options.command,
@@ -166,7 +154,7 @@ def print_summary(outcome: Outcome, console: Console) -> None:
     """The closing table on the terminal."""
     found = outcome.findings
     table = Table(title=f"{outcome.ctx.entry.name}: certified", show_header=False, title_justify="left")
-    for name, text in facts(outcome.ctx, found.verification, found.certification).items():
+    for name, text in facts(outcome.ctx, found).items():
         table.add_row(name, text)
     assert found.artifact is not None
     for gate in found.artifact.gates:

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, fields
 from typing import Any
 
-from asymrnr.artifact import ScheduleSection
+from asymrnr.sections import ScheduleSection
 from tuner.search.result import Candidate, FrontierPoint, Recipe, SearchResult, TrialRecord, Window
 
 _PLAIN = ("bound", "best_attainable", "price_of_interpretability")

@@ -1,0 +1,90 @@
+"""From a verified schedule to a certificate, with a second attempt where another schedule of its kind may do better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tuner.context import Context
+from tuner.errors import BudgetExhaustedError, NoisyMeasurementError, QualityGateError, TunerError
+from tuner.findings import Findings
+from tuner.stages.certify import STAGE as CERTIFY
+from tuner.stages.certify import Certification, certify, cost_ie
+from tuner.stages.verify import AIM, corrected
+
+SLACK = 0.05  # a certified speed-up further above the target costs quality that nobody asked for
+OF_TIME = ("speedup", "noise", "pairs")  # gates; the others are about the videos
+CLOSER = 0.02  # least distance to the target from which going closer to it is worth an attempt
+
+
+def prove(ctx: Context, findings: Findings, keep: Callable[[], None]) -> None:
+    """Certify; where another schedule of the same kind may do better and the budget holds it, try once more.
+
+    It may when the first is too slow, when it is certified but more than 5 % above the target (which costs quality), or
+    when only its videos fail although the target is surpassed. A certificate is never given up for a refusal.
+
+    Args:
+        ctx: the run.
+        findings: what it found so far for its target; the evidence is noted there.
+        keep: told after every look of the first attempt.
+    """
+    profiled, first, floor = findings.profiled, findings.verification, findings.noise_floor
+    assert profiled is not None
+    assert first is not None
+    assert floor is not None
+
+    def note(certification: Certification) -> None:
+        findings.certification = certification
+        keep()
+
+    before = certify(ctx, first.chosen.schedule, first.predicted_speedup, floor, keep=note)
+    findings.certification = before
+    aim = second_aim(before, ctx.options.target_speedup)
+    if aim is None:
+        return
+    second = corrected(ctx, profiled, first, before.evidence, aim)
+    if second.chosen.schedule.content_hash() == first.chosen.schedule.content_hash():
+        return
+    try:
+        ctx.ledger.reserve(CERTIFY, cost_ie(second.predicted_speedup))
+        after = certify(ctx, second.chosen.schedule, second.predicted_speedup, floor, attempt=1)
+    except (BudgetExhaustedError, QualityGateError):
+        return
+    if after.certified or not before.certified:
+        findings.verification, findings.certification = second, after
+
+
+def second_aim(certification: Certification, target: float) -> float | None:
+    """The speed-up that a second schedule should aim at; None where it is of no use.
+
+    Args:
+        certification: of the first one.
+        target: denoising speed-up asked for.
+    """
+    point = certification.denoise.point
+    failed = {gate.name for gate in certification.failed()}
+    if not failed:
+        return target * (1 + AIM) if point > target * (1 + SLACK) else None
+    if failed <= {"speedup"}:
+        return target * (1 + max(AIM, 0.75 * SLACK))
+    if failed <= {"video", "sharpness", "flicker"} and point >= target * (1 + AIM + CLOSER):
+        return target * (1 + AIM)
+    return None
+
+
+def verdict_error(certification: Certification) -> TunerError:
+    """The error for a run whose gates did not all pass; noise excuses a missed target, nothing excuses quality."""
+    failed = {gate.name: gate for gate in certification.failed()}
+    decided = [gate for name, gate in failed.items() if name not in OF_TIME and not gate.open]
+    n = len(certification.pairs)
+    if decided:
+        return QualityGateError(f"{decided[0].message}.")
+    if "noise" in failed or (certification.disturbed and certification.cut_short):
+        message = failed["noise"].message if "noise" in failed else certification.cut_short
+        return NoisyMeasurementError(f"{message}; --resume measures the disturbed pairs again.")
+    quality = [gate for name, gate in failed.items() if name not in OF_TIME]
+    if quality:
+        return QualityGateError(f"{quality[0].message}, after {n} pairs.")
+    if "pairs" in failed:
+        return BudgetExhaustedError(f"{failed['pairs'].message}; raise --budget.")
+    why = "the budget holds no more" if certification.cut_short else "more pairs or another attempt are not planned"
+    return BudgetExhaustedError(f"{failed['speedup'].message}, after {n} pairs, and {why}.")
