@@ -5,26 +5,44 @@
 Every method generates the same prompts, which nothing was chosen by, each beside the plain pipeline in lock-step. What
 is finished is kept in the output folder and not measured again: interrupt it, and start it again to go on; more
 prompts or schedules may be asked for then. The document and its figure are written anew after every method.
+
+    python benchmarks/alternatives.py --steps 30 --errors-only --part 1/8 --device cuda --output runs/errors/1 ...
+    python benchmarks/alternatives.py --steps 30 --prompts 2 --errors runs/errors/* ...
+
+Errors need no timing: the first command generates a part of the prompts alone, wherever that is fast; the second one
+times pairs of a few prompts and takes the errors from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import caches
 import diffusers
+import numpy as np
 from alternatives_report import COPIED, TUNED, write
 from embedded import MODEL, QUICK_STEPS, shipped_schedule
 from frontier import changed_nothing
-from kept_results import Results, Row
-from lockstep_methods import Install, beside_plain, twin_of, warm_up
+from kept_results import RESULTS, Results, Row
+from lockstep_methods import (
+    Install,
+    attention_calls,
+    attention_left,
+    beside_plain,
+    called_by,
+    twin_of,
+    warm_up,
+)
 from restoration import Uniform
 from rich.console import Console
 
@@ -41,6 +59,7 @@ QUICK_PROMPTS, FIRST_SEED = 2, 9_100_000
 IDLE_PAIRS = 2  # after which a method that changed nothing is not tried again
 LEAD = 6  # schedules by hand compute one in so many of the steps in full before anything else
 PAB_TIMESTEPS, FASTER_TIMESTEPS = ((100, 850), (-1, 950)), ((-1, 681), (-1, 901))
+MEMORY = ((0.5, 2), (0.7, 2), (0.8, 2), (0.7, 3), (0.8, 3), (0.8, 5))  # rates and periods of uniform schedules
 NTH = {2: "2nd", 3: "3rd", 4: "4th"}
 
 
@@ -57,16 +76,21 @@ class Alternative:
         return {"family": self.family, "method": self.name}
 
 
-def from_file(family: str, path: Path, steps: int) -> Alternative:
-    """A tuned schedule.
+def from_file(family: str, path: Path, steps: int) -> list[Alternative]:
+    """The schedules of an artifact that were measured: the one it was tuned for, and those certified beside it.
 
     Raises:
         SystemExit: it is for another number of steps.
     """
-    schedule = load_artifact(path, policy="off").schedule_object()
-    if schedule.steps != steps:
-        raise SystemExit(f"{path} is for {schedule.steps} steps, but --steps is {steps}.")
-    return tuned(family, f"{path.resolve().parent.name}/{path.stem}", schedule)
+    artifact = load_artifact(path, policy="off")
+    if artifact.workload.steps != steps:
+        raise SystemExit(f"{path} is for {artifact.workload.steps} steps, but --steps is {steps}.")
+    name = f"{path.resolve().parent.name}/{path.stem}"
+    others = [point for point in artifact.frontier if point.proven]
+    return [
+        tuned(family, name, artifact.schedule_object()),
+        *(tuned(family, f"{name} for {point.target:g}x", point.schedule.schedule()) for point in others),
+    ]
 
 
 def tuned(family: str, name: str, schedule: Schedule) -> Alternative:
@@ -79,7 +103,7 @@ def by_hand(blocks: int, steps: int) -> list[Alternative]:
     lead = max(1, steps // LEAD)
     families = {
         "uniform copying": [Uniform(Action.REDUCE, rate) for rate in (0.3, 0.5)],
-        "uniform memory": [Uniform(Action.MEMORY, 0.7, period=period, lead=lead) for period in (2, 3)],
+        "uniform memory": [Uniform(Action.MEMORY, rate, period=period, lead=lead) for rate, period in MEMORY],
         "uniform broadcasting": [Uniform(Action.BROADCAST, period=period, lead=lead) for period in (2, 3, 4)],
     }
     return [
@@ -130,11 +154,13 @@ def pairs_of(entry: ModelEntry, count: int) -> list[tuple[str, int]]:
     return [(prompt, FIRST_SEED + i) for i, prompt in enumerate(entry.held_out_prompts(POOL)[::-1][:count])]
 
 
-def left(results: Results, method: Alternative, pairs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    """The pairs of a method that are still to be measured."""
+def left(
+    results: Results, method: Alternative, pairs: Sequence[tuple[str, int]], kind: str = "pair"
+) -> list[tuple[str, int]]:
+    """The prompts and seeds of a method that are still to be measured, in pairs or for the video alone."""
     if results.has(kind="unavailable", **method.names()):
         return []
-    done = results.having(kind="pair", **method.names())
+    done = results.having(kind=kind, **method.names())
     if len(done) >= IDLE_PAIRS and all(changed_nothing(row) for row in done):
         return []
     known = {(row["prompt"], row["seed"]) for row in done}
@@ -148,6 +174,58 @@ def measure(runner: Runner, twin: Runner, method: Alternative, prompt: str, seed
     row = {"kind": "pair", **method.names(), "prompt": prompt, "seed": seed, **vars(found.estimate)}
     row |= {name: {} if judge is None else judge(video, prompt) for name, video in videos.items()}
     return {**row, "mse": mse(found.method.video, found.plain.video), "skipped": 1 - float(found.attention.mean())}
+
+
+def measure_errors(
+    runner: Runner, methods: Sequence[Alternative], pairs: Sequence[tuple[str, int]], results: Results
+) -> None:
+    """Generate what is left without timing anything; what diffusers cannot install or run is left out."""
+    judge, console = runner.entry.attributes, Console()
+    for prompt, seed in pairs:
+        todo = [method for method in methods if (prompt, seed) in left(results, method, [(prompt, seed)], "video")]
+        plain = runner.generate(prompt, seed).video if todo else None
+        for method in todo:
+            assert plain is not None
+            try:
+                with ExitStack() as stack:
+                    calls = None
+                    if method.install is not None:
+                        stack.enter_context(method.install(runner))
+                        calls = stack.enter_context(attention_calls(runner))
+                    video = runner.generate(prompt, seed, method.schedule).video
+            except Exception as error:
+                if method.install is None:
+                    raise
+                console.print(f"{method.family}, {method.name}: not available, {type(error).__name__}: {error}")
+                continue
+            called = called_by(method.schedule, runner.entry.workload.steps) if calls is None else np.array(calls)
+            skipped = 1 - float(attention_left(method.schedule, called).mean())
+            row = {"kind": "video", **method.names(), "prompt": prompt, "seed": seed, "mse": mse(video, plain)}
+            looks = {"plain_attributes": plain, "attributes": video}
+            row |= {name: {} if judge is None else judge(shown, prompt) for name, shown in looks.items()}
+            results.add({**row, "skipped": skipped, "device": str(runner.device)})
+            console.print(f"{method.family}, {method.name}: {row['mse']:.1e} MSE, '{prompt}'", soft_wrap=True)
+
+
+def rows_of(folders: Sequence[Path], found: dict[str, Any]) -> list[Row]:
+    """Videos that were generated elsewhere.
+
+    Raises:
+        SystemExit: of another model or workload.
+    """
+    rows: list[Row] = []
+    for folder in folders:
+        head, *others = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
+        if {**head["subject"], "dtype": None} != {**found, "dtype": None}:
+            raise SystemExit(f"{folder} holds results of another model or workload.")
+        rows += others
+    return rows
+
+
+def part_of(pairs: Sequence[tuple[str, int]], part: str) -> list[tuple[str, int]]:
+    """The prompts of a part such as "1/8"."""
+    number, count = map(int, part.split("/"))
+    return list(pairs[number - 1 :: count])
 
 
 def measure_all(
@@ -200,6 +278,9 @@ def main() -> None:
     parser.add_argument("--copied", type=Path, action="append", default=[], help="the same, tuned to copy only")
     parser.add_argument("--only", nargs="+", metavar="FAMILY", help="families to measure; what was measured stays")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--errors-only", action="store_true", help="generate alone, and time nothing")
+    parser.add_argument("--part", default="1/1", help="which of how many parts of the prompts")
+    parser.add_argument("--errors", type=Path, nargs="+", default=[], help="folders of what --errors-only gave")
     parser.add_argument("--output", type=Path, help="folder of what is finished; by default runs/alternatives-STEPS")
     parser.add_argument(
         "--document", type=Path, help="by default alternatives-STEPS.md in docs, or in --output if quick"
@@ -212,17 +293,22 @@ def main() -> None:
     document = arguments.document or (folder if arguments.quick else ROOT / "docs") / f"alternatives-{steps}.md"
     entry = find_model(MODEL).with_workload(steps=steps)
     files = [(TUNED, path) for path in arguments.schedule] + [(COPIED, path) for path in arguments.copied]
-    methods = [from_file(family, path, steps) for family, path in files]
+    methods = [method for family, path in files for method in from_file(family, path, steps)]
     runner = Runner(load_pipeline(entry.name, arguments.device), entry)
     blocks = len(runner.denoiser.transformer_blocks)
     methods += quick(blocks, steps) if arguments.quick else [*by_hand(blocks, steps), *of_diffusers(steps)]
     methods = [method for method in methods if arguments.only is None or method.family in arguments.only]
-    pairs = pairs_of(entry, prompts)
+    pairs = part_of(pairs_of(entry, prompts), arguments.part)
     results = Results(folder, {"kind": "head", "environment": environment(), "subject": subject(runner)})
+
+    if arguments.errors_only:
+        measure_errors(runner, methods, pairs, results)
+        return
+    elsewhere = rows_of(arguments.errors, results.rows[0]["subject"])
 
     def write_now() -> None:
         rest = sum(len(left(results, method, pairs)) for method in methods)
-        write(results.rows, shlex.join(["python", *sys.argv]), rest, document)
+        write([*results.rows, *elsewhere], shlex.join(["python", *sys.argv]), rest, document)
 
     try:
         measure_all(runner, methods, pairs, results, write_now)

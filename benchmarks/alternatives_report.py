@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,29 +18,41 @@ from tuner.report.plots import save_figures
 
 TUNED, COPIED = "tuned", "tuned, copying only"
 STARS = {TUNED: "black", COPIED: "white"}  # how they are filled
+WIDTH = 116
+BY_HAND = "uniform"  # how their families begin
 HEADER = (
     "| method | setting | speed-up (95 %) | MSE to plain (95 %) | PSNR (dB) | attributes right | attention left out "
-    "| pairs |"
+    "| pairs | videos |"
 )
 
 
-def verdict(tuned: Measured, methods: Sequence[Measured]) -> str:
-    """A sentence on the best alternative at a tuned schedule's speed or above."""
+def verdicts(tuned: Measured, methods: Sequence[Measured]) -> list[str]:
+    """Sentences on the best alternative of every kind at a tuned schedule's speed or above."""
+    others = [method for method in methods if method.family != tuned.family and method.family != TUNED]
+    kinds = {
+        "of diffusers' caches": [m for m in others if m.family != COPIED and not m.family.startswith(BY_HAND)],
+        "of schedules by hand": [m for m in others if m.family.startswith(BY_HAND)],
+        "of schedules tuned to copy only": [m for m in others if m.family == COPIED],
+    }
+    return [verdict(tuned, some, kind) for kind, some in kinds.items() if some]
+
+
+def verdict(tuned: Measured, methods: Sequence[Measured], kind: str) -> str:
+    """A sentence on the best of some methods at a tuned schedule's speed or above."""
     families: dict[str, list[Measured]] = {}
     for method in methods:
-        if method.family not in STARS:
-            families.setdefault(method.family, []).append(method)
+        families.setdefault(method.family, []).append(method)
     mixes = [at_speed(frontier(family), tuned.log_speedup) for family in families.values()]
     found = [(np.mean(logs), mix, logs) for mix in mixes if mix and (logs := ratios(mix, tuned))]
     name = f"{tuned} at {math.exp(tuned.log_speedup):.3f}x"
     if not found:
-        return f"{name}: no alternative that was measured is as fast."
+        return f"{name}: none {kind} that was measured is as fast."
     _, mix, logs = min(found, key=lambda each: float(each[0]))
     parts = [f"{method.name} ({math.exp(method.log_speedup):.3f}x)" for _, method in mix]
     what = f"{mix[0][1].family}, " + (parts[0] if len(parts) == 1 else f"between {parts[0]} and {parts[1]}")
     return (
-        f"{name}: the best alternative as fast or faster is {what}; its error is {typical_text(logs, '{:.2f}')} times "
-        "that of the tuned schedule."
+        f"{name}: the best {kind} that is as fast or faster is {what}; its error is {typical_text(logs, '{:.2f}')} "
+        "times that of the tuned schedule."
     )
 
 
@@ -55,19 +68,27 @@ def document(rows: list[Row], command: str, left: int, figure: str) -> str:
     machine, workload = rows[0]["environment"], rows[0]["subject"]["workload"]
     methods, missing = measured(rows)
     every = [row for method in methods for row in method.pairs]
-    prompts = len({(row["prompt"], row["seed"]) for row in every})
+    judged = [row for method in methods for row in method.judged]
+    prompts = len({(row["prompt"], row["seed"]) for row in judged})
+    timed = len({(row["prompt"], row["seed"]) for row in every})
     lines = [
         f"# Tuned schedules and what else there is, {workload['steps']} steps",
         "",
-        f"Measured by `{command}` on {rows[0]['subject']['model']}: {prompts} held-out prompts and seeds that nothing",
-        "was chosen by, each generated with every method beside the plain pipeline in lock-step. Speed-ups are those",
-        "of denoising, errors mean squared errors of a video against the plain one of the same prompt and seed, both",
-        f"geometric means over the pairs with 95 % t intervals (an error counts as at least {LEAST_ERROR:.0e}); PSNR",
-        "is that of the mean. *Does nothing*: the videos are the plain ones bit for bit, or no attention is left out",
-        "and the speed-up is within noise. Schedules by hand and the settings of the caches were written down before",
-        f"anything was measured. {machine['cpu']}, {machine['cpu_count']} CPUs, {machine['threads']} threads,",
-        f"{machine['gpu'] or 'no GPU'}, Python {machine['python']}, torch {machine['torch']}, diffusers",
-        f"{machine['diffusers']}. {_disturbed(every)} {_plain(every)}",
+        *textwrap.wrap(
+            f"Measured by `{command}` on {rows[0]['subject']['model']}: {prompts} held-out prompts and seeds that "
+            "nothing was chosen by, each generated with every method. Speed-ups are those of denoising, over "
+            f"{timed} of them, each beside the plain pipeline in lock-step. Errors are mean squared errors of a video "
+            f"against the plain one of the same prompt and seed{_where(judged)}. Both are geometric means with 95 % t "
+            f"intervals (an error counts as at least {LEAST_ERROR:.0e}); PSNR is that of the mean. *Does nothing*: the "
+            "videos are the plain ones bit for bit, or no attention is left out and the speed-up is within noise. "
+            "Schedules by hand and the settings of the caches were written down before anything was measured. "
+            f"{machine['cpu']}, {machine['cpu_count']} CPUs, {machine['threads']} threads, "
+            f"{machine['gpu'] or 'no GPU'}, Python {machine['python']}, torch {machine['torch']}, diffusers "
+            f"{machine['diffusers']}. {_disturbed(every)} {_plain(judged)}",
+            WIDTH,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ),
         "",
         *([f"Not finished: {left} pairs are left; the same command goes on.", ""] if left else []),
         f"![error against speed-up]({figure})",
@@ -76,7 +97,7 @@ def document(rows: list[Row], command: str, left: int, figure: str) -> str:
         "|" + "---|" * (HEADER.count("|") - 1),
         *(_line(method) for method in sorted(methods, key=lambda method: method.log_speedup)),
         *(
-            f"| {row['family']} | {row['method']} | not available: {_cell(row['reason'])} |" + " |" * 5
+            f"| {row['family']} | {row['method']} | not available: {_cell(row['reason'])} |" + " |" * 6
             for row in missing
         ),
     ]
@@ -90,9 +111,14 @@ def document(rows: list[Row], command: str, left: int, figure: str) -> str:
             "a family only settings count than which no other is both faster and better. The ratio is taken prompt by",
             "prompt; above 1 the tuned schedule is better.",
             "",
-            *(f"- {verdict(method, methods)}" for method in tuned),
+            *(f"- {sentence}" for method in tuned for sentence in verdicts(method, methods)),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _where(judged: list[Row]) -> str:
+    devices = sorted({row["device"] for row in judged if "device" in row})
+    return f", generated without timing on another machine ({', '.join(devices)})" if devices else ""
 
 
 def _disturbed(pairs: list[Row]) -> str:
@@ -116,7 +142,7 @@ def _cell(text: str) -> str:
 
 
 def _line(method: Measured) -> str:
-    right, errors = _right(row["attributes"] for row in method.pairs), list(method.log_errors.values())
+    right, errors = _right(row["attributes"] for row in method.judged), list(method.log_errors.values())
     error, decibels = typical_text(errors, "{:.1e}"), f"{-10 * method.log_error / math.log(10):.1f}"
     if method.idle:
         error, decibels = "does nothing", "-"
@@ -124,7 +150,7 @@ def _line(method: Measured) -> str:
     cells += ["-" if right is None else f"{right:.1%}", f"{np.mean([row['skipped'] for row in method.pairs]):.1%}"]
     if method.family in STARS:
         cells = [f"**{cell}**" for cell in cells]
-    return f"| {' | '.join([*cells, str(len(method.pairs))])} |"
+    return f"| {' | '.join([*cells, str(len(method.pairs)), str(len(method.judged))])} |"
 
 
 def draw(rows: list[Row]) -> Figure:

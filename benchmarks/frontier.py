@@ -21,11 +21,12 @@ def changed_nothing(row: Row) -> bool:
 
 @dataclass(frozen=True)
 class Measured:
-    """A method and all of its pairs, at least one."""
+    """A method and all of its pairs, at least one; and its videos of more prompts, made without timing anything."""
 
     family: str
     name: str
     pairs: tuple[Row, ...]
+    videos: tuple[Row, ...] = ()
 
     @property
     def log_speedups(self) -> list[float]:
@@ -36,9 +37,14 @@ class Measured:
         return float(np.mean(self.log_speedups))
 
     @property
+    def judged(self) -> tuple[Row, ...]:
+        """What its errors are of: the videos, where there are any."""
+        return self.videos or self.pairs
+
+    @property
     def log_errors(self) -> dict[tuple[str, int], float]:
         """By prompt and seed."""
-        return {(row["prompt"], row["seed"]): math.log(max(row["mse"], LEAST_ERROR)) for row in self.pairs}
+        return {(row["prompt"], row["seed"]): math.log(max(row["mse"], LEAST_ERROR)) for row in self.judged}
 
     @property
     def log_error(self) -> float:
@@ -64,11 +70,12 @@ def measured(rows: Iterable[Row]) -> tuple[list[Measured], list[Row]]:
     """Methods with their pairs, and the rows of those that are not available."""
     rows = list(rows)
     missing = {(row["family"], row["method"]): row for row in rows if row["kind"] == "unavailable"}
-    pairs: dict[tuple[str, str], list[Row]] = {}
+    found: dict[str, dict[tuple[str, str], list[Row]]] = {"pair": {}, "video": {}}
     for row in rows:
-        if row["kind"] == "pair" and (names := (row["family"], row["method"])) not in missing:
-            pairs.setdefault(names, []).append(row)
-    return [Measured(*names, tuple(found)) for names, found in pairs.items()], list(missing.values())
+        if row["kind"] in found and (names := (row["family"], row["method"])) not in missing:
+            found[row["kind"]].setdefault(names, []).append(row)
+    methods = [Measured(*names, tuple(p), tuple(found["video"].get(names, ()))) for names, p in found["pair"].items()]
+    return methods, list(missing.values())
 
 
 def frontier(methods: Iterable[Measured]) -> list[Measured]:

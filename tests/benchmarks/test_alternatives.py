@@ -58,7 +58,7 @@ def test_the_document_compares_with_the_best_alternative() -> None:
     assert "23 of 690 steps" in text
     assert "4 pairs are left" in text
     assert "| **tuned** | **a/x1.20** | **1.200x (1.171x to 1.230x)** | **1.0e-04 (" in text
-    assert "| **40.0** | **83.3%** | **30.0%** | 3 |" in text
+    assert "| **40.0** | **83.3%** | **30.0%** | 3 | 3 |" in text
     assert "| FirstBlockCache | identical | 1.100x (1.032x to 1.172x) | does nothing | - | 75.0% | 0.0% | 2 |" in text
     assert "| SeaCache | within noise | 1.001x (0.976x to 1.026x) | does nothing |" in text
     assert "| FasterCache | x | not available: IndexError: a \\| b c | | | | | |" in text
@@ -66,8 +66,9 @@ def test_the_document_compares_with_the_best_alternative() -> None:
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     between = "is PAB, between slow (1.100x) and fast (1.309x); its error is 2.00 (2.00 to 2.00) times"
-    assert f"- tuned, a/x1.20 at 1.200x: the best alternative as fast or faster {between}" in text
-    assert "b/x1.50 at 1.500x: no alternative that was measured is as fast." in text
+    assert f"- tuned, a/x1.20 at 1.200x: the best of diffusers' caches that is as fast or faster {between}" in text
+    assert "b/x1.50 at 1.500x: none of diffusers' caches that was measured is as fast." in text
+    assert "a/x1.20 at 1.200x: the best of schedules tuned to copy only that is as fast or faster is tuned, cop" in text
     labels = {label.get_text() for legend in draw(rows).legends for label in legend.get_texts()}
     assert labels == {TUNED, COPIED, "PAB", "MagCache"}
 
@@ -89,6 +90,7 @@ def test_a_faster_alternative_stands_for_all_slower_speeds() -> None:
     from alternatives_report import TUNED, verdict
     from frontier import Measured, at_speed, frontier
 
+    kind = "of diffusers' caches"
     slow, fast = (
         Measured("PAB", name, tuple(pairs("PAB", name, *at))) for name, *at in (("s", 1.3, 2.0), ("f", 1.4, 3.0))
     )
@@ -98,7 +100,7 @@ def test_a_faster_alternative_stands_for_all_slower_speeds() -> None:
     assert at_speed(line, tuned.log_speedup) == [(1.0, slow)]
     assert at_speed(line, fast.log_speedup) == [(1.0, fast)]
     assert at_speed(line, math.log(1.5)) == at_speed([], 0.0) == []
-    assert "is PAB, s (1.300x); its error is 2.00 (2.00 to 2.00) times" in verdict(tuned, [tuned, slow, fast])
+    assert "is PAB, s (1.300x); its error is 2.00 (2.00 to 2.00) times" in verdict(tuned, [slow, fast], kind)
 
 
 def test_everything_is_measured_once_or_says_why_not(tmp_path: Path) -> None:
@@ -147,11 +149,45 @@ def test_everything_is_measured_once_or_says_why_not(tmp_path: Path) -> None:
     assert numbers["uniform copying", "reduce, Q 0.3"] == len(every)
 
 
+def test_errors_of_more_prompts_come_from_videos_generated_alone(tmp_path: Path) -> None:
+    import alternatives
+    from alternatives_report import TUNED, document
+    from frontier import measured
+    from kept_results import RESULTS, Results
+
+    runner = Runner(build(NAME), tiny_entry(NAME, STEPS))
+    blocks, every = len(runner.denoiser.transformer_blocks), [("a cat", 3), ("a dog", 4), ("a bird", 5)]
+    assert alternatives.part_of(every, "1/2") == [every[0], every[2]]
+    methods = {method.family: method for method in alternatives.by_hand(blocks, STEPS)}
+    methods |= {method.family: method for method in alternatives.of_diffusers(STEPS) if method.family == "PAB"}
+    for part in ("1/2", "2/2"):
+        results = Results(tmp_path / part[0], HEAD)
+        for _ in range(2):  # the second time everything is there
+            alternatives.measure_errors(runner, list(methods.values()), alternatives.part_of(every, part), results)
+        assert len(results.rows) == 1 + len(methods) * len(alternatives.part_of(every, part))
+    rows = alternatives.rows_of([tmp_path / "1", tmp_path / "2"], HEAD["subject"])
+    assert {(row["prompt"], row["seed"]) for row in rows} == set(every)
+    assert all(row["mse"] > 0 and 0 < row["skipped"] < 1 for row in rows)
+    timed = Results(tmp_path / "timed", HEAD)
+    alternatives.measure_all(runner, list(methods.values()), every[:1], timed, lambda: None)
+    found, _ = measured([*timed.rows, *rows])
+    for method in found:
+        assert (len(method.pairs), len(method.videos)) == (1, 3)
+        (beside,), (alone,) = method.pairs, [row for row in method.videos if row["prompt"] == "a cat"]
+        assert alone["mse"] == pytest.approx(beside["mse"], rel=1e-3)
+        assert alone["skipped"] == pytest.approx(beside["skipped"])
+    text = document([*timed.rows, *rows, *pairs(TUNED, "a", 1.2, 1e-4)], "", 0, "a.svg")
+    assert "generated without timing on another machine (cpu)" in " ".join(text.split())
+    with pytest.raises(SystemExit, match="another model"):
+        alternatives.rows_of([tmp_path / "1"], {"model": "other", "workload": {}})
+    assert (tmp_path / "1" / RESULTS).exists()
+
+
 def test_schedules_of_other_lengths_are_refused() -> None:
     import alternatives
 
     shipped = FOLDER.parent / "profiles" / "tiny-cogvideox" / "x1.30.json"
-    found = alternatives.from_file("tuned", shipped, 30)
+    (found,) = alternatives.from_file("tuned", shipped, 30)
     assert found.name.startswith("tiny-cogvideox/x1.30 (")
     with pytest.raises(SystemExit, match=r"is for 30 steps, but --steps is 8"):
         alternatives.from_file("tuned", shipped, 8)
