@@ -2,9 +2,11 @@
 schedules (Table 8) predicted against realised.
 
     python benchmarks/full_size.py            # needs a CUDA device; without one it only says so
+    python benchmarks/full_size.py --only cogvideox-2b
     python benchmarks/full_size.py --quick    # small transformers of the same classes, on any device
 
-One cache window of steps is timed, the one that the schedule reduces most. Weights are random, so that nothing follows
+One cache window of steps is timed, the one that the schedule reduces most, and uniform schedules that restore with
+memory or broadcast. Weights are random, so that nothing follows
 about quality. Writes `benchmarks/results/full_size.json`.
 """
 
@@ -19,10 +21,12 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from restoration import Uniform
 from rich.progress import track
 from timing import Row, judge, parse_arguments, report
 
 import asymrnr
+from asymrnr import Action
 from asymrnr.partition import Grid
 from asymrnr.schedule import Schedule
 from tuner.latency.micro import latency_model, look_at_sites, measure_sites
@@ -32,6 +36,7 @@ from tuner.strides import stride_name
 
 MATCHING_TARGET, REALISED_TARGET = 0.03, 0.9
 QUICK_GRID: Grid = (4, 6, 6)
+MEMORY_RATE, PERIOD = 0.7, 3  # of the uniform schedules
 Inputs = dict[str, torch.Tensor]
 
 
@@ -156,16 +161,18 @@ def measure(name: str, device: str, small: bool, rounds: int) -> list[Row]:
     denoiser = Denoiser(model, inputs, batch)
     schedules = {row: busiest_window(asymrnr.load(name, row)) for row in ("paper-base", "paper-fast")}
     stride = stride_name(schedules["paper-base"].stride)
+    first = schedules["paper-base"]
+    for uniform in (Uniform(Action.MEMORY, MEMORY_RATE, period=PERIOD), Uniform(Action.BROADCAST, period=PERIOD)):
+        schedules[str(uniform)] = replace(uniform.schedule(first.blocks, PERIOD), stride=first.stride)
     sites = measure_sites(look_at_sites(denoiser, ""), [stride], torch.device(device))  # type: ignore[arg-type]
-    steps = schedules["paper-base"].steps
-    plain = denoiser.time_steps(steps)
-    predicted = latency_model(sites, float(np.median(plain)), steps)
+    plain = denoiser.time_steps(first.steps)
     matching = 2 * float(sites.matching_seconds(stride).sum()) / sites.full_seconds
     text_of = f"{math.prod(grid)} tokens, {sites.blocks} blocks, batch {batch}"
     target = None if small else MATCHING_TARGET
     rows = [judge(name, "matching Q and V at every step / attention", matching, target, text_of)]
     for row, schedule in schedules.items():
-        ratios = []
+        ratios, steps = [], schedule.steps
+        predicted = latency_model(sites, float(np.median(plain)), steps)
         for _ in range(rounds):
             before = denoiser.time_steps(steps).sum()
             with asymrnr.apply(model, schedule):
@@ -182,11 +189,11 @@ def measure(name: str, device: str, small: bool, rounds: int) -> list[Row]:
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__, "full_size", rounds=3)
+    arguments = parse_arguments(__doc__, "full_size", rounds=3, only=tuple(CASES))
     rows: list[Row] = []
     notes = ["Random weights; one cache window of steps. bfloat16."]
     if arguments.quick or arguments.device.startswith("cuda"):
-        for name in track(CASES, description="full size"):
+        for name in track(arguments.only, description="full size"):
             rows += measure(name, arguments.device, arguments.quick, arguments.rounds)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

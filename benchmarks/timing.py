@@ -102,13 +102,17 @@ def target_text(row: Row) -> str:
     return ", ".join(f"{sign} {bound:.4g}" for sign, bound in bounds.items() if bound is not None)
 
 
-def parse_arguments(doc: str, name: str, rounds: int, cpu_only: bool = False) -> argparse.Namespace:
-    """The options all benchmarks share: quick, rounds, output and, where there is a choice, device."""
+def parse_arguments(
+    doc: str, name: str, rounds: int, cpu_only: bool = False, only: tuple[str, ...] = ()
+) -> argparse.Namespace:
+    """The options all benchmarks share: quick, rounds, output, and device and cases where there is a choice of them."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, only to see that it runs")
     parser.add_argument("--rounds", type=int, default=rounds)
     if not cpu_only:
         parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    if only:
+        parser.add_argument("--only", nargs="+", choices=only, default=list(only), help="some of the cases")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / f"{name}.json")
     return parser.parse_args()
 

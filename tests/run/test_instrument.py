@@ -215,6 +215,16 @@ def test_an_instrument_without_a_runner_reads_and_refuses_to_measure(tmp_path: P
         _ = reader.runner
 
 
+def test_where_the_budget_ended_a_run_it_ends_again_when_it_is_only_read(tmp_path: Path, time: FakeTime) -> None:
+    with make(tmp_path, FakeRunner(time)).store as store:
+        ledger = Ledger(3, unit_seconds=PLAIN_SECONDS)
+        Instrument(store, ledger, SUBJECT, FakeRunner(time)).pair("certify", "a", 0, PLAN)  # type: ignore[arg-type]
+    reader = Instrument(MeasurementStore(tmp_path, read_only=True), Ledger(3, unit_seconds=PLAIN_SECONDS), SUBJECT)
+    reader.pair("certify", "a", 0, PLAN)
+    with pytest.raises(BudgetExhaustedError, match="raise --budget"):
+        reader.pair("certify", "a", 1, PLAN)
+
+
 def test_first_steps_are_measured_once(tmp_path: Path, runner: FakeRunner) -> None:
     instrument = make(tmp_path, runner)
     for _ in range(2):
