@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from tuner.context import Context
@@ -13,6 +14,8 @@ from tuner.stages.verify import AIM, corrected
 
 SLACK = 0.05  # a certified speed-up further above the target costs quality that nobody asked for
 OF_TIME = ("speedup", "noise", "pairs")  # gates; the others are about the videos
+UNSURE, MOST = 0.037, 0.07  # least and most that a second schedule aims above the target (logarithms)
+MARGIN = 0.02  # of that, for what the prediction gets wrong
 CLOSER = 0.02  # least distance to the target from which going closer to it is worth an attempt
 
 
@@ -65,7 +68,9 @@ def second_aim(certification: Certification, target: float) -> float | None:
     if not failed:
         return target * (1 + AIM) if point > target * (1 + SLACK) else None
     if failed <= {"speedup"}:
-        return target * (1 + max(AIM, 0.75 * SLACK))
+        low = certification.denoise.lower_bound_95
+        short = math.log(point / low) if low is not None else 0.0  # by how much the bound falls short of the estimate
+        return target * math.exp(min(max(UNSURE, short + MARGIN), MOST))
     if failed <= {"video", "sharpness", "flicker"} and point >= target * (1 + AIM + CLOSER):
         return target * (1 + AIM)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from asymrnr.schedule import Schedule
 from tuner.certify.gates import Gate
 from tuner.latency.fit import Evidence
-from tuner.pipeline import SLACK, second_aim, verdict_error
+from tuner.proof import MARGIN, MOST, SLACK, UNSURE, second_aim, verdict_error
 from tuner.search.result import Candidate, Recipe
 from tuner.stages.verify import AIM, believed_speedup, next_finalist
 
@@ -46,11 +47,13 @@ def test_a_schedule_is_believed_by_what_is_precise() -> None:
     assert believed_speedup(model, one, [vague, other]) == pytest.approx(1.3, rel=1e-3)
 
 
-def certification(*failed: str, point: float, open_gates: bool = False, pairs: int = 4, **more: Any) -> Any:
+def certification(
+    *failed: str, point: float, open_gates: bool = False, pairs: int = 4, short: float = 0.01, **more: Any
+) -> Any:
     gates = [Gate(name, "FAIL", 0.0, 1.0, f"about {name}", open=open_gates) for name in failed]
     return SimpleNamespace(
         failed=lambda: gates,
-        denoise=SimpleNamespace(point=point),
+        denoise=SimpleNamespace(point=point, lower_bound_95=point * math.exp(-short)),
         pairs=[None] * pairs,
         **{"disturbed": (), "cut_short": None, **more},
     )
@@ -61,7 +64,7 @@ def certification(*failed: str, point: float, open_gates: bool = False, pairs: i
     [
         ((), TARGET * 1.03, None),
         ((), TARGET * (1 + SLACK) * 1.01, TARGET * (1 + AIM)),  # speed not asked for costs quality
-        (("speedup",), TARGET * 0.98, TARGET * (1 + 0.75 * SLACK)),
+        (("speedup",), TARGET * 0.98, TARGET * math.exp(UNSURE)),
         (("video",), TARGET * 1.08, TARGET * (1 + AIM)),
         (("video",), TARGET * 1.03, None),
         (("speedup", "video"), TARGET * 0.98, None),
@@ -72,6 +75,11 @@ def certification(*failed: str, point: float, open_gates: bool = False, pairs: i
 def test_a_second_attempt_is_made_where_it_may_help(failed: tuple[str, ...], point: float, aim: float | None) -> None:
     found = second_aim(certification(*failed, point=point), TARGET)
     assert found == (None if aim is None else pytest.approx(aim))
+
+
+def test_a_second_attempt_leaves_room_for_what_the_bound_falls_short_of_the_estimate() -> None:
+    aims = [second_aim(certification("speedup", point=TARGET, short=short), TARGET) for short in (0.02, 0.03, 0.2)]
+    assert aims == pytest.approx([TARGET * math.exp(more) for more in (0.02 + MARGIN, 0.03 + MARGIN, MOST)])
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def certification(name: str, point: float, *failed: str, **more: Any) -> Any:
         name=name,
         failed=lambda: gates,
         certified=not failed,
-        denoise=SimpleNamespace(point=point),
+        denoise=SimpleNamespace(point=point, lower_bound_95=point * 0.99),
         evidence=[],
         **{**found, **more},
     )

@@ -125,6 +125,19 @@ def test_memory_that_saves_nothing_leaves_the_field_to_copying(
         search(remembering, idle, space, 1.1, trials=12, or_fastest=True)
 
 
+def test_a_window_that_is_not_fast_enough_gives_way_to_one_that_is(
+    remembering: Profile, whole: LatencyModel, space: SearchSpace
+) -> None:
+    solver = MemorySolver(remembering, whole, space)
+    slowest = solver.candidate("windows", 1.1)
+    wanted = solver.attainable * 0.98
+    assert solver.speedup(solver.plan("windows", wanted, slowest.recipe.window)) < wanted
+    again = rebuild(slowest.recipe, remembering, whole, space, wanted)
+    assert again.predicted_speedup >= wanted * (1 - 1e-6)
+    assert again.kind == slowest.kind
+    assert again.recipe.window != slowest.recipe.window
+
+
 def test_solved_again_for_another_speed_the_window_stays_the_same(
     remembering: Profile, whole: LatencyModel, space: SearchSpace
 ) -> None:

@@ -193,9 +193,14 @@ class MemorySolver:
         )
 
     def candidate(self, sharing: Sharing, speedup: float, window: Window | None = None) -> Candidate:
-        """The schedule of a kind for a speed-up, or its fastest; arguments of `plan`."""
-        if sharing == "windows" and window is None:
-            _, window = self._uniform(self.problem.alike(), speedup, None)
+        """The schedule of a kind for a speed-up, or its fastest; arguments of `plan`.
+
+        A window that is not fast enough, however often it comes again, gives way to the best one that is.
+        """
+        if sharing == "windows":
+            uniform, window = self._uniform(self.problem.alike(), speedup, window)
+            if self.speedup(uniform) < speedup:
+                _, window = self._uniform(self.problem.alike(), speedup, None)
         plan = self.plan(sharing, speedup, window)
         schedule, best = self.schedule(plan), plan if sharing == "refreshes" else self.plan("refreshes", speedup)
         seconds = self.model.predict(schedule)
