@@ -216,9 +216,9 @@ def rows_of(folders: Sequence[Path], found: dict[str, Any]) -> list[Row]:
     rows: list[Row] = []
     for folder in folders:
         head, *others = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
-        if {**head["subject"], "dtype": None} != {**found, "dtype": None}:
+        if {**head["subject"], "device": None} != {**found, "device": None}:
             raise SystemExit(f"{folder} holds results of another model or workload.")
-        rows += others
+        rows += [{**row, "device": head["environment"]["gpu"] or row["device"]} for row in others]
     return rows
 
 

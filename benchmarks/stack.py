@@ -1,6 +1,6 @@
 """PAB, AsymRnR and both together on the embedded model: measured speed-up and PSNR to the plain video.
 
-    python benchmarks/stack.py [--schedule x1.30.json]
+    python benchmarks/stack.py [--schedule FILE]
 
 Every round generates one held-out prompt with each of them, beside the plain pipeline in lock-step. Without
 `--schedule` the shipped one is taken. Writes `benchmarks/results/stack.json`.

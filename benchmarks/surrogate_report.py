@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from surrogate import Trial
 
 WIDTH = 116
+FEWEST = 5  # schedules for a correlation
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def correlations(shown: Sequence[Shown]) -> dict[str, str]:
     }
     found = {}
     for name, some in groups.items():
+        if len(some) < FEWEST:
+            continue
         loss, error, cost = np.array([(s.trial.loss, s.log_error, s.trial.speedup) for s in some]).T
         value, low, high = correlation(loss, error)
         equal = partial_correlation(loss, error, cost)
@@ -89,6 +92,8 @@ def draw(shown: Sequence[Shown]) -> Figure:
         ("o", "searched", [s for s in single if s.trial.aim]),
         ("x", "drawn at random", [s for s in single if not s.trial.aim]),
     ):
+        if not some:
+            continue
         x, y, speeds = np.array([(s.trial.loss, math.exp(s.log_error), s.trial.speedup) for s in some]).T
         points = axes.scatter(x, y, c=speeds, marker=marker, s=22, label=name, vmin=1, vmax=2.2)
     axes.set(xlabel="predicted", ylabel="MSE to the plain video", xscale="log", yscale="log")

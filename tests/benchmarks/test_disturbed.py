@@ -125,7 +125,7 @@ def test_a_run_without_an_artifact_saved_nothing(tmp_path: Path) -> None:
     from disturbed import evidence
 
     assert evidence(tmp_path / "x1.20.json") == {"saved": False}
-    shipped = FOLDER.parent / "profiles" / "tiny-cogvideox" / "x1.30.json"
+    shipped = FOLDER.parent / "profiles" / "tiny-cogvideox" / "30-steps.json"
     found = evidence(shipped)
     assert found["saved"]
     assert found["point"] > 1

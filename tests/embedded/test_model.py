@@ -10,7 +10,7 @@ import pytest
 
 import asymrnr
 from asymrnr import Action
-from asymrnr.shipped import load_shipped
+from asymrnr.shipped import NotCertified, load_shipped
 from tests.pipelines.helpers import left_as_found
 from tuner.embedded.world import is_held_out, parse_caption
 from tuner.models import REGISTRY, load_pipeline
@@ -49,12 +49,22 @@ def test_held_out_prompts_were_never_trained_on() -> None:
     assert not any(is_held_out(parse_caption(prompt)) for prompt in ENTRY.tuning_prompts(8))
 
 
-@pytest.mark.parametrize("target", ["x1.20", "x1.30"])
-def test_shipped_schedules_are_certified(target: str) -> None:
-    artifact = load_shipped("tiny-cogvideox", target)
+@pytest.mark.parametrize(
+    ("profile", "certified"), [("30-steps", [1.2, 1.8]), ("30-steps-with-cache", [1.35, 1.8]), ("8-steps", [1.2])]
+)
+def test_shipped_schedules_are_certified(profile: str, certified: list[float]) -> None:
+    artifact = load_shipped("tiny-cogvideox", profile)
     assert artifact.certified
-    assert artifact.evidence is not None
-    assert artifact.evidence.speedup.lower_bound_95 >= float(target[1:])
+    points = artifact.points()
+    assert [point.target for point in points if point.proven] == certified
+    assert points[-1].target == certified[-1]  # nothing is predicted beyond what was measured
+    for target in certified:
+        evidence = artifact.at(target).evidence
+        assert evidence is not None
+        assert evidence.speedup.lower_bound_95 is not None
+        assert evidence.speedup.lower_bound_95 >= target
+    with pytest.warns(NotCertified, match="--target-speedup 1.1"):
+        assert asymrnr.load("tiny-cogvideox", profile, speedup=1.05).blocks == artifact.model.blocks
 
 
 def test_the_shipped_schedule_accelerates_a_held_out_prompt(runner: Runner) -> None:

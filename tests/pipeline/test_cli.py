@@ -59,7 +59,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         (["profile", "--model", "tiny-cogvideox", "--steps", "many"], "valid int"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--steps", "1"], "--steps is 1"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--prompts", "none.txt"], "none.txt"),
-        (["certify", "x1.30", "--model", "tiny-cogvideox", "--height", "96"], "--height is 96"),
+        (["certify", "30-steps", "--model", "tiny-cogvideox", "--height", "96"], "--height is 96"),
         (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "--frames", "0"], "--frames is 0"),
     ],
 )
