@@ -89,6 +89,8 @@ def trials(profile: Profile, space: SearchSpace) -> list[Trial]:
         found.append(Trial(setting, kind, aim, schedule, judged.loss, model.speedup(schedule)))
 
     for setting, changed in {**SETTINGS, REUSED + "half as steep": halved}.items():
+        if changed.get("reuse") and profile.reuse_error is None:
+            continue
         solver = MemorySolver(profile, model, space.model_copy(update=changed))
         for aim in SPEEDUPS:
             for sharing, kind in KINDS.items():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from surrogate import Trial
 
 WIDTH = 116
+OTHERS = "searched, the others"
 FEWEST = 5  # schedules for a correlation
 
 
@@ -54,12 +55,12 @@ def correlations(shown: Sequence[Shown]) -> dict[str, str]:
         "all": single,
         "searched": searched,
         "searched, some steps without their blocks": [s for s in searched if s.trial.schedule.partner is not None],
-        "searched, the others": [s for s in searched if s.trial.schedule.partner is None],
+        OTHERS: [s for s in searched if s.trial.schedule.partner is None],
         "drawn at random": [s for s in single if not s.trial.aim],
     }
     found = {}
     for name, some in groups.items():
-        if len(some) < FEWEST:
+        if len(some) < FEWEST or (name == OTHERS and len(some) == len(searched)):
             continue
         loss, error, cost = np.array([(s.trial.loss, s.log_error, s.trial.speedup) for s in some]).T
         value, low, high = correlation(loss, error)
