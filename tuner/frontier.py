@@ -65,6 +65,8 @@ def between(ctx: Context, findings: Findings) -> list[Point]:
         measured = [*(v.evidence for v in verification.verified), *certification.evidence]
         aim = target * (1 + AIM)
         candidate, believed = aimed(ctx, profiled, verification.model, verification.chosen, measured, aim)
+        if believed < target:  # its kind cannot
+            continue
         prediction = predicted(ctx, candidate, believed, verification.model)
         points.append(Point(**judged(target, candidate.schedule, prediction)))
     return points
