@@ -15,7 +15,7 @@ import pytest
 from asymrnr.artifact_io import load_artifact
 from asymrnr.schedule import Schedule
 from tests.pipeline.conftest import STEPS, TARGET, Finished, SilentProgress
-from tuner import opening, pipeline
+from tuner import opening, pipeline, proof
 from tuner.commands.report import report_of
 from tuner.context import TuneOptions
 from tuner.errors import (
@@ -162,7 +162,7 @@ def test_whatever_ends_a_run_the_best_schedule_so_far_is_saved(
     (folder / finished.artifact_path.name).unlink()
     (folder / "report.html").unlink()
     monkeypatch.setattr("tuner.run.runner.Runner._call", _forbidden)
-    monkeypatch.setattr(pipeline, "certify", _memory_error)
+    monkeypatch.setattr(proof, "certify", _memory_error)
     with pytest.raises(MemoryError):
         tune(replace(finished.options, output=folder, resume=True), SilentProgress())
     saved = load_artifact(folder / finished.artifact_path.name)
