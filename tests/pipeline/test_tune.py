@@ -15,7 +15,7 @@ import pytest
 from asymrnr.artifact_io import load_artifact
 from asymrnr.schedule import Schedule
 from tests.pipeline.conftest import STEPS, TARGET, Finished, SilentProgress
-from tuner import opening, pipeline, proof
+from tuner import opening, proof
 from tuner.commands.report import report_of
 from tuner.context import TuneOptions
 from tuner.errors import (
