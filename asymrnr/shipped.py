@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
 
 class NotCertified(UserWarning):
-    """The schedule was predicted from those that are certified, but not measured itself."""
+    """The schedule is predicted from those that are certified, or was measured and refused."""
 
 
 def load(name_or_path: str | Path, profile: str | None = None, *, speedup: float | None = None) -> Schedule:
@@ -43,8 +43,9 @@ def load_shipped(name_or_path: str | Path, profile: str | None = None, *, speedu
         return artifact
     found = artifact.at(speedup)
     if not found.certified:
+        known = "predicted, not measured" if found.evidence is None else "not certified"
         warnings.warn(
-            f"The schedule of {found.model.repo} for {found.target:g}x is predicted, not measured; "
+            f"The schedule of {found.model.repo} for {found.target:g}x is {known}; "
             f"`asymrnr-tune --model {found.model.repo} --steps {found.workload.steps} --target-speedup "
             f"{found.target:g}` certifies one.",
             NotCertified,

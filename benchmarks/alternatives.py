@@ -16,7 +16,6 @@ times pairs of a few prompts and takes the errors from there.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import signal
 import sys
@@ -25,7 +24,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import caches
 import diffusers
@@ -33,7 +31,7 @@ import numpy as np
 from alternatives_report import COPIED, TUNED, write
 from embedded import MODEL, QUICK_STEPS, shipped_schedule
 from frontier import changed_nothing
-from kept_results import RESULTS, Results, Row
+from kept_results import Results, Row, part_of, rows_of
 from lockstep_methods import (
     Install,
     attention_calls,
@@ -205,27 +203,6 @@ def measure_errors(
             row |= {name: {} if judge is None else judge(shown, prompt) for name, shown in looks.items()}
             results.add({**row, "skipped": skipped, "device": str(runner.device)})
             console.print(f"{method.family}, {method.name}: {row['mse']:.1e} MSE, '{prompt}'", soft_wrap=True)
-
-
-def rows_of(folders: Sequence[Path], found: dict[str, Any]) -> list[Row]:
-    """Videos that were generated elsewhere.
-
-    Raises:
-        SystemExit: of another model or workload.
-    """
-    rows: list[Row] = []
-    for folder in folders:
-        head, *others = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
-        if {**head["subject"], "device": None} != {**found, "device": None}:
-            raise SystemExit(f"{folder} holds results of another model or workload.")
-        rows += [{**row, "device": head["environment"]["gpu"] or row["device"]} for row in others]
-    return rows
-
-
-def part_of(pairs: Sequence[tuple[str, int]], part: str) -> list[tuple[str, int]]:
-    """The prompts of a part such as "1/8"."""
-    number, count = map(int, part.split("/"))
-    return list(pairs[number - 1 :: count])
 
 
 def measure_all(

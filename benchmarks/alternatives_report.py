@@ -74,7 +74,7 @@ def document(rows: list[Row], command: str, left: int, figure: str) -> str:
     lines = [
         f"# Tuned schedules and what else there is, {workload['steps']} steps",
         "",
-        *textwrap.wrap(
+        paragraph(
             f"Measured by `{command}` on {rows[0]['subject']['model']}: {prompts} held-out prompts and seeds that "
             "nothing was chosen by, each generated with every method. Speed-ups are those of denoising, over "
             f"{timed} of them, each beside the plain pipeline in lock-step. Errors are mean squared errors of a video "
@@ -85,9 +85,6 @@ def document(rows: list[Row], command: str, left: int, figure: str) -> str:
             f"{machine['cpu']}, {machine['cpu_count']} CPUs, {machine['threads']} threads, "
             f"{machine['gpu'] or 'no GPU'}, Python {machine['python']}, torch {machine['torch']}, diffusers "
             f"{machine['diffusers']}. {_disturbed(every)} {_plain(judged)}",
-            WIDTH,
-            break_long_words=False,
-            break_on_hyphens=False,
         ),
         "",
         *([f"Not finished: {left} pairs are left; the same command goes on.", ""] if left else []),
@@ -114,6 +111,11 @@ def document(rows: list[Row], command: str, left: int, figure: str) -> str:
             *(f"- {sentence}" for method in tuned for sentence in verdicts(method, methods)),
         ]
     return "\n".join(lines) + "\n"
+
+
+def paragraph(text: str) -> str:
+    """Lines no longer than the document's others."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _where(judged: list[Row]) -> str:

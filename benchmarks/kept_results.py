@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,24 @@ class Results:
 
     def has(self, **wanted: Any) -> bool:
         return bool(self.having(**wanted))
+
+
+def rows_of(folders: Sequence[Path], found: dict[str, Any]) -> list[Row]:
+    """Videos that were generated elsewhere.
+
+    Raises:
+        SystemExit: of another model or workload.
+    """
+    rows: list[Row] = []
+    for folder in folders:
+        head, *others = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
+        if {**head["subject"], "device": None} != {**found, "device": None}:
+            raise SystemExit(f"{folder} holds results of another model or workload.")
+        rows += [{**row, "device": head["environment"]["gpu"] or row["device"]} for row in others]
+    return rows
+
+
+def part_of(pairs: Sequence[tuple[str, int]], part: str) -> list[tuple[str, int]]:
+    """The prompts of a part such as "1/8"."""
+    number, count = map(int, part.split("/"))
+    return list(pairs[number - 1 :: count])

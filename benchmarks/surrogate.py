@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from alternatives import part_of, rows_of
 from embedded import MODEL
 from frontier import LEAST_ERROR
-from kept_results import Results
+from kept_results import Results, part_of, rows_of
 from rich.progress import track
 from surrogate_report import write
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from alternatives_report import paragraph
 from kept_results import Row
 from matplotlib.figure import Figure
 from proxies import correlation, partial_correlation
@@ -19,7 +19,6 @@ from tuner.report.plots import save_figures
 if TYPE_CHECKING:
     from surrogate import Trial
 
-WIDTH = 116
 OTHERS = "searched, the others"
 FEWEST = 5  # schedules for a correlation
 
@@ -111,14 +110,11 @@ def write(every: Sequence[Trial], rows: Sequence[Row], command: str, path: Path)
     text = [
         f"# Does the surrogate rank schedules as their videos do? {head['subject']['workload']['steps']} steps",
         "",
-        *textwrap.wrap(
+        paragraph(
             f"Written by `{command}` for {head['subject']['model']}: {len(once(shown))} schedules that restore with "
             f"memory, broadcast or leave all blocks out, on {len(prompts)} tuning prompts other than the profiled one, "
             f"generated on {', '.join(devices)}. What is predicted, by the tuner's yardstick, against the geometric "
             "mean of the mean squared errors to the plain videos. Held-out prompts were not looked at.",
-            WIDTH,
-            break_long_words=False,
-            break_on_hyphens=False,
         ),
         "",
         "| schedules | number | Spearman's correlation (95 %) | at equal predicted speed |",

@@ -200,8 +200,10 @@ class MemorySolver:
         if sharing == "windows":
             uniform, window = self._uniform(self.problem.alike(), speedup, window)
             if self.speedup(uniform) < speedup:
-                _, window = self._uniform(self.problem.alike(), speedup, None)
-        plan = self.plan(sharing, speedup, window)
+                uniform, window = self._uniform(self.problem.alike(), speedup, None)
+            plan = self._spread(uniform, self.budget(speedup))
+        else:
+            plan = self.plan(sharing, speedup)
         schedule, best = self.schedule(plan), plan if sharing == "refreshes" else self.plan("refreshes", speedup)
         seconds = self.model.predict(schedule)
         return Candidate(
