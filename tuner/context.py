@@ -80,6 +80,7 @@ class TuneOptions:
             "load": self.load.to_dict(),
             "lpips_weights": lpips_weights,
             "workload": self.workload.to_dict(),
+            "also": list(self.also),  # as JSON gives it back
         }
         return {name: value for name, value in {**asdict(self), **changed}.items() if name != "resume"}
 

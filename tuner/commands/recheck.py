@@ -86,9 +86,10 @@ def target_of(artifact: Artifact) -> float:
     Raises:
         UsageError: it was never judged.
     """
-    if artifact.target is None or artifact.evidence is None:
-        raise UsageError("The schedule was never certified for a target; say which one to check with --target-speedup.")
-    return artifact.target
+    for gate in artifact.gates:
+        if gate.name == "speedup" and gate.threshold is not None:
+            return gate.threshold
+    raise UsageError("The schedule was never certified for a target; say which one to check with --target-speedup.")
 
 
 def check_workload(artifact: Artifact, entry: ModelEntry) -> None:
