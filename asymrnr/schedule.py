@@ -175,12 +175,25 @@ class Schedule:
         share: np.ndarray = (self.actions == Action.BROADCAST).mean(axis=0)
         return share
 
-    def refresh_of_steps(self) -> np.ndarray:
-        """(steps,) share of the blocks that refresh for restoring with memory."""
+    def copied_matchings(self) -> np.ndarray:
+        """(blocks, steps) features that a site matches in order to copy: each where a cache window first reduces it."""
+        matched = np.zeros((self.blocks, self.steps))
+        for rates in self.rates.values():
+            copied = rates > 0
+            if self.actions is not None:
+                copied &= self.actions == Action.REDUCE
+            for start in range(0, self.steps, self.cache_step):
+                within = copied[:, start : start + self.cache_step]
+                matched[np.arange(self.blocks), start + within.argmax(axis=1)] += within.any(axis=1)
+        return matched
+
+    def matchings_of_steps(self) -> np.ndarray:
+        """(steps,) features matched at every step, to copy or at refreshes for memory, mean over the blocks."""
+        matched = self.copied_matchings()
         windows = self.windows()
-        if windows is None:
-            return np.zeros(self.steps)
-        share: np.ndarray = windows.memory.mean(axis=0)
+        if windows is not None:
+            matched += sum((rates > 0).astype(float) for rates in windows.rates.values())
+        share: np.ndarray = matched.mean(axis=0)
         return share
 
     def reused_steps(self) -> np.ndarray:

@@ -82,7 +82,7 @@ def beside_plain(
         if schedule is None:
             estimate = estimate_shaped(*seconds, levels(*seconds, called))
         else:
-            estimate = estimate_pair(PairedSteps(*seconds, attention, 1 - called, schedule.refresh_of_steps()))
+            estimate = estimate_pair(PairedSteps(*seconds, attention, 1 - called, schedule.matchings_of_steps()))
         if estimate.usable:
             break
     return Beside(plain, method, estimate, attention)

@@ -84,7 +84,7 @@ def test_broadcasting_is_told_from_attention_that_is_reduced(runner: Runner, mon
     assert found.attention == pytest.approx(expected)
     assert seen[-1].attention == pytest.approx(expected)
     assert seen[-1].broadcast == pytest.approx(schedule.broadcast_of_steps())
-    assert seen[-1].refresh == pytest.approx(schedule.refresh_of_steps())
+    assert seen[-1].matchings == pytest.approx(schedule.matchings_of_steps())
     called = np.array([1, 1 / blocks, 0, 0])  # a cache on top skips all of the second half
     both = lockstep_methods.attention_left(schedule, called)
     assert both == pytest.approx([expected[0], expected[1], 0, 0])

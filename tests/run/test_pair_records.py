@@ -77,12 +77,12 @@ def test_every_site_that_was_planned_is_counted(rows: list[list[Action]], tmp_pa
 def test_the_estimate_knows_what_broadcast_and_what_refreshed(tmp_path: Path) -> None:
     pair = recorded(tmp_path, acting(ROWS["both"]))
     seconds = pair.plain.step_seconds, pair.tuned.step_seconds
-    assert pair.denoise == estimate_pair(PairedSteps(*seconds, pair.attention, pair.broadcast, pair.refresh))
+    assert pair.denoise == estimate_pair(PairedSteps(*seconds, pair.attention, pair.broadcast, pair.matchings))
 
 
 def test_records_from_before_there_was_broadcasting_are_read(tmp_path: Path) -> None:
     plan = schedule(runner().pipe, 0.5, 0.4, STEPS)
-    pair = recorded(tmp_path, plan, "broadcast")
-    assert pair.broadcast.tolist() == [0.0] * STEPS
+    pair = recorded(tmp_path, plan, "broadcast", "matchings")
+    assert pair.broadcast.tolist() == pair.matchings.tolist() == [0.0] * STEPS
     assert pair.reduced_sites == plan.planned_sites()
     assert pair.denoise == estimate_pair(PairedSteps(pair.plain.step_seconds, pair.tuned.step_seconds, pair.attention))

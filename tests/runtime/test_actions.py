@@ -94,3 +94,15 @@ def test_what_broadcasts_and_what_is_planned_is_counted() -> None:
     copying = replace(schedule, actions=None)
     assert copying.broadcast_of_steps().tolist() == [0] * 4
     assert copying.planned_sites() == 3 + 2
+
+
+def test_a_feature_is_matched_where_a_window_first_reduces_it() -> None:
+    rates = {"Q": np.array([[0, 0.5, 0.5, 0.5, 0, 0, 0, 0.2]]), "V": np.array([[0.1] * 8])}
+    schedule = Schedule(rates, cache_step=3)
+    assert schedule.copied_matchings().tolist() == [[1, 1, 0, 2, 0, 0, 1, 1]]
+    assert schedule.matchings_of_steps().tolist() == [1, 1, 0, 2, 0, 0, 1, 1]
+
+
+def test_memory_matches_at_its_refreshes_and_copying_beside_it_in_its_windows() -> None:
+    schedule = one_block([1, 2, 2, 1, 3, 0], [0, 0.5, 0.5, 0, 0, 0.5], [0, 0.2, 0.2, 0, 0, 0])
+    assert schedule.matchings_of_steps().tolist() == [2, 0, 0, 0, 0, 1]

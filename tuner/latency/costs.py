@@ -62,13 +62,12 @@ def action_parts(
     return parts
 
 
-def schedule_parts(sites: SiteLatency, schedule: Schedule, computed: np.ndarray) -> np.ndarray:
-    """(4,) seconds of the steps that are computed, by part, see `action_parts`.
+def schedule_parts(sites: SiteLatency, schedule: Schedule) -> np.ndarray:
+    """(4, steps) seconds of every step by part, see `action_parts`; steps that a cache leaves out as if it did not.
 
     Args:
         sites: of as many blocks as the schedule has.
         schedule: reduces Q and V.
-        computed: (steps,) bool, no cache leaves anything out at the step.
 
     Raises:
         UsageError: the stride was not measured, and a refresh matches.
@@ -84,4 +83,5 @@ def schedule_parts(sites: SiteLatency, schedule: Schedule, computed: np.ndarray)
             rates = of_memory if action == Action.REFRESH else own
             found = action_parts(sites, action, rates["Q"], rates["V"], stride_name(schedule.stride))
             parts = np.where(here, found, parts)
-    return np.array([part[:, computed].sum() for part in parts])
+    by_step: np.ndarray = parts.sum(axis=1)
+    return by_step

@@ -34,11 +34,13 @@ class Evidence:
         schedule: what ran.
         log_speedup: natural logarithm of its denoising speed-up over the plain model, measured beside it.
         standard_error: of `log_speedup`, from 0; infinity says nothing.
+        steps: (steps,) bool, those of its steps that were measured; None for all.
     """
 
     schedule: Schedule
     log_speedup: float
     standard_error: float
+    steps: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """
@@ -64,7 +66,7 @@ def fit(prior: LatencyModel, evidence: Sequence[Evidence]) -> LatencyModel:
     """
     if not evidence:
         return prior
-    rows = np.array([prior.sensitivity(one.schedule) for one in evidence])  # (n, 4)
+    rows = np.array([prior.sensitivity(one.schedule, one.steps) for one in evidence])  # (n, 4)
     constant = np.array([1 - prior.left_out(one.schedule) for one in evidence])
     measured = np.exp([-one.log_speedup for one in evidence]) - constant
     relative = np.maximum([one.standard_error for one in evidence], MISFIT)

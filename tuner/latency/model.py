@@ -213,8 +213,12 @@ class LatencyModel:
         """Predicted denoising speed-up; raises as `predict` does."""
         return self.baseline_seconds / self.predict(schedule)
 
-    def sensitivity(self, schedule: Schedule) -> np.ndarray:
+    def sensitivity(self, schedule: Schedule, steps: np.ndarray | None = None) -> np.ndarray:
         """What every coefficient adds to 1 / speed-up, which is 1 - left_out + sensitivity @ coefficients.
+
+        Args:
+            schedule: what runs.
+            steps: (steps,) bool, those whose speed-up it is; None for all, which is the only choice with a cache.
 
         Returns:
             (4,) in the order of the coefficients. That of attention is not positive without actions (a refresh may take
@@ -229,11 +233,15 @@ class LatencyModel:
             raise UsageError("The latency of symmetric (H) reduction is not modelled; give rates for Q and V.")
         if (schedule.blocks, schedule.steps) != (self.blocks, self.steps):
             raise UsageError(f"The schedule is not for {self.blocks} blocks and {self.steps} steps.")
-        computed = self.computed(schedule)
-        parts = schedule_parts(self.sites, schedule, computed)
-        parts[0] -= int(computed.sum()) * self.sites.full_seconds
-        parts[2] += self._copied_matchings(schedule)
-        return parts / self.baseline_seconds
+        parts = schedule_parts(self.sites, schedule)  # (4, steps)
+        parts[0] -= self.sites.full_seconds
+        parts *= self.computed(schedule)
+        matchings = schedule.copied_matchings()
+        if matchings.any():
+            parts[2] += self.sites.matching_seconds(stride_name(schedule.stride)) @ matchings
+        chosen = parts if steps is None else parts[:, steps]
+        mean: np.ndarray = chosen.mean(axis=1) / self.step_seconds
+        return mean
 
     def log_speedup_sd(self, schedule: Schedule) -> float:
         """Standard deviation of the logarithm of the speed-up, as far as the coefficients are uncertain (delta method).
@@ -292,13 +300,3 @@ class LatencyModel:
         if model.steps != steps:
             raise UsageError(f"The latency is not that of a generation with {steps} steps; measure it again.")
         return model
-
-    def _copied_matchings(self, schedule: Schedule) -> float:
-        """Seconds of the matchings of sites that copy: one for every cache window that reduces the feature."""
-        copies = True if schedule.actions is None else schedule.actions == Action.REDUCE
-        reduced = [copies & (schedule.rates[feature] > 0) for feature in ("Q", "V") if feature in schedule.rates]
-        if not any(table.any() for table in reduced):
-            return 0.0
-        starts = window_starts(self.steps, schedule.cache_step)
-        windows = sum(np.logical_or.reduceat(table, starts, axis=1).sum(axis=1) for table in reduced)
-        return float((windows * self.sites.matching_seconds(stride_name(schedule.stride))).sum())

@@ -24,7 +24,7 @@ SHORT, LEAST_OFF = 0.2, 0.02  # of a plain step; so short a step is disturbed on
 MAX_SET_ASIDE = 0.5  # share of the steps beyond which a pair tells nothing
 
 PROJECTIONS = np.linspace(0, 1.5, 16)  # what the rest of an attention module may take, as a multiple of its attention
-MATCHINGS = np.linspace(0, 0.6, 13)  # what a refresh may take more than a step in full, likewise
+MATCHINGS = np.linspace(0, 0.6, 13)  # what matching a feature everywhere may take, likewise
 LEAST_SHAPE = 0.05  # of the ratio without any reduction; keeps what is expected of a step positive
 LEAST_STANDARD_ERROR = 0.005  # no scatter inside a pair shows what moves the pair as a whole
 
@@ -38,7 +38,7 @@ class PairedSteps:
         tuned: (n,) seconds of the steps of the tuned run.
         attention: (n,) share of the attention work that the schedule leaves at each step; 1 is not reduced.
         broadcast: (n,) share of the blocks that broadcast, and so leave out more than attention; None is nowhere.
-        refresh: (n,) share of the blocks that refresh for memory, and so match as well; None is nowhere.
+        matchings: (n,) features matched, mean over the blocks; None is none.
         skipped: (n,) share of the blocks that a cache left out altogether; None is nowhere.
     """
 
@@ -46,7 +46,7 @@ class PairedSteps:
     tuned: np.ndarray
     attention: np.ndarray
     broadcast: np.ndarray | None = None
-    refresh: np.ndarray | None = None
+    matchings: np.ndarray | None = None
     skipped: np.ndarray | None = None
 
 
@@ -82,7 +82,7 @@ def estimate_pair(steps: PairedSteps) -> PairEstimate:
     too large (by 0.3 % where they scatter by 8 %), so they are split into a shape and a level:
 
         1 / S = mean(shape) exp(level),  level = mean of log(q / shape),
-        shape = c - b (1 - attention + p broadcast - m refresh)
+        shape = c - b (1 - attention + p broadcast - m matchings)
 
     the level with weights `shape`, for which this equals the mean of q to first order in log(q / shape), whatever the
     shape. Steps set aside (see `PACE_FACTOR`) get no weight, hence count as shape times exp(level), and the estimate
@@ -93,13 +93,13 @@ def estimate_pair(steps: PairedSteps) -> PairEstimate:
         ValueError: there is no step, the lengths differ, or a time is not positive and finite.
     """
     plain, tuned, attention = (np.asarray(values, float) for values in (steps.plain, steps.tuned, steps.attention))
-    broadcast, refresh, skipped = (
+    broadcast, matchings, skipped = (
         np.zeros_like(attention) if values is None else np.asarray(values, float)
-        for values in (steps.broadcast, steps.refresh, steps.skipped)
+        for values in (steps.broadcast, steps.matchings, steps.skipped)
     )
-    if not len(plain) == len(tuned) == len(attention) == len(broadcast) == len(refresh) == len(skipped) > 0:
+    if not len(plain) == len(tuned) == len(attention) == len(broadcast) == len(matchings) == len(skipped) > 0:
         raise ValueError("estimate_pair needs equally many plain, tuned and attention values, at least one of each.")
-    times, shares = np.concatenate([plain, tuned]), attention + broadcast + refresh + skipped
+    times, shares = np.concatenate([plain, tuned]), attention + broadcast + matchings + skipped
     if not (np.isfinite(times).all() and (times > 0).all() and np.isfinite(shares).all()):
         raise ValueError("estimate_pair needs times that are positive and finite, and finite shares of attention.")
 
@@ -109,7 +109,7 @@ def estimate_pair(steps: PairedSteps) -> PairEstimate:
         if share > 0:
             shape[alike] = np.median(ratio[alike])
         else:
-            shape[alike] = _shape(ratio[alike], reduction[alike], broadcast[alike], refresh[alike])
+            shape[alike] = _shape(ratio[alike], reduction[alike], broadcast[alike], matchings[alike])
     return estimate_shaped(plain, tuned, shape)
 
 
@@ -139,24 +139,25 @@ def estimate_shaped(plain: np.ndarray, tuned: np.ndarray, shape: np.ndarray) -> 
     )
 
 
-def _shape(ratio: np.ndarray, reduction: np.ndarray, broadcast: np.ndarray, refresh: np.ndarray) -> np.ndarray:
+def _shape(ratio: np.ndarray, reduction: np.ndarray, broadcast: np.ndarray, matchings: np.ndarray) -> np.ndarray:
     """The ratios expected of a schedule whose steps save in proportion to the work they leave out.
 
-    Broadcasting leaves out projections, too, and refreshing for memory takes a matching; what these take beside
-    attention is tried out (see `PROJECTIONS`).
+    Broadcasting leaves out projections, too, and matching takes time of its own; what these take beside attention is
+    tried out (see `PROJECTIONS`).
 
     Args:
         ratio: (n,) tuned over plain seconds.
         reduction: (n,) share of the attention work that is left out, 0 to 1.
-        broadcast, refresh: (n,) shares of the blocks.
+        broadcast: (n,) share of the blocks.
+        matchings: (n,) features matched, mean over the blocks.
 
     Returns:
-        (n,) positive; the same everywhere where `reduction`, `broadcast` and `refresh` are.
+        (n,) positive; the same everywhere where `reduction`, `broadcast` and `matchings` are.
     """
-    projections, matchings = (
-        values if share.any() else (0.0,) for values, share in ((PROJECTIONS, broadcast), (MATCHINGS, refresh))
+    of_projection, of_matching = (
+        values if share.any() else (0.0,) for values, share in ((PROJECTIONS, broadcast), (MATCHINGS, matchings))
     )
-    tried = [_line(ratio, reduction + p * broadcast - m * refresh) for p in projections for m in matchings]
+    tried = [_line(ratio, reduction + p * broadcast - m * matchings) for p in of_projection for m in of_matching]
     return min(tried, key=lambda shape: float(np.abs(np.log(ratio / shape)).sum()))
 
 

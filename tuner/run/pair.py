@@ -43,7 +43,8 @@ class Pair:
         prompt, seed: of both.
         plain, tuned: without and with the schedule.
         attention: (steps,) share of every step's attention that the schedule leaves.
-        broadcast, refresh: (steps,) shares of the blocks that broadcast, and that refresh for memory.
+        broadcast: (steps,) share of the blocks that broadcast.
+        matchings: (steps,) features matched, mean over the blocks.
         skipped: (steps,) share of the blocks that a cache left out.
         reduced_sites: how many (feature, block, step) sites were reduced, and (block, step) sites broadcast, or left
             out by a cache.
@@ -57,7 +58,7 @@ class Pair:
     tuned: Side
     attention: np.ndarray
     broadcast: np.ndarray
-    refresh: np.ndarray
+    matchings: np.ndarray
     skipped: np.ndarray
     reduced_sites: int
     mode: Mode
@@ -67,7 +68,7 @@ class Pair:
     def denoise(self) -> PairEstimate:
         """Speed-up of the denoising steps."""
         seconds = self.plain.step_seconds, self.tuned.step_seconds
-        return estimate_pair(PairedSteps(*seconds, self.attention, self.broadcast, self.refresh, self.skipped))
+        return estimate_pair(PairedSteps(*seconds, self.attention, self.broadcast, self.matchings, self.skipped))
 
     @property
     def end_to_end(self) -> float:
@@ -90,7 +91,7 @@ def to_record(
         "mode": mode,
         "attention": schedule.attention_of_steps().tolist(),
         "broadcast": schedule.broadcast_of_steps().tolist(),
-        "refresh": schedule.refresh_of_steps().tolist(),
+        "matchings": schedule.matchings_of_steps().tolist(),
         "skipped": [0.0] * schedule.steps if summary is None else (summary.skipped > 0).mean(axis=0).tolist(),
         "reduced_sites": int(sum(np.count_nonzero(table) for table in sites)),
     }
@@ -113,8 +114,9 @@ def from_record(record: Record) -> Pair:
             seconds=record.values[name]["seconds"],
         )
 
-    def shares(name: str) -> np.ndarray:  # earlier releases recorded none
-        return np.array(record.values.get(name, [0.0] * len(record.values["attention"])))
+    def shares(*names: str) -> np.ndarray:  # earlier releases recorded none, or under another name
+        found = (record.values[name] for name in names if name in record.values)
+        return np.array(next(found, [0.0] * len(record.values["attention"])))
 
     return Pair(
         prompt=record.key["prompt"],
@@ -123,7 +125,7 @@ def from_record(record: Record) -> Pair:
         tuned=side("tuned"),
         attention=np.array(record.values["attention"]),
         broadcast=shares("broadcast"),
-        refresh=shares("refresh"),
+        matchings=shares("matchings", "refresh"),
         skipped=shares("skipped"),
         reduced_sites=record.values["reduced_sites"],
         mode=record.values["mode"],

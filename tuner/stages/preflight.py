@@ -13,19 +13,17 @@ from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tuner.context import Context
 from tuner.errors import InfeasibleError
-from tuner.latency.fit import Evidence, fit
+from tuner.latency.calibrate import calibration_schedule, evidence_by_matching, period
+from tuner.latency.fit import fit
 from tuner.latency.micro import Sites, latency_model, look_at_sites, measure_sites
 from tuner.latency.model import LatencyModel
 from tuner.latency.sites import SiteLatency
-from tuner.run.estimate import PairedSteps, estimate_pair
 from tuner.search.feasibility import best_attainable_by_stride, best_attainable_with_memory
 from tuner.stages.partner import measure_alongside
-from tuner.strides import parse_stride
 
 STAGE = "preflight"
 FRONTIER_FILE = "frontier.json"
-WINDOWS = 3  # of matchings, in the steps that are timed; the first one warms up
-RATES = {"Q": 0.5, "V": 0.3}
+WINDOWS = 4  # of matchings, in the steps that are timed; the first one warms up
 REUSE_STEPS = 6  # timed to see what a step takes without its blocks
 POSSIBLE_SHARE = 1e-3, 0.9
 SURE = 2.0  # standard deviations beyond which a target is out of reach
@@ -36,7 +34,7 @@ class Preflight:
     """What is known before the first whole generation.
 
     Attributes:
-        model: latency model of this machine: the micro-benchmarks, corrected by steps of a uniform schedule.
+        model: latency model of this machine: the micro-benchmarks, corrected by steps of a simple schedule.
         best_attainable: highest predicted speed-up of the search space.
     """
 
@@ -58,7 +56,7 @@ def measure_latency(ctx: Context) -> LatencyModel:
     """The latency model of this machine, before whole generations correct it.
 
     The attention calls are timed by themselves, and what is around them while the sites are looked at; then a few steps
-    of a uniform schedule, in lock-step with plain ones, tell what they are worth inside the model. From here on the
+    of a simple schedule, in lock-step with plain ones, tell what they are worth inside the model. From here on the
     budget knows what a generation takes.
     """
     sites = attention_sites(ctx)
@@ -74,20 +72,19 @@ def measure_latency(ctx: Context) -> LatencyModel:
     latency = SiteLatency.from_dict(record.values, len(sites.shape_of))
 
     ctx.progress.advance(2, 3, "timing a few steps, plain and reduced in turn")
-    total, cache_step = ctx.entry.workload.steps, ctx.space.cache_steps[0]
-    windows = max(1, min(WINDOWS, total // cache_step))
-    steps, skipped = min(total, windows * cache_step), cache_step if windows > 1 else 0
-    uniform = uniform_schedule(latency, strides[0], steps, cache_step)
+    total, with_memory = ctx.entry.workload.steps, ctx.options.actions == "all"
+    every = period(ctx.space.cache_steps[0], with_memory)
+    steps, skipped = min(total, WINDOWS * every), every if total >= 2 * every else 0
+    schedule = calibration_schedule(latency, strides[0], steps, every, with_memory)
     plain, tuned = (
-        seconds[skipped:] for seconds in ctx.instrument.first_steps(STAGE, ctx.tuning_prompt, uniform, steps)
+        seconds[skipped:] for seconds in ctx.instrument.first_steps(STAGE, ctx.tuning_prompt, schedule, steps)
     )
     step_seconds = float(np.median(plain))
     ctx.ledger.unit_seconds = step_seconds * total
     ctx.report_budget()
-    timed = replace(uniform, rates={f: table[:, skipped:] for f, table in uniform.rates.items()})
-    estimate = estimate_pair(PairedSteps(plain, tuned, timed.attention_of_steps()))
+    timed = calibration_schedule(latency, strides[0], len(plain), every, with_memory)
     short = latency_model(latency, step_seconds, len(plain))
-    fitted = fit(short, [Evidence(timed, estimate.log_speedup, estimate.standard_error)])
+    fitted = fit(short, evidence_by_matching(timed, plain, tuned))
     share = time_without_blocks(ctx, latency.blocks) if ctx.space.reuse else None
     return replace(fitted, steps=total, reused_share=share)
 
@@ -99,14 +96,6 @@ def time_without_blocks(ctx: Context, blocks: int) -> float:
     schedule = Schedule(rates=nothing, partner=Partner.planned(left_out))
     plain, tuned = ctx.instrument.first_steps(STAGE, ctx.tuning_prompt, schedule, len(left_out))
     return float(np.clip(np.median((tuned / plain)[left_out]), *POSSIBLE_SHARE))
-
-
-def uniform_schedule(latency: SiteLatency, stride: str, steps: int, cache_step: int) -> Schedule:
-    """Half of the queries and 30 % of keys and values at every site, or as much as the stride allows."""
-    largest = float(latency.largest_rates(stride).min())
-    shape = (latency.blocks, steps)
-    rates = {feature: np.full(shape, min(rate, largest)) for feature, rate in RATES.items()}
-    return Schedule(rates=rates, stride=parse_stride(stride), cache_step=cache_step)
 
 
 def preflight(ctx: Context) -> Preflight:
@@ -128,8 +117,8 @@ def preflight(ctx: Context) -> Preflight:
     share = f"{model.attention_share:.0%}"
     ctx.progress.advance(3, 3, f"attention is {share} of a step, at most {best:.2f}x can be reached")
     target = ctx.options.target_speedup
-    steps, cache_step = model.steps, ctx.space.cache_steps[0]
-    uncertainty = model.log_speedup_sd(uniform_schedule(model.sites, ctx.space.strides[0], steps, cache_step))
+    copying = calibration_schedule(model.sites, ctx.space.strides[0], model.steps, ctx.space.cache_steps[0], False)
+    uncertainty = model.log_speedup_sd(copying)
     if target > best * math.exp(SURE * uncertainty):
         if not ctx.instrument.store.read_only:
             write_frontier(ctx.options.output, target, best, attainable)
