@@ -79,7 +79,7 @@ def _find(name_or_path: str | Path, profile: str | None) -> Artifact:
 def available_profiles() -> dict[str, list[str]]:
     """The names of the shipped profiles by model, both sorted."""
     found: dict[str, list[str]] = {}
-    for path in sorted(profiles_folder().glob("*/*.json")):
+    for path in sorted(profiles_folder().glob("*/*.json"), key=lambda path: (path.parent.name, path.stem)):
         found.setdefault(path.parent.name, []).append(path.stem)
     return found
 

@@ -82,7 +82,9 @@ def beside_plain(
         if schedule is None:
             estimate = estimate_shaped(*seconds, levels(*seconds, called))
         else:
-            estimate = estimate_pair(PairedSteps(*seconds, attention, 1 - called, schedule.matchings_of_steps()))
+            skipped = schedule.reused_steps().astype(float)
+            said = (attention, 1 - called, schedule.matchings_of_steps(), skipped)
+            estimate = estimate_pair(PairedSteps(*seconds, *said))
         if estimate.usable:
             break
     return Beside(plain, method, estimate, attention)

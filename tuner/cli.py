@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tuner.commands.certify import certify
+from tuner.commands.check import check
 from tuner.commands.flops import flops
 from tuner.commands.generate import generate
 from tuner.commands.models import models
@@ -28,7 +29,7 @@ app = typer.Typer(
     help="Finds, proves and packages acceleration schedules for video diffusion transformers.",
 )
 app.callback(invoke_without_command=True)(tune)
-for command in (models, profile, generate, flops, solve, certify, report):
+for command in (models, profile, generate, flops, solve, certify, check, report):
     app.command()(command)
 
 

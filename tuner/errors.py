@@ -49,3 +49,9 @@ class BudgetExhaustedError(TunerError):
     """The next piece of work would exceed the budget of generations."""
 
     exit_code = 7
+
+
+class WorseError(TunerError):
+    """An artifact claims less than the one it is compared with, beyond what both are unsure of."""
+
+    exit_code = 8

@@ -44,6 +44,10 @@ def test_profiles_are_found_by_name_and_target(profiles: Path, name: str, target
 
 def test_what_there_is_is_listed(profiles: Path) -> None:
     assert available_profiles() == {"mochi": ["base", "x1.10", "x1.20"], "paper": ["base", "fast"]}
+    extra = profiles / "mochi" / "x1.20-with-cache.json"
+    extra.write_bytes((profiles / "mochi" / "x1.20.json").read_bytes())
+    assert available_profiles()["mochi"] == ["base", "x1.10", "x1.20", "x1.20-with-cache"]
+    extra.unlink()
     with pytest.raises(ArtifactError, match="'sora'; there are profiles for mochi, paper"):
         load("sora")
     with pytest.raises(ArtifactError, match=r"'x9\.9' for 'mochi'; there are base, x1\.10, x1\.20"):

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from asymrnr import Action
+from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tests.pipelines.tiny_pipelines import build, tiny_entry
-from tuner.run.estimate import estimate_pair, estimate_shaped
+from tuner.run.estimate import PairedSteps, estimate_pair, estimate_shaped
 from tuner.run.runner import Runner
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -88,6 +89,22 @@ def test_broadcasting_is_told_from_attention_that_is_reduced(runner: Runner, mon
     called = np.array([1, 1 / blocks, 0, 0])  # a cache on top skips all of the second half
     both = lockstep_methods.attention_left(schedule, called)
     assert both == pytest.approx([expected[0], expected[1], 0, 0])
+
+
+def test_steps_that_a_schedules_own_cache_leaves_out_are_told_apart(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lockstep_methods
+
+    seen: list[PairedSteps] = []
+    monkeypatch.setattr(lockstep_methods, "estimate_pair", lambda steps: seen.append(steps) or estimate_pair(steps))
+    left_out = np.array([False, False, True, False])
+    nothing = {"Q": np.zeros((len(runner.denoiser.transformer_blocks), STEPS))}
+    schedule = Schedule(rates=nothing, partner=Partner.planned(left_out))
+    twin = lockstep_methods.twin_of(runner)
+    lockstep_methods.beside_plain(runner, twin, "a cat", 3, schedule)
+    assert seen[-1].skipped == pytest.approx(left_out.astype(float))
+    assert seen[-1].attention == pytest.approx(1 - left_out)
 
 
 def test_steps_that_skip_nearly_everything_are_not_set_aside(runner: Runner) -> None:

@@ -14,7 +14,8 @@ from tuner.latency.alongside import Alongside
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import best_attainable_with_memory
-from tuner.search.memory import KINDS, MemorySolver, between
+from tuner.search.losses import between
+from tuner.search.memory import KINDS, MemorySolver
 from tuner.search.result import Sharing
 from tuner.search.space import SearchSpace
 from tuner.search.study import rebuild, search

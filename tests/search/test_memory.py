@@ -14,7 +14,8 @@ from tests.search.window_problems import optimum
 from tuner.latency.model import Coefficients, LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import best_attainable_with_memory
-from tuner.search.memory import KINDS, LEAD, MemorySolver, pooled, uniform_plan, window_losses
+from tuner.search.losses import pooled, window_losses
+from tuner.search.memory import KINDS, LEAD, MemorySolver, uniform_plan
 from tuner.search.result import Sharing, Window
 from tuner.search.space import SearchSpace
 from tuner.search.trust import Trust

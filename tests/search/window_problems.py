@@ -10,7 +10,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 from asymrnr.actions import Action
-from tuner.search.memory import window_losses
+from tuner.search.losses import window_losses
 from tuner.search.windows import FULL, Plan, Program, WindowProblem, evaluate
 
 RATES = (0.4, 0.7, 0.8, 0.85)

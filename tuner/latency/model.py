@@ -33,11 +33,6 @@ def _diagonal(*deviations: float) -> Covariance:
 PRIOR_COVARIANCE = _diagonal(ATTENTION_SD, GATHERING_SD, MATCHING_SD, PROJECTION_SD)
 
 
-def window_starts(steps: int, cache_step: int) -> np.ndarray:
-    """First steps of the cache windows."""
-    return np.arange(0, steps, cache_step)
-
-
 @dataclass(frozen=True)
 class Coefficients:
     """What attention, gathering, matching and projections really take, as multiples of what was measured; from 0."""

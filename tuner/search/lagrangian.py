@@ -14,8 +14,6 @@ from functools import cached_property
 
 import numpy as np
 
-from tuner.latency.model import window_starts
-
 PATTERNS = ((False, False), (True, False), (False, True), (True, True))
 BISECTIONS = 50
 PRECISION = 1e-5
@@ -45,7 +43,8 @@ class Problem:
 
     @cached_property
     def starts(self) -> np.ndarray:
-        return window_starts(self.loss_q.shape[1], self.cache_step)
+        """First steps of the cache windows."""
+        return np.arange(0, self.loss_q.shape[1], self.cache_step)
 
     def window_seconds(self, choice: np.ndarray) -> np.ndarray:
         """(blocks, windows) seconds of a choice (blocks, steps, 2) of rate indices."""
