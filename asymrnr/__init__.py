@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
+
 from asymrnr.actions import Action
 from asymrnr.adapters import ModelAdapter, register_adapter
-from asymrnr.apply import Handle, apply, observe
+from asymrnr.apply import Handle, applied, apply, observe, remove
+from asymrnr.artifact import Artifact
+from asymrnr.artifact_io import load_artifact, save_artifact
 from asymrnr.errors import ArtifactError, AsymRnRError, InterceptionError, ScheduleError
+from asymrnr.hub import from_pretrained, push_to_hub
 from asymrnr.observation import AttentionCall
 from asymrnr.partition import window_seed
 from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
-from asymrnr.shipped import load
+from asymrnr.shipped import NotCertified, load
 from asymrnr.summary import Summary
+from asymrnr.uniform import UniformSchedule
+
+try:
+    __version__ = version("asymrnr")
+except PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "0+unknown"
 
 __all__ = [
     "Action",
+    "Artifact",
     "ArtifactError",
     "AsymRnRError",
     "AttentionCall",
     "Handle",
     "InterceptionError",
     "ModelAdapter",
+    "NotCertified",
     "Partner",
     "Schedule",
     "ScheduleError",
     "Summary",
+    "UniformSchedule",
+    "__version__",
+    "applied",
     "apply",
+    "from_pretrained",
     "load",
+    "load_artifact",
     "observe",
+    "push_to_hub",
     "register_adapter",
+    "remove",
+    "save_artifact",
     "window_seed",
 ]

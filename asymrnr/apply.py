@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,12 +11,27 @@ from torch import nn
 
 from asymrnr.actions import Action
 from asymrnr.adapters import find_adapter
+from asymrnr.artifact import Artifact
 from asymrnr.engine import Engine
 from asymrnr.errors import InterceptionError, ScheduleError
-from asymrnr.install import Undo, base_model, find_sites, install, install_partner, is_compiled, watch_scheduler
+from asymrnr.install import (
+    Undo,
+    base_model,
+    find_sites,
+    install,
+    install_partner,
+    is_compiled,
+    self_attentions,
+    watch_scheduler,
+)
+from asymrnr.intercept import SITE_ATTRIBUTE, is_proxy
 from asymrnr.observation import Observer
+from asymrnr.resolve import resolve
 from asymrnr.schedule import Schedule
 from asymrnr.summary import Summary
+from asymrnr.uniform import UniformSchedule
+
+_log = logging.getLogger("asymrnr")
 
 
 class Handle:
@@ -23,6 +40,21 @@ class Handle:
     def __init__(self, engine: Engine, undo: list[Undo]) -> None:
         self._engine = engine
         self._undo = undo
+        engine.handle = self
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """What is applied; None for an observer."""
+        return self._engine.schedule
+
+    @property
+    def active(self) -> bool:
+        """Whether it is still applied: neither removed nor replaced."""
+        return bool(self._undo)
+
+    def __repr__(self) -> str:
+        what = "observer" if self.schedule is None else repr(self.schedule)
+        return f"<Handle of {what}, {'active' if self.active else 'removed'}>"
 
     def remove(self) -> None:
         """Restore the model exactly as it was; further calls do nothing."""
@@ -57,38 +89,76 @@ class Handle:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is None:
+            if error is None and self.active:
                 self.verify()
         finally:
             self.remove()
 
 
-def apply(target: Any, schedule: Schedule) -> Handle:
+def apply(target: Any, schedule: Schedule | UniformSchedule | Artifact | str | Path) -> Handle:
     """Reduce and restore the self-attention of a pipeline or denoiser as the schedule says.
 
     Only this instance changes; composes with attention backends and with diffusers' caches. A cache that the schedule
-    brings along (`Schedule.partner`) is installed with it, and removed with it.
+    brings along (`Schedule.partner`) is installed with it, and removed with it. A schedule that was applied before is
+    replaced.
 
     Args:
         target: a diffusers pipeline, or its transformer or U-Net, compiled or not.
-        schedule: rates per feature, block and step.
+        schedule: rates per feature, block and step; or what `asymrnr.load` finds one by (a model's name, a file, the
+            folder of a run), an artifact, or a `UniformSchedule`.
 
     Raises:
         ScheduleError: the schedule's number of blocks is not the model's. A rate that the token grid cannot reach is
             reported by the first generation, which knows the grid.
-        InterceptionError: the model is unknown, cannot be intercepted, or has something applied already, or a cache
-            where the schedule brings one.
+        ArtifactError: there is no such artifact.
+        InterceptionError: the model is unknown, cannot be intercepted, is observed, or has a cache where the schedule
+            brings one.
     """
-    if not isinstance(schedule, Schedule):
-        raise ScheduleError(f"apply takes a Schedule, not {type(schedule).__name__}; use asymrnr.load for a profile.")
+    blocks = _sites(target)[0]
+    found = resolve(schedule, len(blocks))
     if any(map(is_compiled, _denoisers(target))):
-        if "H" in schedule.rates and schedule.rates["H"].any():
+        if "H" in found.rates and found.rates["H"].any():
             raise ScheduleError("The schedule reduces H, which changes shapes in compiled code; use an eager model.")
-        if schedule.actions is not None and (schedule.actions == Action.BROADCAST).any():
+        if found.actions is not None and (found.actions == Action.BROADCAST).any():
             raise ScheduleError("The schedule broadcasts, which leaves out compiled code; use an eager model.")
-        if schedule.partner is not None:
+        if found.partner is not None:
             raise ScheduleError("The schedule brings a cache, which leaves out compiled code; use an eager model.")
-    return _install(target, schedule, None)
+    _check_blocks(target, found)
+    before = applied(target)
+    if before is not None and before.schedule is not None:
+        before.remove()
+    handle = _install(target, found, None)
+    _log.info("applied %r to %s", found, type(target).__name__)
+    return handle
+
+
+def applied(target: Any) -> Handle | None:
+    """The handle of what is applied to a pipeline or denoiser, if anything is.
+
+    Raises:
+        InterceptionError: the model is unknown.
+    """
+    for modules in _sites(target):
+        for module in modules:
+            if is_proxy(module.processor):
+                handle: Handle = getattr(module.processor, SITE_ATTRIBUTE).engine.handle
+                return handle
+    return None
+
+
+def remove(target: Any) -> bool:
+    """Restore a pipeline or denoiser exactly as it was before anything was applied to it.
+
+    Returns:
+        Whether anything was.
+
+    Raises:
+        InterceptionError: the model is unknown.
+    """
+    handle = applied(target)
+    if handle is not None:
+        handle.remove()
+    return handle is not None
 
 
 def observe(target: Any, observer: Observer) -> Handle:
@@ -111,12 +181,6 @@ def _install(target: Any, schedule: Schedule | None, observer: Observer | None) 
     adapter = find_adapter(base_model(models[0]))
     modules = [find_sites(model, adapter) for model in models]
     blocks = len(modules[0])
-    for model, found in zip(models, modules, strict=True):
-        expected = blocks if schedule is None else schedule.blocks
-        if len(found) != expected:
-            raise ScheduleError(
-                f"The schedule is for {expected} blocks, but this {type(base_model(model)).__name__} has {len(found)}."
-            )
     engine = Engine(adapter, blocks, schedule, observer)
     undo: list[Undo] = []
     try:
@@ -130,6 +194,20 @@ def _install(target: Any, schedule: Schedule | None, observer: Observer | None) 
         Handle(engine, undo).remove()
         raise
     return Handle(engine, undo)
+
+
+def _sites(target: Any) -> list[list[Any]]:
+    """The self-attention modules of every denoiser, whatever is applied to them."""
+    models = _denoisers(target)
+    adapter = find_adapter(base_model(models[0]))
+    return [list(self_attentions(model, adapter)) for model in models]
+
+
+def _check_blocks(target: Any, schedule: Schedule) -> None:
+    for model, found in zip(_denoisers(target), _sites(target), strict=True):
+        if len(found) != schedule.blocks:
+            name = type(base_model(model)).__name__
+            raise ScheduleError(f"The schedule is for {schedule.blocks} blocks, but this {name} has {len(found)}.")
 
 
 def _denoisers(target: Any) -> list[nn.Module]:

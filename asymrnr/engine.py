@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -73,6 +74,7 @@ class Engine:
         sites: all sites of all denoisers.
         last_step: last denoising step of the generation, where the scheduler told.
         caches: what resets the caches that the schedule brought, see `new_generation`.
+        handle: what removes it; None before it is installed.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Engine:
         self.sites: list[Site] = []
         self.last_step: int | None = None
         self.caches: list[Callable[[], None]] = []
+        self.handle: Any = None
         self._grids: list[Grid] = []
         self._generation = -1
         self._cache: dict[tuple[object, ...], _Entry] = {}

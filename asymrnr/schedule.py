@@ -29,7 +29,7 @@ def _choice(name: str, value: str, options: Any) -> None:
         raise ScheduleError(f"Schedule {name} is '{value}'; choose one of {', '.join(get_args(options))}.")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Schedule:
     """A resolved reduction schedule.
 
@@ -124,6 +124,20 @@ class Schedule:
                 resolved = np.where(reached, np.maximum(resolved, rate), resolved)
             rates[feature] = resolved
         return cls(rates=rates, thresholds=thresholds, **{"form": "threshold", **settings})
+
+    def __repr__(self) -> str:
+        """What it does, in a line."""
+        parts = [f"{self.blocks} blocks x {self.steps} steps", f"stride {'x'.join(map(str, self.stride))}"]
+        for feature, table in self.rates.items():
+            if table.any():
+                parts.append(f"{feature} at {(table > 0).mean():.0%} of the sites, {table[table > 0].mean():.2f} of it")
+        if self.actions is not None:
+            for action in (Action.MEMORY, Action.BROADCAST):
+                if (share := float((self.actions == action).mean())) > 0:
+                    parts.append(f"{action.name.lower()} at {share:.0%}")
+        if self.partner is not None:
+            parts.append(str(self.partner))
+        return f"<Schedule: {', '.join(parts)}, attention {self.attention_cost():.2f}>"
 
     @property
     def blocks(self) -> int:

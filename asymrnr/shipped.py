@@ -1,4 +1,4 @@
-"""Looks up artifacts by the name of a model among the shipped profiles."""
+"""Looks up artifacts: by the name of a model among the shipped profiles, by file, or by the folder of a run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from asymrnr.errors import ArtifactError
 from asymrnr.resources import profiles_folder
 from asymrnr.schedule import Schedule
 
+RUN_ARTIFACTS = "x*.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
 
@@ -19,46 +20,64 @@ class NotCertified(UserWarning):
     """The schedule is predicted from those that are certified, or was measured and refused."""
 
 
-def load(name_or_path: str | Path, profile: str | None = None, *, speedup: float | None = None) -> Schedule:
-    """The schedule of a shipped profile or of an artifact file.
+def load(name_or_path: str | Path, profile: str | float | None = None, *, speedup: float | None = None) -> Schedule:
+    """The schedule of a shipped profile, of an artifact file or of a run.
 
     Args:
-        name_or_path: name of a model that has shipped profiles ("tiny-cogvideox"), or a file: a Path, or a string that
-            ends in ".json".
+        name_or_path: name of a model that has shipped profiles ("tiny-cogvideox"), a file (a Path, or a string that
+            ends in ".json"), or the folder of a run.
         profile: which of the model's profiles, for example "8-steps"; without it the first certified one in the order
-            of their names, or else the first.
+            of their names, or else the first. A number is a `speedup`.
         speedup: denoising speed-up wanted: the slowest schedule that was made for at least that; without it the one
-            that the profile was tuned for. Where it is predicted only, a `NotCertified` warning says so.
+            that the profile was tuned for.
 
     Raises:
         ArtifactError: there is none, with what there is; or the file is damaged.
+
+    Warns:
+        NotCertified: it was predicted, or measured and refused, and not asked for by name.
     """
     return load_shipped(name_or_path, profile, speedup=speedup).schedule_object()
 
 
-def load_shipped(name_or_path: str | Path, profile: str | None = None, *, speedup: float | None = None) -> Artifact:
+def load_shipped(
+    name_or_path: str | Path, profile: str | float | None = None, *, speedup: float | None = None
+) -> Artifact:
     """Like `load`, with everything the artifact says: evidence, workload, certificate."""
-    artifact = _find(name_or_path, profile)
+    if profile is not None and not isinstance(profile, str) and speedup is None:
+        profile, speedup = None, float(profile)
+    artifact = _find(name_or_path, None if profile is None else str(profile))
     if speedup is None:
+        if profile is None and not artifact.certified:
+            _warn(artifact, "the schedule")
         return artifact
     found = artifact.at(speedup)
     if not found.certified:
-        known = "predicted, not measured" if found.evidence is None else "not certified"
-        warnings.warn(
-            f"The schedule of {found.model.repo} for {found.target:g}x is {known}; "
-            f"`asymrnr-tune --model {found.model.repo} --steps {found.workload.steps} --target-speedup "
-            f"{found.target:g}` certifies one.",
-            NotCertified,
-            stacklevel=3,
-        )
+        _warn(found, f"the schedule for {found.target:g}x")
     return found
+
+
+def _warn(artifact: Artifact, what: str) -> None:
+    predicted = artifact.evidence is None and artifact.prediction is not None
+    known = "predicted, not measured" if predicted else "not certified"
+    model, target = artifact.model.repo, 1.2 if artifact.target is None else artifact.target
+    warnings.warn(
+        f"{what.capitalize()} of {model} is {known}; `asymrnr-tune --model {model} --steps {artifact.workload.steps} "
+        f"--target-speedup {target:g}` certifies one.",
+        NotCertified,
+        stacklevel=4,
+    )
 
 
 def _find(name_or_path: str | Path, profile: str | None) -> Artifact:
     if isinstance(name_or_path, Path) or name_or_path.endswith(".json"):
+        path = Path(name_or_path)
         if profile is not None:
-            raise ArtifactError(f"A profile ('{profile}') goes with a model's name, not with the file {name_or_path}.")
-        return load_artifact(name_or_path)
+            raise ArtifactError(f"A profile ('{profile}') goes with a model's name, not with the file {path}.")
+        return load_artifact(_of_run(path) if path.is_dir() else path)
+    folder = Path(name_or_path) if name_or_path.isprintable() else Path()
+    if profile is None and folder.name and folder.is_dir() and any(folder.glob(RUN_ARTIFACTS)):
+        return load_artifact(_of_run(folder))
     name = _plain_name(name_or_path)
     if profile is not None:
         _plain_name(profile)
@@ -74,6 +93,20 @@ def _find(name_or_path: str | Path, profile: str | None) -> Artifact:
         return load_artifact(folder / f"{profile}.json")
     artifacts = [load_artifact(folder / f"{each}.json") for each in names]
     return next((artifact for artifact in artifacts if artifact.certified), artifacts[0])
+
+
+def _of_run(folder: Path) -> Path:
+    """The artifact of a run.
+
+    Raises:
+        ArtifactError: there is none, or more than one.
+    """
+    found = sorted(folder.glob(RUN_ARTIFACTS))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found)
+        there_are = f"there are {names}; give one of them" if found else "there is none"
+        raise ArtifactError(f"{folder} is no folder of a run with one artifact: {there_are}.")
+    return found[0]
 
 
 def available_profiles() -> dict[str, list[str]]:

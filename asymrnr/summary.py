@@ -12,7 +12,7 @@ from asymrnr.errors import InterceptionError, ScheduleError
 from asymrnr.schedule import Schedule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """What happened in the last generation.
 
@@ -40,6 +40,9 @@ class Summary:
     memory_bytes: int = 0
     skipped: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
     partner: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Summary: {self}>"
 
     def __str__(self) -> str:
         parts = [

@@ -210,16 +210,21 @@ def test_misuse_is_refused_in_one_sentence(pipeline: diffusers.CogVideoXPipeline
     with pytest.raises(ScheduleError, match="for 3 blocks, but this CogVideoXTransformer3DModel has 2"):
         asymrnr.apply(pipeline, schedule(0.5, 0, blocks=3))
     with pytest.raises(ScheduleError, match="takes a Schedule"):
-        asymrnr.apply(pipeline, "tiny-cogvideox")  # type: ignore[arg-type]
+        asymrnr.apply(pipeline, 1.2)  # type: ignore[arg-type]
+    with pytest.raises(ScheduleError, match="for 8 blocks, but this CogVideoXTransformer3DModel has 2"):
+        asymrnr.apply(pipeline, "tiny-cogvideox")
     with pytest.raises(InterceptionError, match="Linear is not a known denoiser"):
         asymrnr.apply(nn.Linear(2, 2), schedule(0.5, 0))
     with pytest.raises(InterceptionError, match="no diffusers pipeline"):
         asymrnr.apply(object(), schedule(0.5, 0))
     assert snapshot(pipeline.transformer) == before
     with asymrnr.apply(pipeline, schedule(0.5, 0)):
-        for again in (lambda: asymrnr.apply(pipeline, schedule(0.5, 0)), lambda: asymrnr.observe(pipeline, print)):
-            with pytest.raises(InterceptionError, match="applied to this CogVideoXTransformer3DModel already"):
-                again()
+        with pytest.raises(InterceptionError, match="applied to this CogVideoXTransformer3DModel already"):
+            asymrnr.observe(pipeline, print)
+        generate(pipeline)
+    with asymrnr.observe(pipeline, lambda call: None):
+        with pytest.raises(InterceptionError, match="applied to this CogVideoXTransformer3DModel already"):
+            asymrnr.apply(pipeline, schedule(0.5, 0))
         generate(pipeline)
 
 
