@@ -26,6 +26,7 @@ INTERRUPTED = 130
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Finds, proves and packages acceleration schedules for video diffusion transformers.",
 )
 app.callback(invoke_without_command=True)(tune)

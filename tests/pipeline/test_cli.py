@@ -41,8 +41,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         ([], "--model and --target-speedup"),
         (["--model", "tiny-cogvideox"], "--target-speedup"),
         (["--model", "nope", "--target-speedup", "1.3"], "choose one of"),
-        (["--model", "tiny-cogvideox", "--target-speedup", "0.5"], "more than 1"),
-        (["--model", "tiny-cogvideox", "--target-speedup", "fast"], "valid number"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "0.5x"], "more than 1"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "fast"], "'fast' is no speed-up"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--budget", "-1"], "positive"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--colour"], "--colour"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--actions", "fly"], "'fly' is not one of"),
@@ -75,7 +75,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run, arguments, says, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["certify", "--help"], ["--model", "tiny-cogvideox"], ["frobnicate"]]
+    "arguments", [["-h"], ["certify", "--help"], ["--version"], ["--model", "tiny-cogvideox"], ["frobnicate"]]
 )
 def test_help_and_bad_usage_wait_for_no_library(arguments: list[str]) -> None:
     """Torch takes seconds to import, and reads OMP_WAIT_POLICY, which the entry point sets, when it is."""
@@ -130,7 +130,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[TuneOptions]:
     ("chosen", "folder"), [([], "tiny-cogvideox-x1.20"), (["--steps", "8"], "tiny-cogvideox-8-steps-x1.20")]
 )
 def test_folders_tell_workloads_apart(run, asked: list[TuneOptions], chosen: list[str], folder: str) -> None:
-    run("--model", "tiny-cogvideox", "--target-speedup", "1.2", *chosen)
+    run("--model", "tiny-cogvideox", "--target-speedup", "1.2x", "--also", "1.5x", *chosen)
+    assert (asked[0].target_speedup, asked[0].also) == (1.2, (1.5,))
     assert asked[0].output == Path("runs", folder)
     assert asked[0].model_entry().workload.steps == int(chosen[-1] if chosen else 30)
 

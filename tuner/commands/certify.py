@@ -24,6 +24,7 @@ from tuner.commands.options import (
     Width,
     command_line,
     load_options,
+    speedup_from,
     workload_options,
 )
 
@@ -34,6 +35,8 @@ def certify(
     target_speedup: Annotated[
         float | None,
         typer.Option(
+            parser=speedup_from,
+            metavar="X",
             help="Speed-up to check, by the slowest of its schedules for at least that.",
             show_default="the artifact's own",
         ),

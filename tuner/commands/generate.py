@@ -20,6 +20,7 @@ from tuner.commands.options import (
     Weights,
     Width,
     load_options,
+    speedup_from,
     workload_options,
 )
 from tuner.commands.validation import require_writable
@@ -36,7 +37,10 @@ def generate(
     speedup: Annotated[
         float | None,
         typer.Option(
-            help="Which of the artifact's schedules: for at least this.", show_default="what it was tuned for"
+            parser=speedup_from,
+            metavar="X",
+            help="Which of the artifact's schedules: for at least this.",
+            show_default="what it was tuned for",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,

@@ -31,6 +31,18 @@ class ActionsChoice(StrEnum):
     COPY = "copy"
 
 
+def speedup_from(text: str | float) -> float:
+    """A speed-up as people write it: 1.3 or 1.3x.
+
+    Raises:
+        BadParameter: it is neither.
+    """
+    try:
+        return float(str(text).strip().removesuffix("x"))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no speed-up; give one such as 1.3.") from None
+
+
 Model = Annotated[str, typer.Option("--model", help="Name of a model; `asymrnr-tune models` lists them.")]
 Resume = Annotated[bool, typer.Option(help="Go on from what the output folder already holds.")]
 Device = Annotated[str, typer.Option(help="Torch device.")]
@@ -76,7 +88,9 @@ Compare = Annotated[
 Also = Annotated[
     list[float] | None,
     typer.Option(
-        help="A further speed-up to certify from the same profile, once the first one is; more than once for more."
+        parser=speedup_from,
+        metavar="X",
+        help="A further speed-up to certify from the same profile, once the first one is; more than once for more.",
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps.", show_default=USUAL)]

@@ -8,15 +8,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tuner.commands.options import speedup_from
 from tuner.commands.validation import check_targets
 from tuner.errors import UsageError
 
 
 def solve(
     target_speedup: Annotated[
-        list[float] | None, typer.Option(help="One or more: --target-speedup 1.1 1.2 1.3.", metavar="X...")
+        list[float] | None,
+        typer.Option(help="One or more: --target-speedup 1.1 1.2 1.3.", metavar="X...", parser=speedup_from),
     ] = None,
-    more_targets: Annotated[list[float] | None, typer.Argument(metavar="[X...]", hidden=True)] = None,
+    more_targets: Annotated[
+        list[float] | None, typer.Argument(metavar="[X...]", hidden=True, parser=speedup_from)
+    ] = None,
     profile: Annotated[Path | None, typer.Option(help="Profile that `profile` or a run wrote.")] = None,
     similarity: Annotated[
         Path | None, typer.Option(help="Published similarity table instead; speed is then counted in operations.")

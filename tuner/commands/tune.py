@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Annotated
 
@@ -29,9 +30,17 @@ from tuner.commands.options import (
     Width,
     command_line,
     load_options,
+    speedup_from,
     workload_options,
 )
 from tuner.errors import UsageError
+
+
+def print_version(asked: bool) -> None:
+    """The callback of --version."""
+    if asked:
+        typer.echo(f"asymrnr {installed('asymrnr')}")
+        raise typer.Exit()
 
 
 def tune(
@@ -39,7 +48,9 @@ def tune(
     model: Annotated[
         str | None, typer.Option("--model", help="Name of a model; `asymrnr-tune models` lists them.")
     ] = None,
-    target_speedup: Annotated[float | None, typer.Option(help="Denoising speed-up to certify, e.g. 1.3.")] = None,
+    target_speedup: Annotated[
+        float | None, typer.Option(parser=speedup_from, metavar="X", help="Denoising speed-up to certify, e.g. 1.3.")
+    ] = None,
     also: Also = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/MODEL[-WORKLOAD]-xTARGET")
@@ -67,6 +78,9 @@ def tune(
     offload: Offload = OffloadChoice.NONE,
     attention_backend: Backend = None,
     lpips_weights: LpipsWeights = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and stop.")
+    ] = False,
 ) -> None:
     """Profile a model, search a schedule for a target speed-up, verify it and certify it on held-out prompts.
 
