@@ -44,8 +44,8 @@ def load_shipped(
     name_or_path: str | Path, profile: str | float | None = None, *, speedup: float | None = None
 ) -> Artifact:
     """Like `load`, with everything the artifact says: evidence, workload, certificate."""
-    if profile is not None and not isinstance(profile, str) and speedup is None:
-        profile, speedup = None, float(profile)
+    if speedup is None and isinstance(profile, int | float):
+        speedup, profile = float(profile), None
     artifact = _find(name_or_path, None if profile is None else str(profile))
     if speedup is None:
         if profile is None and not artifact.certified:

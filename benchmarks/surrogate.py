@@ -36,7 +36,7 @@ from tuner.quality.metrics import mse
 from tuner.run.identity import environment, subject
 from tuner.run.runner import Runner
 from tuner.search.memory import KINDS, MemorySolver
-from tuner.search.space import SearchSpace, Trust, load_space_of
+from tuner.search.space import SearchSpace, load_space_of
 from tuner.search.windows import FULL, Plan, WindowProblem, evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -51,8 +51,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "half as steep": {"steering": (1.5, 0.7, 0.5, 0.0, 2.8)},
     "early steeper": {"steering": (5.0, 3.0, 1.6, 0.4, 2.8)},
     "late as the middle": {"steering": (3.0, 1.4, 1.0, 0.0, 0.0)},
-    "blocks alike": {"trusts": (Trust(blocks=0.0),)},
-    "blocks as measured": {"trusts": (Trust(),)},
+    "blocks alike": {"memory_trust": 0.0},
+    "half of what sets blocks apart": {"memory_trust": 0.5},
+    "blocks as measured": {"memory_trust": 1.0},
     REUSED + USUAL: {"reuse": True},
     REUSED + "all steps alike": {"reuse": True, "reuse_steering": (0.0,)},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,14 @@ def test_the_least_predicted_error_comes_first_and_every_kind_once() -> None:
     assert next_finalist([first, second], []) is first
     assert next_finalist([candidate("a", 1.0, 0.4), second], ["a"]) is second
     assert next_finalist([first, second], ["a", "b"]) is None
+
+
+def test_what_copies_is_no_finalist_beside_memory_that_works() -> None:
+    copying, memory = candidate("table", 1.0), candidate("memory", 1.0, 0.6)
+    memory = replace(memory, recipe=replace(memory.recipe, form="windows"))
+    assert next_finalist([memory, copying], []) is memory
+    assert next_finalist([memory, copying], ["memory"], [memory]) is None
+    assert next_finalist([memory, copying], ["memory"]) is copying  # memory gave NaN
 
 
 def test_kinds_predicted_far_worse_are_given_up() -> None:

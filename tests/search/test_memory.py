@@ -9,17 +9,16 @@ import pytest
 
 from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
-from tests.search.conftest import BLOCKS, STEPS
+from tests.search.conftest import BLOCKS
 from tests.search.window_problems import optimum
 from tuner.latency.model import Coefficients, LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.feasibility import best_attainable_with_memory
 from tuner.search.losses import pooled, window_losses
-from tuner.search.memory import KINDS, LEAD, MemorySolver, uniform_plan
+from tuner.search.memory import KINDS, MemorySolver, uniform_plan
 from tuner.search.result import Sharing, Window
 from tuner.search.space import SearchSpace
-from tuner.search.trust import Trust
-from tuner.search.windows import FULL
+from tuner.search.windows import FULL, solve
 
 SPEEDS = (1.1, 1.3, 1.7, 2.5, 3.5)
 every_kind = pytest.mark.parametrize("sharing", KINDS)
@@ -33,7 +32,7 @@ def solver(remembering: Profile, whole: LatencyModel, space: SearchSpace) -> Mem
 def predicted_error(schedule: Schedule, profile: Profile, space: SearchSpace) -> float:
     """The yardstick, site by site: amplitudes add up from refresh to refresh, their squares over windows and blocks."""
     assert schedule.actions is not None
-    weights, trust, total = space.steering_weights(profile.steps), space.trusts[0].blocks, 0.0
+    weights, trust, total = space.steering_weights(profile.steps), space.memory_trust, 0.0
     for block in range(schedule.blocks):
         refresh, amplitude = 0, 0.0
         for step in range(schedule.steps):
@@ -107,27 +106,26 @@ def test_the_freest_kind_has_least_error_and_none_has_less_than_the_bound(solver
             assert other.bound == pytest.approx(free.bound)
 
 
-def test_after_a_lead_nothing_is_spared_in_it(solver: MemorySolver) -> None:
-    lead = round(STEPS / LEAD)
-    free, after_lead = (solver.candidate(sharing, 1.7).schedule for sharing in ("refreshes", "lead"))
-    assert free.actions is not None
-    assert after_lead.actions is not None
-    assert free.actions[:, :lead].any()
-    assert not after_lead.actions[:, :lead].any()
-
-
-def test_a_kind_that_is_not_fast_enough_is_left_out_where_others_are(solver: MemorySolver) -> None:
-    fastest = {sharing: solver.candidate(sharing, 90.0).predicted_speedup for sharing in KINDS}
-    assert fastest["lead"] < fastest["refreshes"]
-    between = (fastest["lead"] * fastest["refreshes"]) ** 0.5
-    assert "lead" not in [candidate.recipe.sharing for candidate in solver.candidates(between)]
-    assert [candidate.recipe.sharing for candidate in solver.candidates(90.0)] == list(KINDS)
+def test_blocks_that_are_alike_differ_only_in_what_uses_up_the_rest(solver: MemorySolver) -> None:
+    """Every window has one program, but where single blocks have a gentler one."""
+    free, alike = (solver.plan(sharing, 1.7) for sharing in ("refreshes", "alike"))
+    common = solve(solver.problem.alike(), solver.budget(1.7))
+    assert common is not None
+    assert alike.length.tolist() == common.length.tolist()
+    for t in np.flatnonzero(alike.length):
+        losses = solver.problem.loss[:, :, t, alike.length[t] - 1]  # (programs, blocks)
+        for block in range(BLOCKS):
+            chosen, usual = alike.program[block, t], common.program[0, t]
+            assert chosen in (FULL, usual) or losses[chosen, block] <= losses[usual, block]
+    assert free.loss <= alike.loss * 1.02
+    hashes = [candidate.schedule.content_hash() for candidate in solver.candidates(90.0)]
+    assert len(set(hashes)) == len(hashes)
 
 
 @every_kind
 def test_out_of_reach_gives_the_fastest(solver: MemorySolver, sharing: Sharing) -> None:
     found = solver.candidate(sharing, 90.0)
-    assert found.predicted_speedup == pytest.approx(solver.attainable) or sharing == "lead"
+    assert found.predicted_speedup == pytest.approx(solver.attainable)
     within = solver.candidate(sharing, found.predicted_speedup)
     assert within.predicted_speedup == pytest.approx(found.predicted_speedup)
     assert found.predicted_error == pytest.approx(within.predicted_error)
@@ -235,12 +233,12 @@ def test_trust_decides_how_much_blocks_differ(remembering: Profile, whole: Laten
     remembering.memory_error["2x2x2"][0] *= 100
     remembering.broadcast_error["2x2x2"][0] *= 100
 
-    def steps_of_the_first(trust: Trust) -> int:
-        solver = MemorySolver(remembering, whole, space.model_copy(update={"trusts": (trust,)}))
+    def steps_of_the_first(trust: float) -> int:
+        solver = MemorySolver(remembering, whole, space.model_copy(update={"memory_trust": trust}))
         plan = solver.plan("refreshes", 1.7)
         return int(plan.length[plan.program[0] != FULL].sum())
 
-    assert steps_of_the_first(Trust()) < steps_of_the_first(Trust(blocks=0.0))
+    assert steps_of_the_first(1.0) < steps_of_the_first(0.0)
 
 
 def test_the_frontier_rises(solver: MemorySolver) -> None:

@@ -38,8 +38,11 @@ def first_steps(profile: Profile, model: LatencyModel, steps: int) -> tuple[Prof
 
 def test_a_search_puts_one_of_every_kind_first(remembering: Profile, whole: LatencyModel, space: SearchSpace) -> None:
     found = search(remembering, whole, space, 1.3, trials=12)
-    assert [c.kind for c in found.candidates[:3]] == list(KINDS.values())
-    assert {c.recipe.form for c in found.candidates[3:]} == {"table", "threshold"}
+    own = [c for c in found.candidates if c.recipe.form == "windows"]
+    copying = found.candidates[len(own) :]
+    assert [c.kind for c in own] == [kind for kind in KINDS.values() if kind in {c.kind for c in own}]
+    assert {"refreshes", "windows"} <= {c.recipe.sharing for c in own}
+    assert {c.recipe.form for c in copying} == {"table", "threshold"}
     assert len({c.kind for c in found.candidates}) == len(found.candidates)
     assert len({c.schedule.content_hash() for c in found.candidates}) == len(found.candidates)
     for candidate in found.candidates:
@@ -52,7 +55,7 @@ def test_a_search_puts_one_of_every_kind_first(remembering: Profile, whole: Late
     assert plain.memory_frontier == []
     assert plain.best_attainable == pytest.approx(best_attainable(remembering, whole, space))
     assert (plain.bound, plain.history, plain.frontier) == (found.bound, found.history, found.frontier)
-    assert [astuple(c)[1:8] for c in plain.candidates] == [astuple(c)[1:8] for c in found.candidates[3:]]
+    assert [astuple(c)[1:8] for c in plain.candidates] == [astuple(c)[1:8] for c in copying]
 
 
 def test_a_search_beyond_copying_aims_copying_at_its_own_best(
@@ -94,7 +97,7 @@ def test_a_recorded_search_is_the_search(remembering: Profile, whole: LatencyMod
         assert one.recipe == other.recipe
         assert astuple(one)[1:8] == astuple(other)[1:8]
     made = rebuild(again.candidates[1].recipe, remembering, whole, space, 1.4)
-    assert made.recipe.sharing == "lead"
+    assert made.recipe.sharing == again.candidates[1].recipe.sharing != "refreshes"
     del record["memory_frontier"]  # as of an earlier release
     for candidate in record["candidates"]:
         del candidate["recipe"]["sharing"]
@@ -109,7 +112,7 @@ def test_few_steps_are_enough(remembering: Profile, whole: LatencyModel, space: 
     result = search(profile, model, space.for_steps(steps).model_copy(update={"cache_steps": (2,)}), 1.2, trials=12)
     for candidate in result.candidates:
         assert model.speedup(candidate.schedule) >= 1.2 * (1 - 1e-6)
-    assert [c.recipe.form for c in result.candidates[:2]] == ["windows"] * 2
+    assert result.candidates[0].recipe.form == "windows"
     assert len(result.memory_frontier) > 1
 
 
@@ -119,7 +122,7 @@ def test_memory_that_saves_nothing_leaves_the_field_to_copying(
     idle = replace(whole, coefficients=Coefficients(attention=0.0, gathering=1.0, matching=1.0, projection=0.0))
     solver = MemorySolver(remembering, idle, space)
     assert solver.attainable == pytest.approx(1.0)
-    assert [c.predicted_speedup for c in solver.candidates(1.5)] == pytest.approx([1.0] * 3)
+    assert {round(c.predicted_speedup, 6) for c in solver.candidates(1.5)} == {1.0}
     assert [point.error for point in solver.frontier()] == [0.0]
     with pytest.raises(InfeasibleError):
         search(remembering, idle, space, 1.1, trials=12, or_fastest=True)
@@ -160,7 +163,7 @@ def test_where_copying_does_not_pay_broadcasting_is_found_alone(
     dear = replace(whole, coefficients=replace(whole.coefficients, gathering=1e3, matching=1e3))
     assert best_attainable(remembering, dear, space) == pytest.approx(1.0)
     result = search(remembering, dear, space, 1.3, trials=12)
-    assert [c.recipe.form for c in result.candidates] == ["windows"] * len(KINDS)
+    assert {c.recipe.form for c in result.candidates} == {"windows"}
     assert all(c.predicted_speedup == pytest.approx(1.3, rel=0.1) for c in result.candidates)
     assert (result.history, result.price_of_interpretability) == ([], None)
     assert from_record(json.loads(json.dumps(to_record(result)))).candidates[0].kind == result.candidates[0].kind

@@ -1,8 +1,8 @@
 """Schedules that restore with memory and broadcast, made of what the profile and the latency model say of every window.
 
-Three kinds, from free to plain, all judged by one yardstick: every block with programs of its own; the same after a
-lead in full, because what early errors do differs from prompt to prompt more than anything else; and the same window
-again and again after a lead, which is what one would write by hand. What a plan leaves of the time wanted, single
+Three kinds, from free to plain, all judged by one yardstick: every block with programs of its own; all blocks alike,
+which believes nothing of what one generation says of single blocks; and the same window again and again after a lead,
+which is what one would write by hand. What a plan leaves of the time wanted, single
 blocks use up with gentler programs. Where the search may plan a cache of diffusers, windows may leave all blocks out
 instead.
 """
@@ -30,11 +30,10 @@ from tuner.strides import parse_stride
 
 KINDS: dict[Sharing, str] = {
     "refreshes": "memory and broadcasting, block by block",
-    "lead": "memory and broadcasting, block by block after a lead in full",
+    "alike": "memory and broadcasting, all blocks alike",
     "windows": "one window again and again",
 }
 REUSE = -2  # in place of a program: all blocks are left out
-LEAD = 8  # one in so many steps are computed in full before anything else, where there is a lead
 LONGEST_TAIL = 2  # steps in full at the end that a uniform schedule may have
 FRONTIER_POINTS = 30
 TOLERANCE = 1e-6
@@ -72,14 +71,14 @@ class MemorySolver:
 
     @cached_property
     def problem(self) -> WindowProblem:
-        """Every block that the limit on memory allows windows, told apart as far as the space's first trust says."""
-        weights, trust = self._space.steering_weights(self.profile.steps)[self._steps], self._space.trusts[0]
+        """Every block that the limit on memory allows windows, told apart as far as `SearchSpace.memory_trust` says."""
+        weights, trust = self._space.steering_weights(self.profile.steps)[self._steps], self._space.memory_trust
         losses = []
         for program in self.programs:
             error = self._broadcast
             if program.action == Action.MEMORY:
                 error = self._memory[..., int(np.argmin(np.abs(self.profile.rates - program.rate)))]
-            error = pooled(np.where(np.isnan(error), np.inf, error), trust.blocks)
+            error = pooled(np.where(np.isnan(error), np.inf, error), trust)
             losses.append(window_losses(weights[:, None] * error)[self._allowed])
         seconds = [self._seconds(program)[self._allowed] for program in self.programs]
         return WindowProblem(self.programs, np.stack(losses), np.stack(seconds), *self._reuse())
@@ -137,13 +136,13 @@ class MemorySolver:
         budget = self.budget(speedup)
         if sharing == "windows":
             return self._spread(self._uniform(self.problem.alike(), speedup, window)[0], budget)
-        problem = (
-            self.problem if sharing == "refreshes" else after(self.problem, max(1, round(self._steps.size / LEAD)))
-        )
-        free, alike = solve(problem, budget), solve(problem.alike(), budget)
+        alike = solve(self.problem.alike(), budget)
+        if sharing == "alike":
+            return self._spread(fastest(self.problem.alike()) if alike is None else alike, budget)
+        free = solve(self.problem, budget)
         if free is None:
-            return fastest(problem)
-        free = spend(problem, free, budget)
+            return fastest(self.problem)
+        free = spend(self.problem, free, budget)
         if alike is None:
             return free
         # Numbers of steps without their blocks are tried around the first one found, which may be a better one here.
@@ -220,8 +219,13 @@ class MemorySolver:
         )
 
     def candidates(self, speedup: float) -> list[Candidate]:
-        """One of every kind, but for those that are not fast enough while others are."""
-        found = [self.candidate(sharing, speedup) for sharing in KINDS]
+        """One of every kind, but for those that are not fast enough while others are, or the same as one before."""
+        found: list[Candidate] = []
+        for sharing in KINDS:
+            candidate = self.candidate(sharing, speedup)
+            known = [other.schedule.content_hash() for other in found]
+            if candidate.schedule.content_hash() not in known:
+                found.append(candidate)
         fast = [candidate for candidate in found if candidate.predicted_speedup >= speedup * (1 - TOLERANCE)]
         return fast or found
 
@@ -232,16 +236,6 @@ class MemorySolver:
             plan = self.plan("refreshes", float(speedup))
             points.append(FrontierPoint(self.speedup(plan), plan.loss))
         return undominated(points)
-
-
-def after(problem: WindowProblem, lead: int) -> WindowProblem:
-    """The same with no window that begins in the first steps."""
-    loss = problem.loss.copy()
-    loss[:, :, :lead] = np.inf
-    reuse = None if problem.reuse_loss is None else problem.reuse_loss.copy()
-    if reuse is not None:
-        reuse[:lead] = np.inf
-    return replace(problem, loss=loss, reuse_loss=reuse)
 
 
 def uniform_plan(problem: WindowProblem, window: Window, lead: int, tail: int) -> Plan:

@@ -55,6 +55,8 @@ class SearchSpace(BaseModel):
         memory_gaps: up to so many steps may restore with memory, or broadcast, after a refresh.
         memory_rates_from: least query rate at which is restored with memory.
         memory_bytes: most that refreshes may keep for later steps; None is no limit.
+        memory_trust: how far what sets blocks apart is believed, in logarithms, for restoring with memory and
+            broadcasting; 0 takes all blocks to be alike. The default was chosen on the embedded model.
         steering: logarithms of how much a squared error of attention weighs in the final video, at equally spaced
             moments of a generation, for restoring with memory and broadcasting. Early errors steer everything after
             them, and the last ones nobody corrects. The default was measured on the embedded model.
@@ -79,6 +81,7 @@ class SearchSpace(BaseModel):
     memory_gaps: int = Field(default=6, ge=1)
     memory_rates_from: float = Field(default=0.3, gt=0, lt=1)
     memory_bytes: float | None = Field(default=None, gt=0)
+    memory_trust: float = Field(default=0.25, ge=0, le=1)
     steering: tuple[float, ...] = Field(default=(3.0, 1.4, 1.0, 0.0, 2.8), min_length=1)
     reuse: bool = False
     reuse_steering: tuple[float, ...] = Field(default=REUSE_STEERING, min_length=1)

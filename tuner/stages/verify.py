@@ -110,14 +110,21 @@ def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, target: fl
     return result
 
 
-def next_finalist(candidates: Sequence[Candidate], tried: Collection[str]) -> Candidate | None:
+def next_finalist(
+    candidates: Sequence[Candidate], tried: Collection[str], verified: Sequence[Candidate] = ()
+) -> Candidate | None:
     """The first candidate of a kind that was not tried yet; kinds predicted to be far worse are given up.
+
+    Where a schedule with memory works, those that copy are far worse: the two have no yardstick in common.
 
     Args:
         candidates: of the last search, in its order.
         tried: kinds that were generated with, whatever came of it.
+        verified: those that something came of.
     """
-    return next((c for c in candidates if c.kind not in tried and c.excess <= HOPELESS), None)
+    with_memory = any(candidate.recipe.form == "windows" for candidate in verified)
+    left = (c for c in candidates if c.kind not in tried and c.excess <= HOPELESS)
+    return next((c for c in left if c.recipe.form == "windows" or not with_memory), None)
 
 
 def believed_speedup(model: LatencyModel, candidate: Candidate, measured: Sequence[Evidence]) -> float:
@@ -185,7 +192,7 @@ def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[V
     for number in range(FINALISTS):
         ctx.progress.stage("search", f"round {number + 1}, {aim:.3g}x")
         result = run_search(ctx, profiled, model, aim)
-        candidate = next_finalist(result.candidates, tried)
+        candidate = next_finalist(result.candidates, tried, [v.candidate for v in verified])
         if candidate is None:
             break
         tried.append(candidate.kind)
