@@ -15,6 +15,7 @@ from tuner.certify.gates import Gate
 from tuner.latency.fit import Evidence
 from tuner.proof import MARGIN, MOST, SLACK, UNSURE, second_aim, verdict_error
 from tuner.search.result import Candidate, Recipe
+from tuner.stages import verify
 from tuner.stages.verify import AIM, believed_speedup, next_finalist
 
 TARGET = 1.2
@@ -39,6 +40,24 @@ def test_what_copies_is_no_finalist_beside_memory_that_works() -> None:
     assert next_finalist([memory, copying], []) is memory
     assert next_finalist([memory, copying], ["memory"], [memory]) is None
     assert next_finalist([memory, copying], ["memory"]) is copying  # memory gave NaN
+
+
+def test_a_finalist_is_chosen_by_what_was_measured_and_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is solved again for the aim without a change here, so that errors need not be carried."""
+    monkeypatch.setattr(verify, "aimed", lambda ctx, profiled, model, one, *_: (one, 1.24))
+
+    def chosen(*errors: tuple[float, float]) -> int:
+        kinds = [candidate(str(n), predicted, 0.5 + n / 10) for n, (_, predicted) in enumerate(errors)]
+        found: Any = [
+            SimpleNamespace(candidate=one, mse=measured, evidence=Evidence(one.schedule, 0.2, 0.01))
+            for one, (measured, _) in zip(kinds, errors, strict=True)
+        ]
+        nothing: Any = None
+        return kinds.index(verify.choose(nothing, nothing, found, nothing, nothing, 1.24).chosen)
+
+    assert chosen((1e-5, 1.0), (2e-5, 1.0)) == 0
+    assert chosen((1e-5, 1.0), (2e-5, 0.4)) == 1
+    assert chosen((1e-5, 1.0), (9e-5, 0.4)) == 0
 
 
 def test_kinds_predicted_far_worse_are_given_up() -> None:
