@@ -187,8 +187,9 @@ def test_schedules_of_other_lengths_are_refused() -> None:
     import alternatives
 
     shipped = FOLDER.parent / "profiles" / "tiny-cogvideox" / "30-steps.json"
-    first, other = alternatives.from_file("tuned", shipped, 30)  # the certified ones, not those that are predicted
+    first, between, other = alternatives.from_file("tuned", shipped, 30)  # the certified ones, not those that are predicted
     assert first.name.startswith("tiny-cogvideox/30-steps (")
+    assert between.name.startswith("tiny-cogvideox/30-steps for 1.35x (")
     assert other.name.startswith("tiny-cogvideox/30-steps for 1.8x (")
     with pytest.raises(SystemExit, match=r"is for 30 steps, but --steps is 8"):
         alternatives.from_file("tuned", shipped, 8)
