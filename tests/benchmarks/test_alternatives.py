@@ -187,7 +187,7 @@ def test_schedules_of_other_lengths_are_refused() -> None:
     import alternatives
 
     shipped = FOLDER.parent / "profiles" / "tiny-cogvideox" / "30-steps.json"
-    first, between, other = alternatives.from_file("tuned", shipped, 30)  # the certified ones, not those that are predicted
+    first, between, other = alternatives.from_file("tuned", shipped, 30)
     assert first.name.startswith("tiny-cogvideox/30-steps (")
     assert between.name.startswith("tiny-cogvideox/30-steps for 1.35x (")
     assert other.name.startswith("tiny-cogvideox/30-steps for 1.8x (")
