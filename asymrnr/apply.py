@@ -114,8 +114,7 @@ def apply(target: Any, schedule: Schedule | UniformSchedule | Artifact | str | P
         InterceptionError: the model is unknown, cannot be intercepted, is observed, or has a cache where the schedule
             brings one.
     """
-    blocks = _sites(target)[0]
-    found = resolve(schedule, len(blocks))
+    found = resolve(schedule, len(_sites(target)[0]))
     if any(map(is_compiled, _denoisers(target))):
         if "H" in found.rates and found.rates["H"].any():
             raise ScheduleError("The schedule reduces H, which changes shapes in compiled code; use an eager model.")
@@ -123,10 +122,6 @@ def apply(target: Any, schedule: Schedule | UniformSchedule | Artifact | str | P
             raise ScheduleError("The schedule broadcasts, which leaves out compiled code; use an eager model.")
         if found.partner is not None:
             raise ScheduleError("The schedule brings a cache, which leaves out compiled code; use an eager model.")
-    _check_blocks(target, found)
-    before = applied(target)
-    if before is not None and before.schedule is not None:
-        before.remove()
     handle = _install(target, found, None)
     _log.info("applied %r to %s", found, type(target).__name__)
     return handle
@@ -177,10 +172,17 @@ def observe(target: Any, observer: Observer) -> Handle:
 
 
 def _install(target: Any, schedule: Schedule | None, observer: Observer | None) -> Handle:
-    models = _denoisers(target)
+    models, sites = _denoisers(target), _sites(target)
     adapter = find_adapter(base_model(models[0]))
+    blocks = len(sites[0]) if schedule is None else schedule.blocks
+    for model, found in zip(models, sites, strict=True):
+        if len(found) != blocks:
+            name = type(base_model(model)).__name__
+            raise ScheduleError(f"The schedule is for {blocks} blocks, but this {name} has {len(found)}.")
+    before = applied(target)
+    if schedule is not None and before is not None and before.schedule is not None:  # is replaced
+        before.remove()
     modules = [find_sites(model, adapter) for model in models]
-    blocks = len(modules[0])
     engine = Engine(adapter, blocks, schedule, observer)
     undo: list[Undo] = []
     try:
@@ -196,18 +198,11 @@ def _install(target: Any, schedule: Schedule | None, observer: Observer | None) 
     return Handle(engine, undo)
 
 
-def _sites(target: Any) -> list[list[Any]]:
+def _sites(target: Any) -> list[list[nn.Module]]:
     """The self-attention modules of every denoiser, whatever is applied to them."""
     models = _denoisers(target)
     adapter = find_adapter(base_model(models[0]))
-    return [list(self_attentions(model, adapter)) for model in models]
-
-
-def _check_blocks(target: Any, schedule: Schedule) -> None:
-    for model, found in zip(_denoisers(target), _sites(target), strict=True):
-        if len(found) != schedule.blocks:
-            name = type(base_model(model)).__name__
-            raise ScheduleError(f"The schedule is for {schedule.blocks} blocks, but this {name} has {len(found)}.")
+    return [self_attentions(model, adapter) for model in models]
 
 
 def _denoisers(target: Any) -> list[nn.Module]:

@@ -24,14 +24,14 @@ def period(cache_step: int, with_memory: bool) -> int:
     return max(2, cache_step) if with_memory else cache_step
 
 
-def calibration_schedule(latency: SiteLatency, stride: str, steps: int, cache_step: int, with_memory: bool) -> Schedule:
+def calibration_schedule(latency: SiteLatency, stride: str, steps: int, every: int, with_memory: bool) -> Schedule:
     """Every site alike, at middle rates or as much as the stride allows.
 
     Args:
         latency: of the model's sites.
         stride: of the partition.
         steps: how many.
-        cache_step: steps from one matching to the next; with memory at least 2.
+        every: steps from one matching to the next, see `period`.
         with_memory: refresh where the others match, and restore with memory in between; reduces Q alone.
     """
     largest = float(latency.largest_rates(stride).min())
@@ -39,11 +39,11 @@ def calibration_schedule(latency: SiteLatency, stride: str, steps: int, cache_st
     rates = {"Q": np.full(shape, min(RATE_Q, largest))}
     if not with_memory:
         rates["V"] = np.full(shape, min(RATE_V, largest))
-        return Schedule(rates=rates, stride=parse_stride(stride), cache_step=cache_step)
+        return Schedule(rates=rates, stride=parse_stride(stride), cache_step=every)
     actions = np.full(shape, Action.MEMORY, dtype=np.int8)
-    actions[:, :: period(cache_step, with_memory)] = Action.REFRESH
+    actions[:, ::every] = Action.REFRESH
     rates["Q"][actions == Action.REFRESH] = 0.0
-    return Schedule(rates=rates, stride=parse_stride(stride), cache_step=cache_step, actions=actions)
+    return Schedule(rates=rates, stride=parse_stride(stride), cache_step=every, actions=actions)
 
 
 def evidence_by_matching(schedule: Schedule, plain: np.ndarray, tuned: np.ndarray) -> list[Evidence]:
