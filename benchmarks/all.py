@@ -32,6 +32,7 @@ MINUTES = {
     "growth": 1,
     "windowed": 3,
     "stack": 9,
+    "matching_tiles": 4,
     "full_size": 10,
 }
 """About how long each takes on 2 CPU cores."""

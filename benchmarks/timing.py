@@ -103,7 +103,7 @@ def target_text(row: Row) -> str:
 
 
 def parse_arguments(
-    doc: str, name: str, rounds: int, cpu_only: bool = False, only: tuple[str, ...] = ()
+    doc: str, name: str, rounds: int, cpu_only: bool = False, only: tuple[str, ...] = (), blocks: int | None = None
 ) -> argparse.Namespace:
     """The options all benchmarks share: quick, rounds, output, and device and cases where there is a choice of them."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,6 +113,8 @@ def parse_arguments(
         parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     if only:
         parser.add_argument("--only", nargs="+", choices=only, default=list(only), help="some of the cases")
+    if blocks is not None:
+        parser.add_argument("--blocks", type=int, default=blocks, help="of each transformer; 0 for all")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / f"{name}.json")
     return parser.parse_args()
 

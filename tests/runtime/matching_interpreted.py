@@ -30,9 +30,10 @@ def test_equals_the_reference(metric: str, dtype: torch.dtype) -> None:
     check_close(clustered((2, 3, SMALL.tokens, 20), dtype), SMALL, metric)
 
 
-@pytest.mark.parametrize("dim", [3, 64, 80, 130])
-def test_any_number_of_channels(dim: int) -> None:
-    check_close(clustered((1, 2, SMALL.tokens, dim), torch.float32), SMALL, "euclidean")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dim", [3, 64, 80, 128, 130])
+def test_any_number_of_channels(dim: int, dtype: torch.dtype) -> None:
+    check_close(clustered((1, 2, SMALL.tokens, dim), dtype), SMALL, "euclidean")
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -35,20 +35,26 @@ def test_equals_the_reference_in_the_interpreter() -> None:
 
 
 @pytest.mark.parametrize("capability", SHARED_MEMORY)
-@pytest.mark.parametrize(("metric", "dtype", "dim"), [("euclidean", "bf16", 64), ("cosine", "fp32", 128)])
+@pytest.mark.parametrize(
+    ("metric", "dtype", "dim"),
+    [("euclidean", "bf16", 64), ("euclidean", "bf16", 128), ("euclidean", "bf16", 1920), ("cosine", "fp32", 128)],
+)
 def test_compiles_for_devices_within_their_shared_memory(metric: str, dtype: str, dim: int, capability: int) -> None:
     triton = pytest.importorskip("triton", reason="the kernel needs triton")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from asymrnr.matching_triton import constants, nearest_kernel
+    from asymrnr.matching_triton import constants, nearest_kernel, tiles_for
 
-    arrays = {"features": f"*{dtype}", "src": "*i64", "slot": "*i32"}
-    arrays |= dict.fromkeys(("centre", "destinations", "offset", "distance"), "*fp32")
-    settings = constants(metric, dim)  # type: ignore[arg-type]
+    features = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
+    arrays = {"features": f"*{dtype}", "destinations": f"*{dtype}", "src": "*i64", "slot": "*i32"}
+    arrays |= dict.fromkeys(("centre", "offset", "scale", "distance"), "*fp32")
+    tiles = tiles_for(dim, features)
+    settings = constants(metric, dim, features, tiles)  # type: ignore[arg-type]
     signature = {n: "constexpr" if n in settings else arrays.get(n, "i32") for n in nearest_kernel.arg_names}
     source = ASTSource(nearest_kernel, signature, constexprs=settings)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"enable_fp_fusion": True})
+    options = {"enable_fp_fusion": True, "num_warps": tiles.warps, "num_stages": tiles.stages}
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     assert "mma" in compiled.asm["ptx"]  # on the tensor cores
     assert compiled.metadata.shared <= SHARED_MEMORY[capability]
 
@@ -80,7 +86,7 @@ def test_without_triton_only_asking_for_the_kernel_fails(monkeypatch: pytest.Mon
 
 @pytest.mark.gpu
 class TestOnDevice:
-    """Never run where this was written; run with `pytest -m gpu` on a CUDA device."""
+    """Run with `pytest -m gpu` on a CUDA device."""
 
     @pytest.fixture(autouse=True)
     def _kernel(self, monkeypatch: pytest.MonkeyPatch) -> None:
