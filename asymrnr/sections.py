@@ -212,11 +212,11 @@ class EvidenceSection(Section):
     relative_mad: NotNegative | None = None
     """Of earlier releases: scatter of run times, relative to their median."""
     pair_speedups: tuple[Positive, ...] | None = None
-    """Denoising speed-up of every pair, steps that something disturbed set aside."""
+    """Denoising speed-up of every pair."""
     spread: NotNegative | None = None
     """Standard deviation of the pairs' log speed-ups."""
     set_aside: Unit | None = None
-    """Share of the pairs' steps that were set aside because something disturbed them."""
+    """Share of the pairs' steps that something disturbed; once they were left out, now what they weigh is limited."""
     disturbed: Annotated[int, Field(ge=0)] | None = None
     """Pairs that were measured again because most of their steps were disturbed."""
     attempt: Count | None = None

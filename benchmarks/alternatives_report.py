@@ -125,7 +125,7 @@ def _where(judged: list[Row]) -> str:
 
 def _disturbed(pairs: list[Row]) -> str:
     steps = sum(row["steps"] for row in pairs)
-    aside = sum(row["set_aside"] for row in pairs)
+    aside = sum(row["disturbed"] for row in pairs)
     return f"Set aside as disturbed: {aside} of {steps} steps." if steps else ""
 
 

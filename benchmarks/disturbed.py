@@ -5,7 +5,8 @@
 Runs the job again and again, on the machine as it is and while another process burns every core in bursts of 1 to 3 s
 for 30 % of the time (`burner.py`), in turn and each time with another seed. Before that the shipped schedule is
 measured a few times, quiet and disturbed in turn. What is finished is kept in the output folder and not done again;
-`docs/disturbed.md` is written anew after every result.
+`docs/disturbed.md` is written anew after every result. `results.jsonl` in the folder is all that is needed to go on, on
+another machine as well; every result says where it was measured.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def evidence(path: Path) -> Row:
             "bound": measured.speedup.lower_bound_95,
             "pairs": len(measured.seeds),
             "attempt": measured.attempt,
-            "set_aside": measured.set_aside,
+            "disturbed_steps": measured.set_aside,
             "disturbed_pairs": measured.disturbed,
         }
     return found
@@ -114,14 +115,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the job under way, too
     console, folder = Console(), arguments.output.resolve()
     command = shlex.join(["python", *sys.argv])
-    head = {"kind": "head", "environment": environment(), "model": arguments.model, "target": arguments.target}
-    results = Results(folder, head)
+    results = Results(folder, {"kind": "head", "model": arguments.model, "target": arguments.target})
 
     def left(kind: str, count: int) -> list[tuple[str, int]]:
         return [(c, seed) for c, seed in in_turn(count) if not results.has(kind=kind, condition=c, seed=seed)]
 
     def keep(row: Row) -> None:
-        results.add(row)
+        results.add({**row, "environment": environment()})
         arguments.document.write_text(document(results.rows, command))
 
     try:

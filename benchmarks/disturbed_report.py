@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ ALIKE = 0.03
 INFEASIBLE = 3
 RUNS, PAIRS = 10, 5  # asked for: runs of each kind; pairs of one schedule
 HEADER = (
-    "| run | seed | exit | speed-up | at least | pairs | attempt | steps set aside | disturbed pairs "
+    "| run | seed | exit | speed-up | at least | pairs | attempt | steps disturbed | disturbed pairs "
     "| generations | minutes | schedule saved | failed |"
 )
 
@@ -29,15 +30,14 @@ def document(rows: list[Row], command: str) -> str:
     """
     head = rows[0]
     runs, same = ([row for row in rows if row["kind"] == kind] for kind in ("run", "same"))
-    machine, target = head["environment"], head["target"]
+    target = head["target"]
     lines = [
         "# On a disturbed machine",
         "",
         f"Measured by `{command}`: the main job on {head['model']} for {target:g}x again and again, each time with",
         "another seed; *quiet* is the machine as it is, *disturbed* the same while another process burns every core in",
         "bursts of 1 to 3 s for 30 % of the time. Quiet and disturbed runs took turns.",
-        f"{machine['cpu']}, {machine['cpu_count']} CPUs, {machine['threads']} threads, {machine['gpu'] or 'no GPU'},",
-        f"Python {machine['python']}, torch {machine['torch']}, diffusers {machine['diffusers']}.",
+        *_machines(rows[1:]),
         "",
         "## Summary",
         "",
@@ -57,14 +57,27 @@ def document(rows: list[Row], command: str) -> str:
         "",
         "## One and the same schedule",
         "",
-        "| machine | seed | speed-up | steps set aside |",
+        "| machine | seed | speed-up | steps disturbed |",
         "|---|---|---|---|",
     ]
     for row in same:
         cells = [row["condition"], str(row["seed"]), f"{np.exp(row['log_speedup']):.3f}x"]
-        cells.append("{set_aside} of {steps}".format_map(row))
+        cells.append("{disturbed} of {steps}".format_map(row))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _machines(rows: list[Row]) -> list[str]:
+    """A list item for every machine, with how many results are of it."""
+    texts = []
+    for row in rows:
+        machine = row["environment"]
+        texts.append(
+            f"{machine['cpu']}, {machine['cpu_count']} CPUs, {machine['threads']} threads, "
+            f"{machine['gpu'] or 'no GPU'}, Python {machine['python']}, torch {machine['torch']}, "
+            f"diffusers {machine['diffusers']}"
+        )
+    return ["", *(f"- {text} ({count} of the {len(texts)} results)" for text, count in Counter(texts).items())]
 
 
 def _of_runs(runs: list[Row], target: float) -> list[tuple[str, str, str]]:
@@ -117,6 +130,11 @@ def _line(row: Row) -> str:
         return form.format(row[name]) if row.get(name) is not None else "-"
 
     cells = [row["condition"], str(row["seed"]), str(row["exit"]), cell("point", "{:.3f}x"), cell("bound", "{:.3f}x")]
-    cells += [cell("pairs", "{}"), cell("attempt", "{}"), cell("set_aside", "{:.1%}"), cell("disturbed_pairs", "{}")]
+    cells += [
+        cell("pairs", "{}"),
+        cell("attempt", "{}"),
+        cell("disturbed_steps", "{:.1%}"),
+        cell("disturbed_pairs", "{}"),
+    ]
     cells += [cell("spent_ie", "{:.1f}"), f"{row['seconds'] / 60:.1f}" + ("\\*" if row["resumed"] else "")]
     return f"| {' | '.join([*cells, 'yes' if row['saved'] else 'no', ', '.join(row.get('failed', [])) or '-'])} |"

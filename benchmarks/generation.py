@@ -88,7 +88,7 @@ def judged(found: dict[str, list[Beside]], methods: dict[str, Schedule], model: 
         value, _, _ = typical(logs[name].tolist())
         detail = {
             "speedups": np.exp(logs[name]).tolist(),
-            "set_aside": sum(beside.estimate.set_aside for beside in found[name]),
+            "disturbed": sum(beside.estimate.disturbed for beside in found[name]),
         }
         rows.append(
             judge(name, "realised / predicted speed-up", value / predicted, text=text, at_least=target, **detail)

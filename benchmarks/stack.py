@@ -32,7 +32,7 @@ def measure(runner: Runner, schedule: Schedule, rounds: int) -> list[Row]:
     """Two rows a method: denoising time relative to plain, and PSNR to the plain video of the same prompt."""
     speedups: dict[str, list[float]] = {name: [] for name in METHODS}  # logarithms
     decibels: dict[str, list[float]] = {name: [] for name in METHODS}
-    set_aside = dict.fromkeys(METHODS, 0)
+    disturbed = dict.fromkeys(METHODS, 0)
     prompts, twin = runner.entry.held_out_prompts(rounds), twin_of(runner)
     warm_up(runner, twin, prompts[0])
     for index in track(range(rounds), description="generating"):
@@ -43,12 +43,12 @@ def measure(runner: Runner, schedule: Schedule, rounds: int) -> list[Row]:
                 install=pyramid(SKIP_RANGE, TIMESTEPS) if cached else None,
             )
             speedups[name].append(found.estimate.log_speedup)
-            set_aside[name] += found.estimate.set_aside
+            disturbed[name] += found.estimate.disturbed
             decibels[name].append(psnr(found.method.video, found.plain.video))
     rows: list[Row] = []
     for name in METHODS:
         logs, values = speedups[name], decibels[name]
-        detail = {"speedups": np.exp(logs).tolist(), "set_aside": set_aside[name]}
+        detail = {"speedups": np.exp(logs).tolist(), "disturbed": disturbed[name]}
         value, _, _ = typical([-log for log in logs])
         rows.append(
             judge(name, "time / plain", value, None, f"{typical_text(logs, '{:.3f}x')}, 95 % t interval", **detail)

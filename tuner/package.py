@@ -215,7 +215,7 @@ def evidence_section(certification: Certification) -> EvidenceSection:
         speedup=_speedup(certification.denoise, "denoise"),
         end_to_end=_speedup(certification.end_to_end, "end_to_end"),
         spread=certification.denoise.spread,
-        set_aside=certification.set_aside,
+        set_aside=certification.disturbed_steps,
         disturbed=len(certification.disturbed),
         attempt=certification.attempt + 1,
         method=METHOD,

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from tuner.context import Context
 from tuner.errors import BudgetExhaustedError, NoisyMeasurementError, QualityGateError, TunerError
 from tuner.findings import Findings
+from tuner.stages.certify import SLACK, Certification, certify, cost_ie
 from tuner.stages.certify import STAGE as CERTIFY
-from tuner.stages.certify import Certification, certify, cost_ie
 from tuner.stages.verify import AIM, corrected
 
-SLACK = 0.05  # a certified speed-up further above the target costs quality that nobody asked for
 OF_TIME = ("speedup", "noise", "pairs")  # gates; the others are about the videos
 UNSURE, MOST = 0.037, 0.07  # least and most that a second schedule aims above the target (logarithms)
 MARGIN = 0.02  # of that, for what the prediction gets wrong

@@ -37,7 +37,7 @@ def pairs(family: str, method: str, speedup: float, error: float, skipped: float
     for i in range(count):
         off = i - (count - 1) / 2
         row = {"kind": "pair", "family": family, "method": method, "prompt": f"prompt {i}", "seed": i}
-        row |= {"log_speedup": math.log(speedup) + 0.01 * off, "standard_error": 0.01, "set_aside": 1, "steps": 30}
+        row |= {"log_speedup": math.log(speedup) + 0.01 * off, "standard_error": 0.01, "disturbed": 1, "steps": 30}
         row |= {"plain_attributes": {"color": True, "shape": True}, "attributes": {"color": True, "shape": i > 0}}
         rows.append({**row, "mse": error * math.exp(0.5 * off), "skipped": skipped})
     return rows

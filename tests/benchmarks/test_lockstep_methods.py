@@ -107,7 +107,7 @@ def test_steps_that_a_schedules_own_cache_leaves_out_are_told_apart(
     assert seen[-1].attention == pytest.approx(1 - left_out)
 
 
-def test_steps_that_skip_nearly_everything_are_not_set_aside(runner: Runner) -> None:
+def test_steps_that_skip_nearly_everything_are_not_disturbed(runner: Runner) -> None:
     from lockstep_methods import levels
 
     called = np.array([1, 1, 1, 0, 0, 1, 0, 0, 1, 0, 0, 0.5])
@@ -117,7 +117,7 @@ def test_steps_that_skip_nearly_everything_are_not_set_aside(runner: Runner) -> 
     shape = levels(plain, plain * exact * noise, called)
     assert shape == pytest.approx(exact)
     found = estimate_shaped(plain, plain * exact * noise, shape)
-    assert found.set_aside == 0
+    assert found.disturbed == 0
     assert found.speedup == pytest.approx(1 / exact.mean(), rel=0.01)
 
 

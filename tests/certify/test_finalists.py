@@ -13,9 +13,10 @@ import pytest
 from asymrnr.schedule import Schedule
 from tuner.certify.gates import Gate
 from tuner.latency.fit import Evidence
-from tuner.proof import MARGIN, MOST, SLACK, UNSURE, second_aim, verdict_error
+from tuner.proof import MARGIN, MOST, UNSURE, second_aim, verdict_error
 from tuner.search.result import Candidate, Recipe
 from tuner.stages import verify
+from tuner.stages.certify import SLACK
 from tuner.stages.verify import AIM, believed_speedup, next_finalist
 
 TARGET = 1.2

@@ -48,7 +48,7 @@ def test_without_noise_the_estimate_is_the_ratio_of_total_times(name: str, match
     said = {"attention": schedule.attention_of_steps(), "matchings": schedule.matchings_of_steps()}
     estimate = estimate_pair(PairedSteps(np.ones(STEPS), tuned, **said))
     assert estimate.speedup == pytest.approx(1 / tuned.mean(), rel=2e-3)
-    assert estimate.set_aside == 0
+    assert estimate.disturbed == 0
 
 
 @every_schedule
@@ -62,4 +62,4 @@ def test_steps_that_match_are_not_taken_for_disturbed(name: str) -> None:
         found.append(estimate_pair(PairedSteps(plain, exact * noise, **said)))
     errors = np.array([one.log_speedup for one in found]) + math.log(exact.mean())
     assert abs(errors.mean()) < 0.003
-    assert np.mean([one.set_aside for one in found]) < 0.2
+    assert np.mean([one.disturbed for one in found]) < 0.2

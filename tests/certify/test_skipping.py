@@ -27,7 +27,7 @@ def test_without_noise_the_estimate_is_the_ratio_of_total_times(skipped: np.ndar
     tuned = np.where(skipped > 0, 1 - 0.97 * skipped, 1 - attention * (1 - ATTENTION))
     estimate = estimate_pair(PairedSteps(np.ones(STEPS), tuned, ATTENTION, skipped=skipped.astype(float)))
     assert estimate.speedup == pytest.approx(1 / tuned.mean(), rel=1e-3)
-    assert estimate.set_aside == 0
+    assert estimate.disturbed == 0
 
 
 @machines
@@ -37,7 +37,7 @@ def test_on_a_machine_with_noise_the_estimate_is_the_truth(machine: Machine, ski
     pairs = simulate(rng, alike, PAIRS, TRUTH, skipped=skipped.astype(float))
     found = [estimate_pair(pair) for pair in pairs]
     assert np.mean([one.log_speedup for one in found]) == pytest.approx(math.log(TRUTH), abs=0.004)
-    assert np.mean([one.set_aside / one.steps for one in found]) < 0.01
+    assert np.mean([one.disturbed / one.steps for one in found]) < 0.01
     inside = np.sqrt(np.mean([one.standard_error**2 for one in found]))
     assert inside == pytest.approx(np.std([one.log_speedup for one in found]), rel=0.25)
 
@@ -46,6 +46,6 @@ def test_a_short_step_that_jitters_is_not_disturbed_and_a_long_one_is() -> None:
     tuned = np.where(EVERY_SECOND, 0.03, 0.8)
     jittered = tuned.copy()
     jittered[[5, 11, 21]] *= 1.6
-    assert estimate_pair(PairedSteps(np.ones(STEPS), jittered, ATTENTION, skipped=EVERY_SECOND)).set_aside == 0
+    assert estimate_pair(PairedSteps(np.ones(STEPS), jittered, ATTENTION, skipped=EVERY_SECOND)).disturbed == 0
     jittered[[4, 9]] = 1.6, 0.3
-    assert estimate_pair(PairedSteps(np.ones(STEPS), jittered, ATTENTION, skipped=EVERY_SECOND)).set_aside == 2
+    assert estimate_pair(PairedSteps(np.ones(STEPS), jittered, ATTENTION, skipped=EVERY_SECOND)).disturbed == 2

@@ -15,7 +15,7 @@ import numpy as np
 
 from tuner.certify.statistics import CONFIDENCE, Bounds, SpeedupEstimate, mean_bounds
 from tuner.profile.agreement import Agreement
-from tuner.run.estimate import MAX_SET_ASIDE
+from tuner.run.estimate import MAX_DISTURBED
 
 Verdict = Literal["PASS", "WARN", "FAIL"]
 
@@ -82,9 +82,9 @@ def pairs_gate(pairs: int, needed: int) -> Gate:
 
 def noise_gate(
     spread: float | None,
-    set_aside_share: float,
+    disturbed_share: float,
     limit: float = SPREAD_LIMIT,
-    set_aside_limit: float = MAX_SET_ASIDE,
+    disturbed_limit: float = MAX_DISTURBED,
 ) -> Gate:
     """Pairs must agree on the speed-up, and most of their steps must have been left alone by other work.
 
@@ -93,15 +93,15 @@ def noise_gate(
     Args:
         spread: standard deviation over pairs of the log speed-up, in which no outlier can hide as in a median; None
             with a single pair.
-        set_aside_share: share of the steps that were set aside as disturbed.
-        limit, set_aside_limit: the largest of each.
+        disturbed_share: share of the steps that were disturbed.
+        limit, disturbed_limit: the largest of each.
     """
-    disturbed = f"{set_aside_share:.0%} of the steps were disturbed, with {set_aside_limit:.0%} allowed"
-    if set_aside_share > set_aside_limit:
-        return Gate("noise", "FAIL", set_aside_share, set_aside_limit, f"Too noisy to measure: {disturbed}")
+    disturbed = f"{disturbed_share:.0%} of the steps were disturbed, with {disturbed_limit:.0%} allowed"
+    if disturbed_share > disturbed_limit:
+        return Gate("noise", "FAIL", disturbed_share, disturbed_limit, f"Too noisy to measure: {disturbed}")
     if spread is None:
         message = f"How far pairs scatter is unknown (n = 1), and {disturbed}"
-        return Gate("noise", "PASS", set_aside_share, set_aside_limit, message)
+        return Gate("noise", "PASS", disturbed_share, disturbed_limit, message)
     return Gate(
         "noise",
         "PASS" if spread <= limit else "FAIL",

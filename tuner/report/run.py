@@ -37,8 +37,8 @@ def facts(ctx: Context, findings: Findings) -> dict[str, str]:
         found["end-to-end speed-up"] = speedup_text(certification.end_to_end)
         modes = " and ".join(dict.fromkeys(pair.mode for pair in certification.pairs))
         found["evidence"] = (
-            f"{len(certification.pairs)} held-out pairs, {modes}; {certification.set_aside:.0%} of their steps set "
-            f"aside, {len(certification.disturbed)} pairs measured again; attempt {certification.attempt + 1}"
+            f"{len(certification.pairs)} held-out pairs, {modes}; {certification.disturbed_steps:.0%} of their "
+            f"steps disturbed, {len(certification.disturbed)} pairs measured again; attempt {certification.attempt + 1}"
         )
     if verification is not None:
         chosen = verification.chosen

@@ -24,6 +24,7 @@ LOOK_PAIRS = tuple(look.pairs for look in LOOKS)
 MOST_PAIRS = LOOK_PAIRS[-1]
 PROMPTS = 2 * MOST_PAIRS  # two attempts, none of which looks at what the other saw
 REPEATS = 2  # of a pair that was disturbed
+SLACK = 0.05  # a certified speed-up further above the target costs quality that nobody asked for
 LEAST = 1e-9  # of flicker and sharpness; a plain video that has less of it has none
 
 
@@ -39,7 +40,7 @@ class Certification:
         end_to_end: the same for whole calls, text encoder and decoder included.
         pairs: every held-out pair judged.
         disturbed: pairs that were set aside because the machine was busy with something else.
-        set_aside: share of steps set aside in the pairs judged.
+        disturbed_steps: share of the steps that were disturbed in the pairs judged.
         quality: metric name to the values of every pair.
         gates: all verdicts.
         noise_floor: mean squared error between plain videos of different seeds.
@@ -53,7 +54,7 @@ class Certification:
     end_to_end: SpeedupEstimate
     pairs: tuple[Pair, ...]
     disturbed: tuple[Pair, ...]
-    set_aside: float
+    disturbed_steps: float
     quality: dict[str, list[float]]
     gates: tuple[Gate, ...]
     noise_floor: float
@@ -72,6 +73,12 @@ class Certification:
         """Whether more pairs could still turn every failed gate."""
         failed = self.failed()
         return bool(failed) and all(gate.open for gate in failed)
+
+    def settled(self, target: float) -> bool:
+        """Whether more pairs are of no use: none could turn what failed, or show that it is not too fast after all."""
+        low, most = self.denoise.lower_bound_95, target * (1 + SLACK)
+        too_fast = self.certified and self.denoise.point > most
+        return not self.undecided and (not too_fast or (low is not None and low > most))
 
     @property
     def evidence(self) -> list[Evidence]:
@@ -106,7 +113,7 @@ def certify(
     looks: Sequence[int] = LOOK_PAIRS,
     keep: Callable[[Certification], None] = lambda _: None,
 ) -> Certification:
-    """Add pairs from look to look, until every gate is decided or the budget ends.
+    """Add pairs from look to look, until every gate is decided and the aim is met or missed, or the budget ends.
 
     Args:
         ctx: the run.
@@ -163,7 +170,7 @@ def certify(
             + ("" if state.denoise.lower_bound_95 is None else f", at least {state.denoise.lower_bound_95:.3f}x")
         )
         keep(state)
-        if stopped is not None or not state.undecided:
+        if stopped is not None or state.settled(ctx.options.target_speedup):
             return _stopped(state, stopped)
     assert state is not None
     return state
@@ -198,14 +205,14 @@ def judge(
     """Statistics and gates over finished held-out pairs and their quality, see `measure_quality`."""
     denoise = estimate_speedup([p.denoise.log_speedup for p in pairs], alpha)
     whole = estimate_speedup([p.end_to_end for p in pairs], alpha)
-    set_aside = sum(p.denoise.set_aside for p in pairs) / sum(p.denoise.steps for p in pairs)
+    disturbed_steps = sum(p.denoise.disturbed for p in pairs) / sum(p.denoise.steps for p in pairs)
     quality = {name: [values[name] for values in measured] for name in measured[0]}
     planned, adaptive = schedule.planned_sites(), schedule.partner is not None and not schedule.reused_steps().any()
     changes = [error / noise_floor for error in quality["mse"]]
     verdicts = [
         gates.speedup_gate(denoise, ctx.options.target_speedup),
         gates.pairs_gate(len(pairs), LOOKS[0].pairs),
-        gates.noise_gate(denoise.spread, set_aside),
+        gates.noise_gate(denoise.spread, disturbed_steps),
         gates.applied_gate(min(p.reduced_sites for p in pairs), planned, adaptive),
         gates.video_gate(changes, alpha),
         gates.drift_gate("flicker", quality["flicker_drift"], alpha),
@@ -230,7 +237,7 @@ def judge(
         whole,
         tuple(pairs),
         tuple(disturbed),
-        set_aside,
+        disturbed_steps,
         quality,
         tuple(verdicts),
         noise_floor,
