@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from tuner.profile.distribution import DIRECTIONS, POLICIES
 from tuner.profile.profile import Curves, Profile
-from tuner.report.plots import axes_grid, heat_maps
+from tuner.report.plots import SIZE, axes_grid, heat_maps, legend_above
 
 BLOCK_GROUPS = 4
 SENSITIVITY_RATE = 0.3  # as in the paper's figure 2
@@ -42,7 +42,7 @@ def similarity_curves(profile: Profile) -> Figure:
             axes.fill_between(steps, table[group].min(0), table[group].max(0), alpha=0.15, color=line.get_color())
         axes.set_title(name, fontsize="medium")
         axes.set(xlabel="denoising step", ylabel="similarity")
-        axes.legend(fontsize="xx-small")
+    legend_above(figure, all_axes[-1])
     return figure
 
 
@@ -61,8 +61,8 @@ def divergence_curves(profile: Profile) -> Figure:
                 label = f"{direction}, {policy}"
                 axes.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=label)
         axes.set_title(feature, fontsize="medium")
-        axes.set(xlabel="reduction rate", ylabel="nats")
-    all_axes[-1].legend(fontsize="xx-small")
+        axes.set(xlabel="reduction rate", ylabel="estimate, nats")
+    legend_above(figure, all_axes[-1])
     return figure
 
 
@@ -83,13 +83,13 @@ def sensitivity_bars(profile: Profile) -> Figure:
     blocks.set_xlabel("blocks")
     phases.set_xticks([0, 1], ["early", "late"])
     features.set_ylabel(f"relative error at rate {profile.rates[index]:g}")
-    phases.legend(fontsize="x-small")
+    legend_above(figure, phases)
     return figure
 
 
 def persistence_curves(profile: Profile) -> Figure:
     """Share of sources whose destination is the same some steps later (paper figure 5), by feature."""
-    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     shares: dict[str, list[tuple[int, float]]] = {}
     for name, table in profile.persistence.items():
@@ -98,18 +98,18 @@ def persistence_curves(profile: Profile) -> Figure:
     for feature, points in shares.items():
         axes.plot(*zip(*sorted(points), strict=True), marker=".", label=feature)
     axes.set(xlabel="steps later", ylabel="share of equal matches", ylim=(0, 1.02))
-    axes.legend(fontsize="small")
+    legend_above(figure, axes)
     return figure
 
 
 def norm_tails(profile: Profile) -> Figure:
     """95th percentile of the token norms over their median by block (paper figure 10): long where cosine misleads."""
-    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     for feature, table in profile.norm_tail.items():
         axes.plot(np.nanmean(table, axis=1), marker=".", label=feature)
     axes.set(xlabel="block", ylabel="95th percentile / median of norms")
-    axes.legend(fontsize="small")
+    legend_above(figure, axes)
     return figure
 
 
