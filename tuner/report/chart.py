@@ -13,6 +13,7 @@ from tuner.search.result import FrontierPoint
 WIDTH, HEIGHT = 520.0, 340.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 14.0, 14.0, 46.0  # margins, in the same units
 MOST_POINTS = 40  # of a line that answer; the line itself goes through all
+DECADES = 2.5  # of errors from which on one label each will do
 ROOM = 0.04  # of the axes, on each side
 
 
@@ -113,7 +114,8 @@ def frontier_chart(
         series.append(Series("finalists", "", [spot(label, point, more) for label, point, more in stars]))
     xs = [v for v in MaxNLocator(6).tick_values(x.low, x.high) if x.low <= v <= x.high]
     low, high = 10**y.low, 10**y.high
-    ys = [float(v) for v in LogLocator(subs=(1, 2, 5)).tick_values(low, high) if low <= v <= high]
+    subs = (1,) if y.high - y.low > DECADES else (1, 2, 5)
+    ys = [float(v) for v in LogLocator(subs=subs).tick_values(low, high) if low <= v <= high]
     return Chart(
         series,
         x(target),

@@ -25,7 +25,7 @@ def evidence(pairs: Sequence[Pair], estimate: SpeedupEstimate, target: float) ->
     """
     figure = Figure(figsize=(SIZE[0], 2 * SIZE[1]), layout="constrained")
     steps, forest = figure.subplots(2, 1)
-    for number, pair in enumerate(pairs, start=1):
+    for pair in pairs:
         ratio = pair.plain.step_seconds / pair.tuned.step_seconds
         steps.plot(np.arange(len(ratio)), ratio, marker=".", markersize=4, linewidth=0.6)  # coloured as below
     steps.axhline(target, color="gray", linestyle=":")

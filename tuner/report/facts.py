@@ -31,7 +31,12 @@ def verdict(ctx: Context, certification: Certification | None, error: BaseExcept
 def headline(ctx: Context, findings: Findings) -> dict[str, tuple[str, str]]:
     """What was asked and what came out: name to the figure and what it is about."""
     rows, certification = ctx.ledger.rows(), findings.certification
-    found = {"asked for": (f"{ctx.options.target_speedup:g}x", f"denoising speed-up of {ctx.entry.name}, {ctx.entry.workload}")}
+    found = {
+        "asked for": (
+            f"{ctx.options.target_speedup:g}x",
+            f"denoising speed-up of {ctx.entry.name}, {ctx.entry.workload}",
+        )
+    }
     if certification is not None:
         low, n = certification.denoise.lower_bound_95, len(certification.pairs)
         what = "certified" if certification.certified else "measured"
@@ -41,7 +46,10 @@ def headline(ctx: Context, findings: Findings) -> dict[str, tuple[str, str]]:
         quality = {name: float(np.mean(values)) for name, values in certification.quality.items()}
         change = next((gate for gate in certification.gates if gate.name == "video"), None)
         changes = "" if change is None else f", changes by {change.value:.1%} of what another seed changes"
-        found["quality"] = (f"{quality['psnr']:.1f} dB", f"PSNR to the plain videos, SSIM {quality['ssim']:.4f}{changes}")
+        found["quality"] = (
+            f"{quality['psnr']:.1f} dB",
+            f"PSNR to the plain videos, SSIM {quality['ssim']:.4f}{changes}",
+        )
     minutes = sum(row["seconds"] for row in rows) / 60
     found["cost"] = (f"{ctx.ledger.spent_ie:.1f}", f"generations, {minutes:.0f} min")
     return found

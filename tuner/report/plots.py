@@ -14,16 +14,16 @@ from asymrnr.schedule import Schedule
 from tuner.search.result import FrontierPoint, TrialRecord
 
 COLUMNS = 2
-SIZE = (5.8, 3.2)  # inches; wider figures cannot be read on a phone
+SIZE = (5.2, 3.0)  # inches; wider figures cannot be read on a phone
 DOING = {  # by action; the last one is no action of sites
     **{"full or copied": "#f2f2f2", "refresh": "#444444", "memory": "#2a9d8f", "broadcast": "#e9c46a"},
     "left out": "#7b2d8b",
 }
 
 
-def axes_grid(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` small axes, at most two in a row."""
-    columns = min(COLUMNS, count)
+def axes_grid(count: int, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` small axes, at most so many in a row."""
+    columns = min(columns, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(SIZE[0], 2.4 * rows), layout="constrained")
     return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
@@ -37,21 +37,21 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 
 def heat_maps(
-    tables: Mapping[str, np.ndarray], label: str, low: float | None, high: float | None, x: str = "denoising step"
+    tables: Mapping[str, np.ndarray], label: str, low: float | None, high: float | None, columns: int = COLUMNS
 ) -> Figure:
     """A map (blocks, steps) each."""
-    figure, all_axes = axes_grid(len(tables))
+    figure, all_axes = axes_grid(len(tables), columns)
     for axes, (name, table) in zip(all_axes, tables.items(), strict=True):
-        _heat_map(figure, axes, name, table, label, low, high, x)
+        _heat_map(figure, axes, name, table, label, low, high)
     return figure
 
 
 def _heat_map(
-    figure: Figure, axes: Axes, name: str, table: np.ndarray, label: str, low: float | None, high: float | None, x: str
+    figure: Figure, axes: Axes, name: str, table: np.ndarray, label: str, low: float | None, high: float | None
 ) -> None:
     image = axes.imshow(table, aspect="auto", origin="lower", cmap="viridis", vmin=low, vmax=high)
     axes.set_title(name, fontsize="medium")
-    axes.set(xlabel=x, ylabel="block")
+    axes.set(xlabel="denoising step", ylabel="block")
     figure.colorbar(image, ax=axes, label=label)
 
 
@@ -59,18 +59,18 @@ def schedule_maps(schedule: Schedule) -> Figure:
     """Reduction rates, a map a feature; and what the sites do, where they do more than copy."""
     left_out = schedule.reused_steps()
     if schedule.actions is None and not left_out.any():
-        return heat_maps(dict(schedule.rates), "rate", 0, 1)
+        return heat_maps(dict(schedule.rates), "rate", 0, 1, columns=1)
     doing = np.zeros((schedule.blocks, schedule.steps)) if schedule.actions is None else schedule.actions.astype(float)
     doing[:, left_out] = len(DOING) - 1
     tables = {feature: table for feature, table in schedule.rates.items() if table.any()}
-    figure, (first, *others) = axes_grid(1 + len(tables))
+    figure, (first, *others) = axes_grid(1 + len(tables), columns=1)
     colours, last = ListedColormap(list(DOING.values())), len(DOING) - 0.5
     image = first.imshow(doing, aspect="auto", origin="lower", cmap=colours, vmin=-0.5, vmax=last)
     first.set_title("what blocks do", fontsize="medium")
     first.set(xlabel="denoising step", ylabel="block")
     figure.colorbar(image, ax=first, ticks=range(len(DOING))).set_ticklabels(list(DOING))
     for axes, (feature, table) in zip(others, tables.items(), strict=True):
-        _heat_map(figure, axes, feature, table, "rate", 0, 1, "denoising step")
+        _heat_map(figure, axes, feature, table, "rate", 0, 1)
     return figure
 
 
@@ -109,7 +109,7 @@ def frontier(
 
 
 def predicted_against_measured(points: Sequence[tuple[str, float, float, float]]) -> Figure:
-    """Speed-ups of every finalist, as (label, predicted before it was measured, predicted with all pooled, measured)."""
+    """Speed-ups of every finalist: (label, predicted before it was measured, predicted with all pooled, measured)."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     values = [v for _, *speedups in points for v in speedups]

@@ -39,25 +39,14 @@ def prompt_rows(certification: Certification, entry: ModelEntry, target: float) 
         entry: the model, which may know what its videos should show.
         target: denoising speed-up asked for.
     """
-    quality, floor = certification.quality, certification.noise_floor
-    return [
-        PromptRow(
-            prompt=pair.prompt,
-            seed=pair.seed,
-            speedup=pair.denoise.speedup,
-            psnr=quality["psnr"][i],
-            ssim=quality["ssim"][i],
-            change=quality["mse"][i] / floor,
-            warnings=tuple(
-                [
-                    *_of_time(pair, target),
-                    *_of_video(quality["mse"][i] / floor, {n: quality[f"{n}_drift"][i] for n in ("flicker", "sharpness")}),
-                    *_lost(pair, entry),
-                ]
-            ),
-        )
-        for i, pair in enumerate(certification.pairs)
-    ]
+    quality, rows = certification.quality, []
+    for i, pair in enumerate(certification.pairs):
+        change = quality["mse"][i] / certification.noise_floor
+        drifts = {name: quality[f"{name}_drift"][i] for name in ("flicker", "sharpness")}
+        warnings = (*_of_time(pair, target), *_of_video(change, drifts), *_lost(pair, entry))
+        speedup, psnr, ssim = pair.denoise.speedup, quality["psnr"][i], quality["ssim"][i]
+        rows.append(PromptRow(pair.prompt, pair.seed, speedup, psnr, ssim, change, warnings))
+    return rows
 
 
 def _of_time(pair: Pair, target: float) -> list[str]:
@@ -78,6 +67,5 @@ def _of_video(change: float, drifts: dict[str, float]) -> list[str]:
 def _lost(pair: Pair, entry: ModelEntry) -> list[str]:
     if entry.attributes is None:
         return []
-    shown = (entry.attributes(side.video, pair.prompt) for side in (pair.plain, pair.tuned))
-    plain, tuned = shown
+    plain, tuned = (entry.attributes(side.video, pair.prompt) for side in (pair.plain, pair.tuned))
     return [f"{name} lost" for name, right in plain.items() if right and not tuned[name]]

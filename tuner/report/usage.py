@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shlex
 
 from tuner.context import Context
@@ -16,7 +17,7 @@ import asymrnr
 pipe = load_pipeline({pipeline})
 with asymrnr.apply(pipe, asymrnr.load("{schedule}")) as handle:
     frames = pipe(
-        {prompt!r},
+        {prompt},
 {arguments}
     ).frames[0]
     print(handle.summary())  # what was really reduced"""
@@ -34,22 +35,28 @@ def snippets(ctx: Context, prompt: str) -> dict[str, str]:
 
 def _python(ctx: Context, prompt: str) -> str:
     options, load = ctx.options, ctx.options.load
-    given, imports = [repr(options.model)], "from tuner.models import load_pipeline"
+    given, imports = [_quoted(options.model)], "from tuner.models import load_pipeline"
     if options.device != "cpu" or load != LoadOptions():
-        given.append(repr(options.device))
+        given.append(_quoted(options.device))
     if load != LoadOptions():
         imports = "from pathlib import Path\n\nfrom tuner.models import LoadOptions, load_pipeline"
-        weights = None if load.weights is None else f'Path("{load.weights}")'
-        given.append(f"LoadOptions({weights}, {load.offload!r}, {load.attention_backend!r})")
+        weights = None if load.weights is None else f"Path({_quoted(str(load.weights))})"
+        backend = None if load.attention_backend is None else _quoted(load.attention_backend)
+        given.append(f"LoadOptions({weights}, {_quoted(load.offload)}, {backend})")
     accepted = inspect.signature(ctx.entry.pipeline.__call__).parameters
     called = {name: value for name, value in ctx.entry.workload.call_kwargs().items() if name in accepted}
     return PYTHON.format(
         imports=imports,
         pipeline=", ".join(given),
         schedule=file_name(options.target_speedup),
-        prompt=prompt,
+        prompt=_quoted(prompt),
         arguments="\n".join(f"        {name}={value!r}," for name, value in called.items()),
     )
+
+
+def _quoted(text: str) -> str:
+    """A string as Python reads it, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _shell(ctx: Context, prompt: str) -> str:
