@@ -51,6 +51,7 @@ def report() -> RunReport:
         verdict="Too slow.",
         headline={"asked for": ("1.3x", "denoising speed-up"), "quality": ("40.0 dB", "PSNR")},
         snippets={"Python": "import asymrnr", "Shell": "asymrnr-tune generate --model tiny " + "--long " * 40},
+        speeds=(1.1, 1.3),
         facts={"denoising speed-up": "1.31x", "a word without a break" * 4: "x" * 200},
         gates=[noise_gate(0.01, 0.0), drift_gate("flicker", [1.2])],
         prompts=[PromptRow(PROMPT, seed, 1.31, 40.0, 0.99, 0.02, ("2 of 30 steps set aside",)) for seed in SEEDS],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from tuner.report.video import QUALITY, write_mp4
 DIFFERENCE_GAIN = 4
 TILES = ("plain", "tuned", f"difference x{DIFFERENCE_GAIN}")
 MAX_HEIGHT = 480
-QUALITIES = (QUALITY, 7.0, 5.0, 4.0, 3.0, 2.0)
+LEAST_QUALITY = 2.0
+HALVES = 1.0  # quality, from 0 to 10, that about halves the bytes
 MAX_BYTES = 12_000_000  # of all films of a report; as text in the page they take a third more
 
 
@@ -55,19 +57,19 @@ def film(pair: Comparison, fps: int, limit: float = MAX_BYTES) -> Film:
     Args:
         pair: the videos.
         fps: frames per second.
-        limit: of bytes; at the lowest quality a film may be larger.
+        limit: of bytes; at the least quality a film may be larger.
     """
     difference = ((pair.tuned - pair.plain).abs() * DIFFERENCE_GAIN).clamp(0, 1)
     tiles = torch.cat([_smaller(video) for video in (pair.plain, pair.tuned, difference)], dim=-1)
-    aspect = tiles.shape[-1] / len(TILES) / tiles.shape[-2]
-    data = b""
+    aspect, quality = tiles.shape[-1] / len(TILES) / tiles.shape[-2], QUALITY
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
-        for quality in QUALITIES:
+        while True:
             write_mp4(tiles, path, fps, quality)
             data = path.read_bytes()
-            if len(data) <= limit:
+            if len(data) <= limit or quality == LEAST_QUALITY:
                 break
+            quality = max(LEAST_QUALITY, quality - HALVES * max(0.5, math.log2(len(data) / limit)))
     return Film(pair.prompt, pair.seed, pair.label, base64.b64encode(data).decode(), len(tiles), fps, aspect)
 
 

@@ -31,6 +31,7 @@ class RunReport:
         verdict: one sentence.
         headline: name to a figure and what it is about: what was asked and what came out.
         snippets: name to lines that use the schedule; empty where there is none.
+        speeds: denoising speed-ups that the artifact has schedules for.
         facts: name to text, the closing table.
         gates: objects with name, verdict, value, threshold and message.
         prompts: what was measured on every prompt.
@@ -50,6 +51,7 @@ class RunReport:
     verdict: str
     headline: Mapping[str, tuple[str, str]]
     snippets: Mapping[str, str]
+    speeds: Sequence[float]
     facts: Mapping[str, str]
     gates: Sequence[Any]
     prompts: Sequence[PromptRow]

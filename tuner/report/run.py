@@ -36,6 +36,7 @@ def write_report(ctx: Context, findings: Findings) -> Path:
         verdict=verdict(ctx, certification, findings.error),
         headline=headline(ctx, findings),
         snippets={} if artifact is None else snippets(ctx, ctx.tuning_prompt),
+        speeds=[] if artifact is None else [point.target for point in artifact.points()],
         facts=facts(ctx, findings),
         gates=() if certification is None else certification.gates,
         prompts=rows,
