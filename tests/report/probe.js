@@ -72,7 +72,8 @@ const workChart = (plot) => {
 
 const probe = async () => {
   const films = [...document.querySelectorAll("video")];
-  const loaded = (film) => film.readyState >= 2 || film.error || Promise.race([wait(film, "loadeddata"), wait(film, "error")]);
+  const ended = (film) => Promise.race([wait(film, "loadeddata"), wait(film, "error")]);
+  const loaded = (film) => film.readyState >= 2 || film.error || ended(film);
   await Promise.all(films.map(loaded));
   const copy = document.querySelector(".copy");
   copy.click();

@@ -1,6 +1,6 @@
 "use strict";
-// A film holds plain, tuned and difference side by side: one clock, so that they cannot drift apart. Without this script
-// the film itself is shown with the browser's controls.
+// A film holds plain, tuned and difference side by side: one clock, so that they cannot drift apart. Without this
+// script the film itself is shown with the browser's controls.
 const players = [...document.querySelectorAll(".player")].map((row) => {
   const film = row.querySelector("video");
   const fps = Number(row.dataset.fps), frames = Number(row.dataset.frames), tiles = Number(row.dataset.tiles);
@@ -65,7 +65,6 @@ const players = [...document.querySelectorAll(".player")].map((row) => {
   divider.addEventListener("input", draw);
 
   const bytes = Uint8Array.from(atob(film.src.slice(film.src.indexOf(",") + 1)), (letter) => letter.charCodeAt(0));
-  film.controls = false;
   film.src = row.querySelector("a[download]").href = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));
   return { film, toggle };
 });
