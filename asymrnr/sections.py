@@ -181,9 +181,9 @@ class PredictionSection(Section):
     speedup: Positive | None = None
     error: NotNegative | None = None
     bound: NotNegative | None = None
-    """Smallest error any schedule can have at this speed, on the surrogate."""
+    """Smallest error any schedule that fills in as this one does can have at this speed, on the surrogate."""
     gap: float | None = None
-    """(error - bound) / bound."""
+    """(error - bound) / error."""
     p: Positive | None = None
     """Norm that aggregates the sites' errors."""
     price_of_interpretability: Positive | None = None

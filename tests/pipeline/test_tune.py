@@ -7,6 +7,7 @@ import re
 import shutil
 from contextlib import suppress
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,9 @@ def test_the_profile_and_the_pictures_are_there(finished: Finished) -> None:
     html = (folder / "report.html").read_text()
     evidence = load_artifact(finished.artifact_path).evidence
     assert evidence is not None
-    assert html.count("data:video/mp4") == 3 * len(evidence.seeds)
+    assert html.count("data:video/mp4") == len(evidence.seeds)
+    assert all(f"seed {seed};" in html for seed in evidence.seeds)
+    assert f'asymrnr.load("{finished.artifact_path.name}")' in unescape(html)
     assert html.count("<svg") == len(list((folder / "figures").glob("*.svg"))) == 12
 
 

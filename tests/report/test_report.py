@@ -19,69 +19,120 @@ from rich.console import Console
 
 from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
-from tuner.certify.gates import drift_gate, noise_gate
+from tests.report import example
 from tuner.certify.statistics import estimate_speedup
 from tuner.profile.distribution import DIRECTIONS, POLICIES
 from tuner.profile.profile import Profile
 from tuner.report import plots
+from tuner.report.captions import CAPTIONS
+from tuner.report.chart import frontier_chart
 from tuner.report.console import LiveProgress
 from tuner.report.evidence_plots import evidence
-from tuner.report.html import Comparison, RunReport, render_report
+from tuner.report.film import Comparison, film
+from tuner.report.glossary import GLOSSARY, anchor, linked
+from tuner.report.html import inline_svg, render_report
 from tuner.report.profile_plots import profile_figures
+from tuner.report.prompt_rows import prompt_rows
 from tuner.report.video import write_contact_sheet, write_mp4
 from tuner.run.estimate import PairEstimate
-from tuner.search.result import FrontierPoint, TrialRecord
-from tuner.stages.compare import Compared
 
 
-@pytest.fixture
-def video() -> torch.Tensor:
-    return torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-
-
-def figures() -> dict[str, plots.Figure]:
-    rates = {f: np.full((3, 4), 0.5) for f in ("Q", "V")}
-    history = [TrialRecord(0, 1.2, float("inf"), "table", float("nan")), TrialRecord(1, 1.3, 0.2, "threshold", 0.2)]
-    lines = {"table": [FrontierPoint(1.1, 0.1), FrontierPoint(1.3, 0.2)], "threshold": []}
-    return {
-        "schedule": plots.schedule_maps(Schedule(rates=rates, stride=(2, 2, 2), cache_step=2)),
-        "search": plots.search_history(history),
-        "frontier": plots.frontier(lines, [("finalist 1", 1.3, 0.2)], 1.3),
-        "predicted": plots.predicted_against_measured([("finalist 1", 1.3, 1.28)]),
-    }
-
-
-def test_report_is_one_file_that_needs_nothing_else(video: torch.Tensor) -> None:
-    html = render_report(
-        RunReport(
-            title="tiny <b>at</b> 1.3x",
-            certified=False,
-            verdict="Too slow.",
-            facts={"denoising speed-up": "1.31x"},
-            gates=[noise_gate(0.01, 0.0), drift_gate("flicker", [1.2])],
-            figures=figures(),
-            comparisons=[Comparison("a red circle", video, video)],
-            compared=[Compared("first-block-cache:0.1", 1.7, 33.6), Compared("mag-cache", note="does nothing here")],
-            ledger=[{"stage": "profile", "ie": 1.4, "seconds": 12.0}],
-            environment={"cpu": "x"},
-            command="asymrnr-tune --model tiny",
-        )
-    )
+def test_report_is_one_file_that_needs_nothing_else() -> None:
+    html = render_report(example.report())
     assert not re.search(r'(src|href)="(?!data:|#)', html)
+    assert not re.search(r"@import|url\((?!#)|fetch\(|<script [^>]*src", html)
     assert "Not certified" in html
     assert "tiny &lt;b&gt;at" in html
-    assert html.count("<svg") == 4
+    assert html.count("<svg") == len(example.figures())
     assert re.search(r"first-block-cache:0.1</th>\s*<td class=\"number\">1.70x</td>", html)
     assert "does nothing here" in html
     assert "WARN" in html
-    films = re.findall(r"data:video/mp4;base64,([^\"]+)", html)
-    assert len(films) == 3
-    frames = imageio.mimread(io.BytesIO(base64.b64decode(films[0])), format="mp4")
-    assert len(frames) == len(video)
+    assert "(1.1x, 1.3x)" in html
+    assert all(f"seed {seed};" in html for seed in example.SEEDS)  # two videos of one prompt are told apart
 
 
-def test_mp4_shows_the_frames_enlarged(video: torch.Tensor, tmp_path: Path) -> None:
-    smooth = torch.nn.functional.interpolate(video[..., :2, :2], size=(16, 16), mode="bilinear")
+def test_a_film_holds_plain_tuned_and_difference_side_by_side() -> None:
+    plain, tuned = torch.full((6, 3, 16, 16), 0.25), torch.full((6, 3, 16, 16), 0.375)
+    made = film(Comparison("p", 1, "", plain, tuned), fps=8)
+    frames = np.stack(imageio.mimread(io.BytesIO(base64.b64decode(made.data)), format="mp4"))
+    assert frames.shape == (made.frames, 256, 3 * 256, 3)
+    assert made.aspect == 1
+    shown = frames.reshape(6, 256, 3, 256, 3).mean(axis=(0, 1, 3, 4)) / 255
+    np.testing.assert_allclose(shown, [0.25, 0.375, 0.5], atol=0.02)  # the difference four times
+
+
+def test_films_keep_within_their_bytes_where_they_can() -> None:
+    pair = Comparison("p", 1, "", example.video(), example.video(1))
+    best, least = (len(film(pair, 8, limit).data) for limit in (1e9, 1))
+    within = len(film(pair, 8, 0.5 * best).data)
+    assert least < within < 0.5 * best * 4 / 3 < best
+
+
+def test_large_videos_are_shown_smaller() -> None:
+    frames = torch.zeros(2, 3, 720, 1280)
+    made = film(Comparison("p", 1, "", frames, frames), fps=8)
+    shape = np.stack(imageio.mimread(io.BytesIO(base64.b64decode(made.data)), format="mp4")).shape
+    assert shape[1:3] == (480, 3 * 854)
+
+
+def test_figures_are_drawn_in_the_colour_of_the_text() -> None:
+    for figure in example.figures().values():
+        svg = inline_svg(figure)
+        assert "currentColor" in svg
+        assert "#000000" not in svg
+        assert "#ffffff" not in svg.lower()  # no background
+
+
+def test_terms_link_where_they_come_first() -> None:
+    text = linked("Two sites, a site <b> and the gap.")
+    assert text.count('href="#term-site"') == 1
+    assert 'href="#term-gap"' in text
+    assert "&lt;b&gt;" in text
+    assert linked("gaps-free websites") == "gaps-free websites"
+    html = render_report(example.report())
+    links, ids = (
+        set(re.findall(rf'{name}="{before}(term-[^"]+)"', html)) for name, before in (("href", "#"), ("id", ""))
+    )
+    assert links <= ids == {anchor(term) for term in GLOSSARY}
+
+
+def test_points_of_a_chart_say_their_values() -> None:
+    chart = example.report().charts["Error against speed"]
+    assert [series.name for series in chart.series] == ["table", "threshold", "finalists"]
+    assert chart.series[0].spots[0].text == "table: 1.100x, predicted error 0.1"
+    assert "predicted 1.310x before, measured 1.280x" in chart.series[-1].spots[0].text
+    left, top, right, bottom = chart.frame
+    places = [(spot.x, spot.y) for series in chart.series for spot in series.spots]
+    assert all(left <= x <= right and top <= y <= bottom for x, y in places)
+    xs, ys = zip(*places[:3], strict=True)
+    assert list(xs) == sorted(xs)
+    assert list(ys) == sorted(ys, reverse=True)  # more error is higher up
+    assert chart.target == places[2][0] == places[-1][0]
+    assert frontier_chart({"table": []}, [], 1.3) is None
+
+
+def test_every_prompt_says_what_is_worth_knowing() -> None:
+    def pair(seed: int, log: float, disturbed: int, mode: str) -> Any:
+        sides = {name: SimpleNamespace(video=name) for name in ("plain", "tuned")}
+        found = PairEstimate(log, 0.01, disturbed, 30)
+        return SimpleNamespace(prompt="p", seed=seed, denoise=found, mode=mode, **sides)
+
+    pairs = (pair(1, 0.3, 0, "lock-step"), pair(2, 0.1, 3, "alternating"))
+    quality = {"psnr": [50.0, 20.0], "ssim": [1.0, 0.5], "mse": [1e-5, 0.2]}
+    drifts = {"flicker_drift": [1.0, 0.0], "sharpness_drift": [0.9, 1.5]}
+    certification: Any = SimpleNamespace(pairs=pairs, quality={**quality, **drifts}, noise_floor=1.0)
+    entry: Any = SimpleNamespace(attributes=lambda video, prompt: {"colour": video == "plain", "shape": True})
+    first, second = prompt_rows(certification, entry, 1.2)
+    assert (first.seed, first.psnr, first.change) == (1, 50.0, 1e-5)
+    assert first.warnings == ("colour lost",)
+    assert second.warnings == (
+        *("slower than 1.2x by itself", "3 of 30 steps disturbed", "not in lock-step but alternating"),
+        *("changes by more than 10%", "flicker moves by -100%", "sharpness moves by +50%", "colour lost"),
+    )
+
+
+def test_mp4_shows_the_frames_enlarged(tmp_path: Path) -> None:
+    smooth = torch.nn.functional.interpolate(example.video()[..., :2, :2], size=(16, 16), mode="bilinear")
     write_mp4(smooth, tmp_path / "v.mp4", fps=8)
     frames = np.stack(imageio.mimread(tmp_path / "v.mp4"))
     assert frames.shape == (6, 256, 256, 3)
@@ -89,14 +140,16 @@ def test_mp4_shows_the_frames_enlarged(video: torch.Tensor, tmp_path: Path) -> N
     assert np.abs(shown - smooth.numpy()).mean() < 0.05
 
 
-def test_contact_sheet_has_a_row_per_video(video: torch.Tensor, tmp_path: Path) -> None:
+def test_contact_sheet_has_a_row_per_video(tmp_path: Path) -> None:
+    video = example.video()
     write_contact_sheet([("a", video), ("b", video)], tmp_path / "sheet.png")
     assert Image.open(tmp_path / "sheet.png").size == (6 * 16, 2 * 16)
 
 
 def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:
-    plots.save_figures(figures(), tmp_path)
-    assert {p.name for p in tmp_path.glob("*.png")} == {f"{n}.png" for n in figures()}
+    plot = example.figures()["What the search tried"]
+    plots.save_figures({"schedule": plot, "Error, by speed": plot}, tmp_path)
+    assert {p.name for p in tmp_path.glob("*.png")} == {"schedule.png", "error-by-speed.png"}
     for path in tmp_path.glob("*.svg"):
         assert ET.parse(path).getroot().tag.endswith("svg")
 
@@ -172,6 +225,7 @@ def test_every_picture_of_a_profile_can_be_drawn(tmp_path: Path) -> None:
     drawn = profile_figures(profile)
     plots.save_figures(drawn, tmp_path)
     assert len(list(tmp_path.glob("*.svg"))) == len(drawn) == 6
+    assert drawn.keys() <= CAPTIONS.keys()
     bars = drawn["Sensitivity by feature, blocks and phase"].axes[0].patches
     expected = [np.sqrt(scale * curve[..., 1]).mean() for scale in (1, 2)]
     np.testing.assert_allclose([bar.get_height() for bar in bars], expected)

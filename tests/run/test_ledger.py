@@ -46,6 +46,17 @@ def test_a_reservation_is_kept_from_others_used_up_by_its_stage_and_given_back()
     assert ledger.remaining_ie == pytest.approx(5.0)
 
 
+def test_rows_are_in_the_order_in_which_stages_began() -> None:
+    ledger = Ledger(10.0, unit_seconds=1.0)
+    ledger.charge("preflight", 1.0)
+    ledger.reserve("certify", 4.0)
+    ledger.charge("profile", 2.0)
+    ledger.charge("certify", 3.0)
+    ledger.charge("profile", 0.5)
+    assert [row["stage"] for row in ledger.rows()] == ["preflight", "profile", "certify"]
+    assert ledger.reserved_ie == pytest.approx(1.0)
+
+
 def test_reserving_more_than_is_left_is_refused_and_keeps_the_earlier_reservation() -> None:
     ledger = Ledger(3.0, unit_seconds=1.0)
     ledger.reserve("certify", 2.0)

@@ -110,7 +110,8 @@ def require_one(solved: Solved) -> None:
 
 def targets_table(solved: Solved) -> Table:
     """One row a target, for the terminal."""
-    table = Table("target", "predicted", "error", "bound", "gap", "attention", "stride", "cache")
+    columns = ("target", "predicted", "error", "bound", "gap", "attention", "stride", "cache")
+    table = Table(*columns, caption="error, bound and gap: of schedules that only copy")
     for target, candidate in zip(solved.targets, solved.candidates, strict=True):
         if candidate is None:
             table.add_row(f"{target:g}x", f"at most {solved.best_attainable:.2f}x")

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tuner.certify.statistics import SpeedupEstimate
+from tuner.report.plots import SIZE
 from tuner.run.pair import Pair
 from tuner.stages.compare import TUNED, Compared
 
@@ -22,14 +23,13 @@ def evidence(pairs: Sequence[Pair], estimate: SpeedupEstimate, target: float) ->
         estimate: what they give together.
         target: denoising speed-up asked for; the band from it to 5 % above is where a certificate should lie.
     """
-    figure = Figure(figsize=(9.5, 3.2), layout="constrained")
-    steps, forest = figure.subplots(1, 2, width_ratios=(3, 2))
-    for number, pair in enumerate(pairs, start=1):
+    figure = Figure(figsize=(SIZE[0], 2 * SIZE[1]), layout="constrained")
+    steps, forest = figure.subplots(2, 1)
+    for pair in pairs:
         ratio = pair.plain.step_seconds / pair.tuned.step_seconds
-        steps.plot(np.arange(len(ratio)), ratio, marker=".", markersize=4, linewidth=0.6, label=f"pair {number}")
+        steps.plot(np.arange(len(ratio)), ratio, marker=".", markersize=4, linewidth=0.6)  # coloured as below
     steps.axhline(target, color="gray", linestyle=":")
     steps.set(xlabel="denoising step", ylabel="plain / tuned seconds", title="Steps side by side")
-    steps.legend(fontsize="x-small", ncols=2)
     forest.axvspan(target, target * BAND, color="tab:green", alpha=0.12)
     forest.axvline(target, color="gray", linestyle=":")
     for number, pair in enumerate(pairs, start=1):
@@ -48,7 +48,7 @@ def evidence(pairs: Sequence[Pair], estimate: SpeedupEstimate, target: float) ->
 
 def beside_caches(compared: Sequence[Compared], target: float) -> Figure:
     """PSNR against speed-up of the tuned schedule and of every alternative that does something."""
-    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     for row in compared:
         if row.psnr is None or row.speedup is None:

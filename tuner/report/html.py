@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from tuner.report.video import write_mp4
+from tuner.report.captions import CAPTIONS
+from tuner.report.chart import Chart
+from tuner.report.film import MAX_BYTES, TILES, Comparison, film
+from tuner.report.finalists import Finalist
+from tuner.report.glossary import GLOSSARY, anchor, linked
+from tuner.report.prompt_rows import PromptRow
 
-DIFFERENCE_GAIN = 4
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A held-out prompt's videos without and with the schedule, (frames, 3, height, width) in [0, 1]."""
-
-    caption: str
-    baseline: torch.Tensor
-    tuned: torch.Tensor
+INK = "#000000"  # what matplotlib draws axes and letters with
 
 
 @dataclass(frozen=True)
@@ -37,10 +29,17 @@ class RunReport:
         title: headline.
         certified: whether the certificate was given.
         verdict: one sentence.
+        headline: name to a figure and what it is about: what was asked and what came out.
+        snippets: name to lines that use the schedule; empty where there is none.
+        speeds: denoising speed-ups that the artifact has schedules for.
         facts: name to text, the closing table.
         gates: objects with name, verdict, value, threshold and message.
+        prompts: what was measured on every prompt.
         figures: heading to figure, in order; the heading is what the reader should look for.
+        charts: heading to a chart that takes the place of the figure.
+        finalists: schedules that were tried.
         comparisons: videos side by side.
+        fps: their frames per second.
         compared: objects with name, speedup, psnr and note: the alternatives on one held-out prompt.
         ledger: rows of the ledger.
         environment: machine and versions.
@@ -50,28 +49,29 @@ class RunReport:
     title: str
     certified: bool
     verdict: str
+    headline: Mapping[str, tuple[str, str]]
+    snippets: Mapping[str, str]
+    speeds: Sequence[float]
     facts: Mapping[str, str]
     gates: Sequence[Any]
+    prompts: Sequence[PromptRow]
     figures: Mapping[str, Figure]
+    charts: Mapping[str, Chart]
+    finalists: Sequence[Finalist]
     comparisons: Sequence[Comparison]
+    fps: int
     compared: Sequence[Any]
     ledger: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
     command: str
 
 
-def _svg(figure: Figure) -> Markup:
+def inline_svg(figure: Figure) -> Markup:
+    """A figure without background, drawn in the colour of the text around it: for light pages and for dark ones."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :])
-
-
-def _mp4(video: torch.Tensor) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "video.mp4"
-        write_mp4(video, path)
-        return base64.b64encode(path.read_bytes()).decode()
+    return Markup(text[text.index("<svg") :].replace(INK, "currentColor"))
 
 
 def render_report(report: RunReport) -> str:
@@ -80,12 +80,19 @@ def render_report(report: RunReport) -> str:
         loader=PackageLoader("tuner.report"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    videos = []
-    for pair in report.comparisons:
-        difference = ((pair.tuned - pair.baseline).abs() * DIFFERENCE_GAIN).clamp(0, 1)
-        named = {"unaccelerated": pair.baseline, "tuned": pair.tuned, f"difference x{DIFFERENCE_GAIN}": difference}
-        videos.append((pair.caption, {name: _mp4(video) for name, video in named.items()}))
+    environment.filters.update(linked=linked, anchor=anchor)
+    limit = MAX_BYTES / max(1, len(report.comparisons))
     return environment.get_template("report.html.j2").render(
-        report=report, figures={heading: _svg(figure) for heading, figure in report.figures.items()}, videos=videos
+        report=report,
+        figures={
+            heading: None if heading in report.charts else inline_svg(figure)
+            for heading, figure in report.figures.items()
+        },
+        captions=CAPTIONS,
+        films=[film(pair, report.fps, limit) for pair in report.comparisons],
+        tiles=TILES,
+        glossary=GLOSSARY,
     )

@@ -13,37 +13,45 @@ from matplotlib.figure import Figure
 from asymrnr.schedule import Schedule
 from tuner.search.result import FrontierPoint, TrialRecord
 
-COLUMNS = 4
+COLUMNS = 2
+SIZE = (5.2, 3.0)  # inches; wider figures cannot be read on a phone
 DOING = {  # by action; the last one is no action of sites
     **{"full or copied": "#f2f2f2", "refresh": "#444444", "memory": "#2a9d8f", "broadcast": "#e9c46a"},
     "left out": "#7b2d8b",
 }
 
 
-def axes_grid(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` small axes, at most four in a row."""
-    columns = min(COLUMNS, count)
+def axes_grid(count: int, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` small axes, at most so many in a row."""
+    columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(max(6.5, 2.9 * columns), 2.4 * rows), layout="constrained")
+    figure = Figure(figsize=(SIZE[0], 2.4 * rows), layout="constrained")
     return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
 
 
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """The legend of some axes, or of what they have in common with the others, where it covers nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(1, min(len(labels), 4 if max(map(len, labels), default=0) < 14 else 2))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize="small", frameon=False)
+
+
 def heat_maps(
-    tables: Mapping[str, np.ndarray], label: str, low: float | None, high: float | None, x: str = "denoising step"
+    tables: Mapping[str, np.ndarray], label: str, low: float | None, high: float | None, columns: int = COLUMNS
 ) -> Figure:
     """A map (blocks, steps) each."""
-    figure, all_axes = axes_grid(len(tables))
+    figure, all_axes = axes_grid(len(tables), columns)
     for axes, (name, table) in zip(all_axes, tables.items(), strict=True):
-        _heat_map(figure, axes, name, table, label, low, high, x)
+        _heat_map(figure, axes, name, table, label, low, high)
     return figure
 
 
 def _heat_map(
-    figure: Figure, axes: Axes, name: str, table: np.ndarray, label: str, low: float | None, high: float | None, x: str
+    figure: Figure, axes: Axes, name: str, table: np.ndarray, label: str, low: float | None, high: float | None
 ) -> None:
     image = axes.imshow(table, aspect="auto", origin="lower", cmap="viridis", vmin=low, vmax=high)
     axes.set_title(name, fontsize="medium")
-    axes.set(xlabel=x, ylabel="block")
+    axes.set(xlabel="denoising step", ylabel="block")
     figure.colorbar(image, ax=axes, label=label)
 
 
@@ -51,24 +59,24 @@ def schedule_maps(schedule: Schedule) -> Figure:
     """Reduction rates, a map a feature; and what the sites do, where they do more than copy."""
     left_out = schedule.reused_steps()
     if schedule.actions is None and not left_out.any():
-        return heat_maps(dict(schedule.rates), "rate", 0, 1)
+        return heat_maps(dict(schedule.rates), "rate", 0, 1, columns=1)
     doing = np.zeros((schedule.blocks, schedule.steps)) if schedule.actions is None else schedule.actions.astype(float)
     doing[:, left_out] = len(DOING) - 1
     tables = {feature: table for feature, table in schedule.rates.items() if table.any()}
-    figure, (first, *others) = axes_grid(1 + len(tables))
+    figure, (first, *others) = axes_grid(1 + len(tables), columns=1)
     colours, last = ListedColormap(list(DOING.values())), len(DOING) - 0.5
     image = first.imshow(doing, aspect="auto", origin="lower", cmap=colours, vmin=-0.5, vmax=last)
     first.set_title("what blocks do", fontsize="medium")
     first.set(xlabel="denoising step", ylabel="block")
     figure.colorbar(image, ax=first, ticks=range(len(DOING))).set_ticklabels(list(DOING))
     for axes, (feature, table) in zip(others, tables.items(), strict=True):
-        _heat_map(figure, axes, feature, table, "rate", 0, 1, "denoising step")
+        _heat_map(figure, axes, feature, table, "rate", 0, 1)
     return figure
 
 
 def search_history(history: Sequence[TrialRecord]) -> Figure:
     """Predicted error of every trial, and the best so far."""
-    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     for form in sorted({record.form for record in history}):
         points = np.array([(r.trial, r.error) for r in history if r.form == form and np.isfinite(r.error)])
@@ -78,7 +86,7 @@ def search_history(history: Sequence[TrialRecord]) -> Figure:
     if best:
         axes.step(*zip(*best, strict=True), where="post", color="black", label="best so far")
     axes.set(xlabel="trial", ylabel="predicted error", yscale="log")
-    axes.legend(fontsize="small")
+    legend_above(figure, axes)
     return figure
 
 
@@ -86,7 +94,7 @@ def frontier(
     lines: Mapping[str, Sequence[FrontierPoint]], verified: Sequence[tuple[str, float, float]], target: float
 ) -> Figure:
     """Predicted error against predicted speed-up: a line a form, and every finalist as (label, speed-up, error)."""
-    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     for form, points in lines.items():
         line = sorted((p.speedup, p.error) for p in points if 0 < p.error < np.inf)
@@ -96,21 +104,24 @@ def frontier(
         axes.scatter([speedup], [error], marker="*", s=120, zorder=3, label=label)
     axes.axvline(target, color="gray", linestyle=":", label="target")
     axes.set(xlabel="predicted speed-up", ylabel="predicted error", yscale="log")
-    axes.legend(fontsize="small")
+    legend_above(figure, axes)
     return figure
 
 
-def predicted_against_measured(points: Sequence[tuple[str, float, float]]) -> Figure:
-    """Predicted and measured speed-up of every finalist, as (label, predicted, measured)."""
-    figure = Figure(figsize=(4.2, 3.2), layout="constrained")
+def predicted_against_measured(points: Sequence[tuple[str, float, float, float]]) -> Figure:
+    """Speed-ups of every finalist: (label, predicted before it was measured, predicted with all pooled, measured)."""
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
-    values = [v for _, predicted, measured in points for v in (predicted, measured)]
+    values = [v for _, *speedups in points for v in speedups]
     ends = (min(values) - 0.03, max(values) + 0.03)
     axes.plot(ends, ends, color="gray", linestyle=":")
-    for label, predicted, measured in points:
-        axes.scatter([predicted], [measured], label=label)
+    for number, (label, before, pooled, measured) in enumerate(points):
+        colour = f"C{number % 10}"
+        axes.plot([before, pooled], [measured, measured], color=colour, linewidth=0.8)
+        axes.scatter([before], [measured], facecolors="none", edgecolors=colour)
+        axes.scatter([pooled], [measured], color=colour, label=label)
     axes.set(xlabel="predicted speed-up", ylabel="measured speed-up")
-    axes.legend(fontsize="x-small")
+    legend_above(figure, axes)
     return figure
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from tuner.profile.distribution import DIRECTIONS, POLICIES
 from tuner.profile.profile import Curves, Profile
-from tuner.report.plots import axes_grid, heat_maps
+from tuner.report.plots import SIZE, axes_grid, heat_maps, legend_above
+
+T = TypeVar("T")
 
 BLOCK_GROUPS = 4
 SENSITIVITY_RATE = 0.3  # as in the paper's figure 2
@@ -27,12 +32,12 @@ def profile_figures(profile: Profile) -> dict[str, Figure]:
 
 def similarity_maps(profile: Profile) -> Figure:
     """Standardised similarity S(A, t, b), a map a feature."""
-    return heat_maps(profile.similarity, "S", 0, 1)
+    return heat_maps(_in_order(profile.similarity), "S", 0, 1)
 
 
 def similarity_curves(profile: Profile) -> Figure:
     """Raw similarity over denoising by group of blocks (paper figure 4); bands span the blocks of a group."""
-    tables = profile.raw_similarity
+    tables = _in_order(profile.raw_similarity)
     figure, all_axes = axes_grid(len(tables))
     for axes, (name, table) in zip(all_axes, tables.items(), strict=True):
         for group in _block_groups(len(table)):
@@ -42,7 +47,7 @@ def similarity_curves(profile: Profile) -> Figure:
             axes.fill_between(steps, table[group].min(0), table[group].max(0), alpha=0.15, color=line.get_color())
         axes.set_title(name, fontsize="medium")
         axes.set(xlabel="denoising step", ylabel="similarity")
-        axes.legend(fontsize="xx-small")
+    legend_above(figure, all_axes[-1])
     return figure
 
 
@@ -52,7 +57,7 @@ def divergence_curves(profile: Profile) -> Figure:
     for name, table in profile.kl.items():
         feature, policy, rate, direction = name.split("/")
         found.setdefault((feature, policy, direction), []).append((float(rate), float(np.nanmean(table))))
-    features = list(dict.fromkeys(feature for feature, _, _ in found))
+    features = list(_in_order({feature: None for feature, _, _ in found}))
     figure, all_axes = axes_grid(len(features))
     for axes, feature in zip(all_axes, features, strict=True):
         for policy, style in zip(POLICIES, ("-", "--"), strict=True):
@@ -61,8 +66,8 @@ def divergence_curves(profile: Profile) -> Figure:
                 label = f"{direction}, {policy}"
                 axes.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=label)
         axes.set_title(feature, fontsize="medium")
-        axes.set(xlabel="reduction rate", ylabel="nats")
-    all_axes[-1].legend(fontsize="xx-small")
+        axes.set(xlabel="reduction rate", ylabel="estimate, nats")
+    legend_above(figure, all_axes[-1])
     return figure
 
 
@@ -83,34 +88,39 @@ def sensitivity_bars(profile: Profile) -> Figure:
     blocks.set_xlabel("blocks")
     phases.set_xticks([0, 1], ["early", "late"])
     features.set_ylabel(f"relative error at rate {profile.rates[index]:g}")
-    phases.legend(fontsize="x-small")
+    legend_above(figure, phases)
     return figure
 
 
 def persistence_curves(profile: Profile) -> Figure:
     """Share of sources whose destination is the same some steps later (paper figure 5), by feature."""
-    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     shares: dict[str, list[tuple[int, float]]] = {}
     for name, table in profile.persistence.items():
         feature, gap = name.split("/")
         shares.setdefault(feature, [(0, 1.0)]).append((int(gap), float(np.nanmean(table))))
-    for feature, points in shares.items():
+    for feature, points in _in_order(shares).items():
         axes.plot(*zip(*sorted(points), strict=True), marker=".", label=feature)
     axes.set(xlabel="steps later", ylabel="share of equal matches", ylim=(0, 1.02))
-    axes.legend(fontsize="small")
+    legend_above(figure, axes)
     return figure
 
 
 def norm_tails(profile: Profile) -> Figure:
     """95th percentile of the token norms over their median by block (paper figure 10): long where cosine misleads."""
-    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
-    for feature, table in profile.norm_tail.items():
+    for feature, table in _in_order(profile.norm_tail).items():
         axes.plot(np.nanmean(table, axis=1), marker=".", label=feature)
     axes.set(xlabel="block", ylabel="95th percentile / median of norms")
-    axes.legend(fontsize="small")
+    legend_above(figure, axes)
     return figure
+
+
+def _in_order(by_feature: Mapping[str, T]) -> dict[str, T]:
+    """Hidden states, queries, keys, values, as far as they are there."""
+    return {feature: by_feature[feature] for feature in "HQKV" if feature in by_feature}
 
 
 def _block_groups(blocks: int) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from tuner.certify.statistics import BOTH_SIDES, SpeedupEstimate, mean_bounds
 from tuner.context import Context
 from tuner.findings import Findings
+from tuner.report.plots import SIZE
 from tuner.stages.certify import Certification
 
 
@@ -38,7 +39,7 @@ def other_speeds(ctx: Context, findings: Findings) -> dict[str, str]:
 
 def speeds_and_quality(points: Mapping[float, Certification]) -> Figure:
     """PSNR to the unaccelerated videos against speed-up, both with their 95 % intervals."""
-    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     for target, certification in points.items():
         speed, quality = certification.denoise, mean_bounds(certification.quality["psnr"], BOTH_SIDES)

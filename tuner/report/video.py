@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 MIN_HEIGHT = 256
+QUALITY = 9.0
 SHEET_FRAMES = 6
 
 
@@ -21,10 +22,10 @@ def to_pixels(video: torch.Tensor, min_height: int = MIN_HEIGHT) -> np.ndarray:
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def write_mp4(video: torch.Tensor, path: Path, fps: int = 8) -> None:
-    """Write an H.264 file that browsers play."""
+def write_mp4(video: torch.Tensor, path: Path, fps: int = 8, quality: float = QUALITY) -> None:
+    """Write an H.264 file that browsers play; quality from 0 to 10."""
     imageio.mimwrite(
-        path, list(to_pixels(video)), format="FFMPEG", fps=fps, codec="libx264", quality=9, macro_block_size=2
+        path, list(to_pixels(video)), format="FFMPEG", fps=fps, codec="libx264", quality=quality, macro_block_size=2
     )
 
 

@@ -63,7 +63,10 @@ class Ledger:
         """
         if not (math.isfinite(seconds) and seconds >= 0):
             raise UsageError(f"A charge of {seconds} seconds to stage '{stage}' is not a duration.")
-        entry = self._stages.setdefault(stage, _Stage())
+        entry = self._stages.get(stage, _Stage())
+        if not entry.charges:  # a reservation is no use yet
+            self._stages.pop(stage, None)
+            self._stages[stage] = entry
         entry.seconds += float(seconds)
         entry.charges += 1
 
