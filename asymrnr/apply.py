@@ -13,7 +13,6 @@ from asymrnr.actions import Action
 from asymrnr.adapters import find_adapter
 from asymrnr.artifact import Artifact
 from asymrnr.engine import Engine
-from asymrnr.envelope import Envelope
 from asymrnr.errors import InterceptionError, ScheduleError
 from asymrnr.install import (
     Undo,
@@ -56,10 +55,6 @@ class Handle:
     def __repr__(self) -> str:
         what = "observer" if self.schedule is None else repr(self.schedule)
         return f"<Handle of {what}, {'active' if self.active else 'removed'}>"
-
-    def expect(self, envelope: Envelope) -> None:
-        """Warn with the first generation that is not like what the schedule was made for."""
-        self._engine.envelope = envelope
 
     def remove(self) -> None:
         """Restore the model exactly as it was; further calls do nothing."""
@@ -118,12 +113,8 @@ def apply(target: Any, schedule: Schedule | UniformSchedule | Artifact | str | P
         ArtifactError: there is no such artifact.
         InterceptionError: the model is unknown, cannot be intercepted, is observed, or has a cache where the schedule
             brings one.
-
-    Warns:
-        OutsideEnvelope: with the first step of a generation, where its number of steps or tokens is not what the
-            schedule was made for; once.
     """
-    found, envelope = resolve(schedule, len(_sites(target)[0]))
+    found = resolve(schedule, len(_sites(target)[0]))
     if any(map(is_compiled, _denoisers(target))):
         if "H" in found.rates and found.rates["H"].any():
             raise ScheduleError("The schedule reduces H, which changes shapes in compiled code; use an eager model.")
@@ -132,7 +123,6 @@ def apply(target: Any, schedule: Schedule | UniformSchedule | Artifact | str | P
         if found.partner is not None:
             raise ScheduleError("The schedule brings a cache, which leaves out compiled code; use an eager model.")
     handle = _install(target, found, None)
-    handle.expect(envelope)
     _log.info("applied %r to %s", found, type(target).__name__)
     return handle
 

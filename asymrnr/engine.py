@@ -13,7 +13,6 @@ from asymrnr.actions import Action
 from asymrnr.adapters import ModelAdapter
 from asymrnr.call import Attention, Call, Layout
 from asymrnr.compile_op import register_site
-from asymrnr.envelope import Envelope
 from asymrnr.memory import Memory
 from asymrnr.observation import AttentionCall, Observer
 from asymrnr.partition import Grid, chunk_counts, make_partition, window_seed
@@ -74,7 +73,6 @@ class Engine:
         counter: what was reduced.
         sites: all sites of all denoisers.
         last_step: last denoising step of the generation, where the scheduler told.
-        envelope: what generations are expected to be like, until the first one that is not.
         caches: what resets the caches that the schedule brought, see `new_generation`.
         handle: what removes it; None before it is installed.
     """
@@ -90,7 +88,6 @@ class Engine:
         self.counter = Counter(schedule, blocks)
         self.sites: list[Site] = []
         self.last_step: int | None = None
-        self.envelope: Envelope | None = None
         self.caches: list[Callable[[], None]] = []
         self.handle: Any = None
         self._grids: list[Grid] = []
@@ -124,8 +121,6 @@ class Engine:
             self.counter.start_generation()
             self.forget()
             self._check_rates(grids[0])
-            if self.envelope is not None and self.envelope.warn(self.last_step, grids[0]):
-                self.envelope = None  # said once
         self._grids = grids
         column = self.schedule.column(self.tracker.step, timestep) if self.schedule else 0
         memory = self.memory

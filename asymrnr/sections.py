@@ -48,8 +48,6 @@ class WorkloadSection(Section):
     height: Count
     width: Count
     steps: Count
-    grid: tuple[Count, Count, Count] | None = None
-    """(frames, rows, columns) in tokens."""
     guidance_scale: NotNegative | None = None
     max_sequence_length: Count | None = None
     scheduler: str | None = None

@@ -104,7 +104,7 @@ def build_artifact(ctx: Context, findings: Findings) -> Artifact:
     return Artifact(
         **_judged(ctx, findings),
         model=model_section(profiled.profile),
-        workload=WorkloadSection(**ctx.instrument.subject["workload"], grid=profiled.profile.grid),
+        workload=WorkloadSection(**ctx.instrument.subject["workload"]),
         frontier=tuple(sorted([*further, *findings.between], key=lambda point: point.target)),
         similarity=similarity_section(profiled.profile),
         ledger=ledger_rows(ctx),

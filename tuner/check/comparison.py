@@ -59,9 +59,7 @@ def compare(old: Artifact, new: Artifact) -> Comparison:
     Raises:
         UsageError: they are for different models or workloads, which cannot be compared.
     """
-    envelopes = [
-        {**a.model.model_dump(exclude={"revision"}), **a.workload.model_dump(exclude={"grid"})} for a in (old, new)
-    ]
+    envelopes = [{**a.model.model_dump(exclude={"revision"}), **a.workload.model_dump()} for a in (old, new)]
     if other := differences(*envelopes):
         raise UsageError(f"The artifacts are not for the same: {' '.join(other)} Compare those of one workload.")
     before, after = ({claim.name: claim for claim in claims(artifact)} for artifact in (old, new))
