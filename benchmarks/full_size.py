@@ -193,7 +193,8 @@ def measure(name: str, device: str, small: bool, rounds: int, blocks: int) -> li
     first = schedules["paper-base"]
     for uniform in (Uniform(Action.MEMORY, MEMORY_RATE, period=PERIOD), Uniform(Action.BROADCAST, period=PERIOD)):
         schedules[str(uniform)] = replace(uniform.schedule(first.blocks, PERIOD), stride=first.stride)
-    sites = measure_sites(look_at_sites(denoiser, ""), [stride], torch.device(device))  # type: ignore[arg-type]
+    seen = look_at_sites(denoiser, "")  # type: ignore[arg-type]
+    sites = measure_sites(seen, [stride], torch.device(device))
     plain = denoiser.time_steps(first.steps)
     matching = 2 * float(sites.matching_seconds(stride).sum()) / sites.full_seconds
     text_of = f"{math.prod(grid)} tokens, {sites.blocks} of {sum(case.layers.values())} blocks, batch {batch}"
@@ -204,7 +205,7 @@ def measure(name: str, device: str, small: bool, rounds: int, blocks: int) -> li
     rows.append(judge(name, "attention calls / step", share, text=f"a step takes {float(np.median(plain)):.2f} s"))
     for row, schedule in schedules.items():
         ratios, steps = [], schedule.steps
-        predicted = latency_model(sites, float(np.median(plain)), steps)
+        predicted = latency_model(sites, float(np.median(plain)), steps, seen.attention_share)
         for _ in range(rounds):
             reset_peak()
             before = denoiser.time_steps(steps).sum()

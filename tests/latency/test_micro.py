@@ -15,6 +15,7 @@ from diffusers.models import attention_dispatch
 
 import asymrnr
 from asymrnr.observation import AttentionCall
+from asymrnr.schedule import Schedule
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tests.runtime import tiny
 from tuner.latency import micro
@@ -152,3 +153,18 @@ def test_attention_timed_slower_than_its_step_is_all_of_it() -> None:
     assert model.attention_share == pytest.approx(1)
     assert model.rest_seconds == pytest.approx(0)
     assert latency_model(sites, sites.full_seconds * 3, steps=4).coefficients.attention == 1
+
+
+@pytest.mark.parametrize("pace", [0.5, 1.0, 4.0])
+def test_a_pace_that_changes_between_micro_benchmarks_and_steps_cancels_out(pace: float) -> None:
+    surface = LatencySurface.measure(
+        2, 16, (2, 4, 4), 0, 1, ["1x2x2"], torch.float32, torch.device("cpu"), budget_seconds=0.0
+    )
+    sites = micro.SiteLatency((surface,), (0, 0), 1, tuple([0.2 * surface.attention_seconds(0.0, 0.0).item()] * 2))
+    model = latency_model(sites, pace * 4 * sites.full_seconds, 4, attention_share=0.4)
+    assert model.attention_share == pytest.approx(0.4)
+    schedule = Schedule({"Q": np.full((2, 4), 0.5)}, stride=(1, 2, 2))
+    assert model.speedup(schedule) == pytest.approx(latency_model(sites, 1.0, 4, attention_share=0.4).speedup(schedule))
+    assert model.log_speedup_sd(schedule) == pytest.approx(
+        latency_model(sites, 1.0, 4, attention_share=0.4).log_speedup_sd(schedule)
+    )

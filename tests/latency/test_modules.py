@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -106,3 +108,12 @@ def test_nothing_takes_less_than_no_time(time: FakeTime) -> None:
     clock.watch(0, module)
     module(-1.0, [2.0])  # a disturbed repetition
     assert clock.ratios(["a"]) == (0.0,)
+
+
+def test_the_share_of_attention_is_that_of_the_steps_it_was_timed_in(time: FakeTime) -> None:
+    clock = ModuleClock(CPU)
+    assert clock.attention_share(np.array([1.0])) is None
+    for step, pace in enumerate((1.0, 4.0, 0.5)):  # a step of 5 at an even pace, 2 of them attention, made twice
+        for seconds in (0.5, 1.5):
+            clock.repeat(replace(call(pace * seconds), step=step))
+    assert clock.attention_share(np.array([1.0, 4.0, 0.5]) * (5 + 2)) == pytest.approx(2 / 5)

@@ -16,13 +16,13 @@ import asymrnr
 from asymrnr.adapters import find_adapter
 from asymrnr.install import base_model, self_attentions
 from asymrnr.partition import Grid
-from tuner.latency.model import Coefficients, LatencyModel
+from tuner.latency.model import PRIOR_COVARIANCE, Coefficients, LatencyModel
 from tuner.latency.modules import ModuleClock
 from tuner.latency.sites import SiteLatency
 from tuner.latency.surface import LatencySurface, Masking
 from tuner.run.runner import Runner
 
-WARM_UP = 3  # steps; the first one, which is seen, is slow, and attention modules are timed in the others
+WARM_UP = 6  # steps; the first one, which is seen, is slow, and attention is timed in the others
 SURFACE_SECONDS = 2.0  # over all shapes
 
 
@@ -88,18 +88,22 @@ class Sites:
         calls: attention calls of a block in one step.
         projection_ratios: (blocks,) what the rest of a block's attention module takes, as a multiple of what its
             attention calls take; empty where it was not measured.
+        attention_share: what all attention calls take of a step, both timed in the same steps; None where it was not
+            measured.
     """
 
     shapes: tuple[Shape, ...]
     shape_of: tuple[int, ...]
     calls: int
     projection_ratios: tuple[float, ...] = ()
+    attention_share: float | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Sites:
         """Read back what `dataclasses.asdict` gave, also after JSON turned tuples into lists."""
         shapes = tuple(Shape.from_dict(shape) for shape in values["shapes"])
-        return cls(shapes, tuple(values["shape_of"]), values["calls"], tuple(values.get("projection_ratios", ())))
+        ratios = tuple(values.get("projection_ratios", ()))
+        return cls(shapes, tuple(values["shape_of"]), values["calls"], ratios, values.get("attention_share"))
 
 
 def look_at_sites(runner: Runner, prompt: str) -> Sites:
@@ -120,12 +124,12 @@ def look_at_sites(runner: Runner, prompt: str) -> Sites:
         for block, module in (pair for found in modules for pair in enumerate(found)):
             stack.callback(clock.watch(block, module))
         with asymrnr.observe(runner.pipe, look):
-            runner.time_steps(WARM_UP, prompt)
+            step_seconds = runner.time_steps(WARM_UP, prompt)
     distinct = list(dict.fromkeys(shapes.values()))
     shape_of = tuple(distinct.index(shapes[block]) for block in sorted(shapes))
     weights = [tuple(weight.shape for weight in modules[0][block].parameters()) for block in sorted(shapes)]
     ratios = clock.ratios(list(zip(shape_of, weights, strict=True)))
-    return Sites(tuple(distinct), shape_of, max(calls.values()), ratios)
+    return Sites(tuple(distinct), shape_of, max(calls.values()), ratios, clock.attention_share(step_seconds))
 
 
 def measure_sites(sites: Sites, strides: Sequence[str], device: torch.device) -> SiteLatency:
@@ -153,8 +157,13 @@ def measure_sites(sites: Sites, strides: Sequence[str], device: torch.device) ->
     return replace(latency, projections=tuple(seconds.tolist()))
 
 
-def latency_model(sites: SiteLatency, step_seconds: float, steps: int) -> LatencyModel:
+def latency_model(
+    sites: SiteLatency, step_seconds: float, steps: int, attention_share: float | None = None
+) -> LatencyModel:
     """The model before anything but the micro-benchmarks was measured; see `tuner.latency.fit`.
+
+    Micro-benchmarks and steps are timed at different moments, in which a busy machine has different paces. What
+    attention is of a step was timed within steps, so that it tells how much faster or slower the former ran.
 
     What a step takes beyond its attention modules is the rest, which no schedule changes. Modules that were timed to
     take longer than the step they are a part of are taken to be all of it.
@@ -163,6 +172,15 @@ def latency_model(sites: SiteLatency, step_seconds: float, steps: int) -> Latenc
         sites: what the attention calls and modules take.
         step_seconds: wall time of one unaccelerated denoising step.
         steps: denoising steps of one generation.
+        attention_share: what the attention calls take of it; None trusts in an even pace.
     """
-    scale = min(1.0, step_seconds / (sites.full_seconds + float(sites.projection_seconds.sum())))
-    return LatencyModel(sites, steps, step_seconds, Coefficients(attention=scale, projection=scale))
+    pace = 1.0 if attention_share is None else attention_share * step_seconds / sites.full_seconds
+    within = min(pace, step_seconds / (sites.full_seconds + float(sites.projection_seconds.sum())))
+    covariance = pace**2 * np.array(PRIOR_COVARIANCE)
+    return LatencyModel(
+        sites,
+        steps,
+        step_seconds,
+        Coefficients(attention=within, gathering=pace, matching=pace, projection=within),
+        tuple(map(tuple, covariance.tolist())),
+    )

@@ -1,4 +1,4 @@
-"""Times attention modules whole, and their attention calls beside them, so that the machine's pace cancels out."""
+"""Times steps and attention modules whole, and attention calls beside them, so that the machine's pace cancels out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tuner.run.clock import now
 
 
 class ModuleClock:
-    """What attention modules take around their attention calls, as a multiple of what these take.
+    """What attention calls take of a step, and what attention modules take around them, as a multiple of the calls.
 
     An attention call cannot be timed where it is made, so that it is made once more right after, and this is timed. A
-    module took two such calls, and the rest.
+    module took two such calls, and the rest; and so did a step.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -29,6 +29,7 @@ class ModuleClock:
         self._device = device
         self._began, self._attention = 0.0, 0.0
         self._found: dict[int, list[float]] = {}
+        self._of_steps: dict[int, float] = {}
 
     def watch(self, block: int, module: nn.Module) -> Callable[[], None]:
         """Time every call of a block's attention module in which `repeat` was called.
@@ -58,7 +59,23 @@ class ModuleClock:
         attend = attention_operation(call.backend)
         began = now(self._device)
         attend(call.query, call.key, call.value, call.mask)
-        self._attention += now(self._device) - began
+        took = now(self._device) - began
+        self._attention += took
+        self._of_steps[call.step] = self._of_steps.get(call.step, 0.0) + took
+
+    def attention_share(self, step_seconds: np.ndarray) -> float | None:
+        """What all attention calls take of a step, the median over the steps in which they were made again.
+
+        Args:
+            step_seconds: (steps,) what every step took, the calls that were made again included.
+
+        Returns:
+            Between 0 and 1, or None where no step was timed.
+        """
+        steps = [step for step in self._of_steps if step < len(step_seconds)]
+        again = np.array([self._of_steps[step] for step in steps])
+        shares = again / np.maximum(step_seconds[steps] - again, again)
+        return float(np.median(shares)) if steps else None
 
     def ratios(self, kinds: Sequence[Hashable]) -> tuple[float, ...]:
         """The rest of every block's module in one call, from 0, relative to its attention.

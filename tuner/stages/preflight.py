@@ -63,7 +63,7 @@ def measure_latency(ctx: Context) -> LatencyModel:
     grids = " and ".join(dict.fromkeys("x".join(map(str, shape.grid)) for shape in sites.shapes))
     ctx.progress.advance(1, 3, f"{len(sites.shape_of)} attention sites, {grids} tokens; timing attention and matching")
     strides, seen = ctx.space.strides, asdict(sites)
-    del seen["projection_ratios"]  # a time is a measurement itself, and earlier runs have none
+    del seen["projection_ratios"], seen["attention_share"]  # times are measurements, and earlier runs have none
     record = ctx.instrument.measure(
         STAGE,
         ctx.instrument.key("site-latency", strides=strides, sites=seen),
@@ -83,7 +83,7 @@ def measure_latency(ctx: Context) -> LatencyModel:
     ctx.ledger.unit_seconds = step_seconds * total
     ctx.report_budget()
     timed = calibration_schedule(latency, strides[0], len(plain), every, with_memory)
-    short = latency_model(latency, step_seconds, len(plain))
+    short = latency_model(latency, step_seconds, len(plain), sites.attention_share)
     fitted = fit(short, evidence_by_matching(timed, plain, tuned))
     share = time_without_blocks(ctx, latency.blocks) if ctx.space.reuse else None
     return replace(fitted, steps=total, reused_share=share)
