@@ -13,6 +13,7 @@ from asymrnr.actions import Action
 from asymrnr.adapters import ModelAdapter
 from asymrnr.call import Attention, Call, Layout
 from asymrnr.compile_op import register_site
+from asymrnr.envelope import Envelope
 from asymrnr.memory import Memory
 from asymrnr.observation import AttentionCall, Observer
 from asymrnr.partition import Grid, chunk_counts, make_partition, window_seed
@@ -68,6 +69,7 @@ class Engine:
         adapter: facts about the model.
         schedule: what to reduce; None when only observing.
         observer: who is shown every call; None when reducing.
+        envelope: what the schedule was made for; None where there is nothing to say of it any more.
         memory: what refreshes left for later steps; None without actions.
         tracker: step, branch and generation.
         counter: what was reduced.
@@ -78,11 +80,17 @@ class Engine:
     """
 
     def __init__(
-        self, adapter: ModelAdapter, blocks: int, schedule: Schedule | None = None, observer: Observer | None = None
+        self,
+        adapter: ModelAdapter,
+        blocks: int,
+        schedule: Schedule | None = None,
+        observer: Observer | None = None,
+        envelope: Envelope | None = None,
     ) -> None:
         self.adapter = adapter
         self.schedule = schedule
         self.observer = observer
+        self.envelope = envelope
         self.memory = None if schedule is None or schedule.actions is None else Memory(schedule)
         self.tracker = StepTracker()
         self.counter = Counter(schedule, blocks)
@@ -120,6 +128,7 @@ class Engine:
             self._generation = self.tracker.generation
             self.counter.start_generation()
             self.forget()
+            self._check_workload(grids[0])
             self._check_rates(grids[0])
         self._grids = grids
         column = self.schedule.column(self.tracker.step, timestep) if self.schedule else 0
@@ -198,7 +207,7 @@ class Engine:
         self.counter.mark_call(site.row)
         if self.observer is not None:
             output = call.full()
-            self._show(site, call, output, backend)
+            self.observer(self._seen(site, call, output, backend))
             return output
         action = self.counter.action(site.row)
         if action != Action.REDUCE:
@@ -258,40 +267,24 @@ class Engine:
         self.counter.mark_match()
         return Match.of(features[:, :, video], partition, schedule.metric, generator, schedule.match_radius)
 
+    def _seen(self, site: Site, call: Call, output: torch.Tensor, backend: str | None) -> AttentionCall:
+        hidden = site.hidden
+        assert hidden is not None
+        if call.query.shape[0] == 1 and hidden.shape[0] > 1:  # one call per batch item
+            hidden = hidden[call.index : call.index + 1]
+        located = self.locate(hidden.shape[1])
+        if located is not None:
+            hidden = hidden[:, located[1]]
+        return AttentionCall.of(call, site.row, self.tracker, output, hidden, self.adapter.uniform_mask, backend)
+
+    def _check_workload(self, grid: Grid) -> None:
+        steps = None if self.last_step is None else self.last_step + 1
+        if self.envelope is not None and self.envelope.warn_outside(steps, grid):
+            self.envelope = None
+
     def _check_rates(self, grid: Grid) -> None:
         if self.schedule is None:
             return
         n_dst = math.prod(chunk_counts(grid, self.schedule.stride, self.schedule.coverage))
         for table in self.schedule.rates.values():
             check_rate(float(table.max()), math.prod(grid), n_dst)
-
-    def _show(self, site: Site, call: Call, output: torch.Tensor, backend: str | None) -> None:
-        assert self.observer is not None
-        assert site.hidden is not None
-        hidden = site.hidden
-        if call.query.shape[0] == 1 and hidden.shape[0] > 1:  # one call per batch item
-            hidden = hidden[call.index : call.index + 1]
-        located = self.locate(hidden.shape[1])
-        if located is not None:
-            hidden = hidden[:, located[1]]
-        tracker = self.tracker
-        assert tracker.timestep is not None
-        self.observer(
-            AttentionCall(
-                block=site.row,
-                step=tracker.step,
-                timestep=tracker.timestep,
-                branch=tracker.branch,
-                call=call.index,
-                grid=call.grid,
-                video=call.video,
-                query=call.query,
-                key=call.key,
-                value=call.value,
-                output=call.turn(output),
-                hidden=hidden,
-                mask=call.mask(),
-                uniform_mask=self.adapter.uniform_mask,
-                backend=backend,
-            )
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -182,7 +183,8 @@ class Runner:
         clock = StepClock(self.device, turn)
         handle = None if schedule is None else asymrnr.apply(self.pipe, schedule)
         try:
-            with suppress(_Stop):
+            with suppress(_Stop), warnings.catch_warnings():
+                warnings.simplefilter("ignore", asymrnr.OtherWorkload)  # the schedule is of the steps that are timed
                 self._timed_call(clock, prompt, seed, schedule, after_step, "latent", within_steps)
         finally:
             if handle is not None:
