@@ -36,7 +36,7 @@ _log = logging.getLogger("asymrnr")
 
 
 class Handle:
-    """An applied schedule or observer; as a context manager it verifies and removes itself."""
+    """An applied schedule or observer; as a context manager it verifies every step, and removes itself."""
 
     def __init__(self, engine: Engine, undo: list[Undo]) -> None:
         self._engine = engine
@@ -84,6 +84,7 @@ class Handle:
         self._engine.counter.verify()
 
     def __enter__(self) -> Self:
+        self._engine.strict = True
         return self
 
     def __exit__(

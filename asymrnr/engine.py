@@ -12,45 +12,17 @@ import torch
 from asymrnr.actions import Action
 from asymrnr.adapters import ModelAdapter
 from asymrnr.call import Attention, Call, Layout
-from asymrnr.compile_op import register_site
 from asymrnr.envelope import Envelope
 from asymrnr.memory import Memory
 from asymrnr.observation import AttentionCall, Observer
+from asymrnr.one_thread import OneThread
 from asymrnr.partition import Grid, chunk_counts, make_partition, window_seed
 from asymrnr.reduction import Match, Plan, check_rate
 from asymrnr.restoration import attend_with_memory
 from asymrnr.schedule import Schedule
+from asymrnr.site import Site
 from asymrnr.summary import Counter
 from asymrnr.tracker import StepTracker
-
-
-@dataclass(eq=False)
-class Site:
-    """One self-attention layer.
-
-    Attributes:
-        engine: what reduces it.
-        model: which of the pipeline's denoisers it belongs to.
-        row: its row in the rate tables.
-        call: how often its attention was called in this forward pass (Mochi: once per batch item).
-        batch: batch size of the running processor call; 0 in compiled code.
-        hidden: hidden states of the running processor call, where somebody needs them.
-        symmetric: the running processor call already works on a sequence reduced as a whole (H).
-        refreshed: attention was computed in full in the running processor call, for later steps.
-        number: names the site in compiled code.
-    """
-
-    engine: Engine
-    model: int
-    row: int
-    call: int = 0
-    batch: int = 0
-    hidden: torch.Tensor | None = None
-    symmetric: bool = False
-    refreshed: bool = False
-
-    def __post_init__(self) -> None:
-        self.number = register_site(self)
 
 
 @dataclass
@@ -72,11 +44,13 @@ class Engine:
         envelope: what the schedule was made for; None where there is nothing to say of it any more.
         memory: what refreshes left for later steps; None without actions.
         tracker: step, branch and generation.
+        one_thread: refuses a second thread.
         counter: what was reduced.
         sites: all sites of all denoisers.
         last_step: last denoising step of the generation, where the scheduler told.
         caches: what resets the caches that the schedule brought, see `new_generation`.
         handle: what removes it; None before it is installed.
+        strict: fail after the first forward pass that does not do what the schedule says.
     """
 
     def __init__(
@@ -93,11 +67,13 @@ class Engine:
         self.envelope = envelope
         self.memory = None if schedule is None or schedule.actions is None else Memory(schedule)
         self.tracker = StepTracker()
+        self.one_thread = OneThread()
         self.counter = Counter(schedule, blocks)
         self.sites: list[Site] = []
         self.last_step: int | None = None
         self.caches: list[Callable[[], None]] = []
         self.handle: Any = None
+        self.strict = False
         self._grids: list[Grid] = []
         self._generation = -1
         self._cache: dict[tuple[object, ...], _Entry] = {}
@@ -122,7 +98,9 @@ class Engine:
 
         Raises:
             ScheduleError: a rate is out of reach on the grid.
+            InterceptionError: another thread is in a forward pass.
         """
+        self.one_thread.enter()
         self.tracker.observe(timestep, branch, step_index)
         if self.tracker.generation != self._generation:
             self._generation = self.tracker.generation
@@ -139,13 +117,23 @@ class Engine:
             site.call = 0
 
     def new_generation(self) -> None:
-        """A generation begins with the next forward pass; called outside of any."""
+        """A generation begins with the next forward pass; called outside of any.
+
+        Raises:
+            InterceptionError: another thread is in a forward pass.
+        """
+        self.one_thread.check()
         self.tracker.new_generation()
         for reset in self.caches:
             reset()
 
     def finish(self) -> list[int]:
-        """Called after every completed forward pass; returns the rows whose attention was not called."""
+        """Called after every completed forward pass; returns the rows whose attention was not called.
+
+        Raises:
+            InterceptionError: another thread was refused meanwhile.
+        """
+        self.one_thread.finish()
         if self.memory is not None and self.tracker.step == self.last_step:
             self.memory.leave(others=True)  # decoding the video needs the space
         return self.counter.finish_forward(self.tracker.step)
