@@ -24,7 +24,6 @@ from tuner.errors import TunerError, UsageError
 INTERRUPTED = 130
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Finds, proves and packages acceleration schedules for video diffusion transformers.",
@@ -64,4 +63,5 @@ def _fail(sentence: str, code: int) -> NoReturn:
 
 
 def _say(sentence: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(sentence, highlight=False)
+    console = Console(stderr=True)
+    console.print(sentence, highlight=False, soft_wrap=not console.is_terminal)  # terminals break inside words

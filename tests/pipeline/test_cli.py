@@ -88,6 +88,30 @@ def test_help_and_bad_usage_wait_for_no_library(arguments: list[str]) -> None:
     assert done.stdout.endswith("nothing imported\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--help"], "--install-completion"),
+        (["solve", "--help"], "solve [OPTIONS] [X]..."),
+        (["check", "--help"], "check [OPTIONS] {ARTIFACT}..."),
+    ],
+)
+def test_help_names_what_there_is(run, arguments: list[str], says: str) -> None:
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert says in out
+    assert " . " not in out
+
+
+def test_long_errors_break_between_words_on_a_narrow_terminal(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "30")
+    code, _, error = run("--model", "nope", "--target-speedup", "1.3")
+    assert code == 2
+    assert len(error.splitlines()) > 3
+    assert "There is no model 'nope'; choose one of animatediff, cogvideox-2b, cogvideox-5b" in " ".join(error.split())
+
+
 def test_an_output_that_cannot_be_written(run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     code, _, error = run("--model", "tiny-cogvideox", "--target-speedup", "1.3", "--output", tmp_path / "file" / "run")
