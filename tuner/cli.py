@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -38,7 +41,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when a command imports torch
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        code = app(standalone_mode=False)  # typer turns Ctrl-C into a code of its own
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_warn, warnings.showwarning)
+            code = app(standalone_mode=False)  # typer turns Ctrl-C into a code of its own
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
@@ -55,6 +60,14 @@ def main() -> None:
         if not isinstance(error, AsymRnRError):
             raise
         _fail(str(error), UsageError.exit_code)
+
+
+def _warn(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Show a warning of this project as a sentence, and those of others as they come."""
+    if category.__module__.startswith("asymrnr."):
+        _say(f"[bold yellow]warning:[/] {escape(str(message))}")
+    else:
+        others(message, category, *where)
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

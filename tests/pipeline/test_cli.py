@@ -186,15 +186,29 @@ def test_infeasible_targets_exit_with_3(run, quick_model: str, tmp_path: Path) -
 
 
 def test_generate_writes_a_video_with_and_without_a_schedule(run, finished: Finished, tmp_path: Path) -> None:
-    for name, extra in (("plain.mp4", ["--steps", STEPS]), ("fast.mp4", ["--schedule", finished.artifact_path])):
+    for name, extra, says in (
+        ("plain.mp4", ["--steps", STEPS], "s per denoising step"),
+        ("fast.mp4", ["--schedule", finished.artifact_path], "ertified"),
+    ):
         code, out, error = run(
             "generate", "--model", finished.options.model, "--prompt", PROMPT, "-o", tmp_path / name, *extra
         )
-        assert (code, error) == (0, "")
+        assert code == 0
+        assert "generate   12 frames 64x64, 8 steps" in error
         assert name in out
+        assert says in out
     films = [imageio.mimread(tmp_path / name) for name in ("plain.mp4", "fast.mp4")]
     assert [len(film) for film in films] == [12, 12]
     assert any((a != b).any() for a, b in zip(*films, strict=True))
+
+
+def test_generate_warns_of_steps_that_the_schedule_is_not_certified_for(run, tmp_path: Path) -> None:
+    schedule = ["--schedule", "8-steps", "--steps", "4", "-o", tmp_path / "short.mp4"]
+    code, out, error = run("generate", "--model", "tiny-cogvideox", "--prompt", PROMPT, *schedule)
+    assert code == 0
+    [warning] = [line for line in error.splitlines() if line.startswith("warning: ")]
+    assert "certified for 8 steps, but this generation has 4 steps" in warning
+    assert "Where it was certified, denoising was 1." in out
 
 
 def test_profile_writes_tables_and_heat_maps(run, quick_model: str, tmp_path: Path) -> None:

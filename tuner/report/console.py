@@ -81,7 +81,8 @@ class LiveProgress:
     def _line(self) -> str:
         far = f"{self.done / self.total:.0%}" if self.total else ""
         elapsed = clock(time.monotonic() - self.began)
-        return f"{elapsed} {self.name} {far} {self.detail}; budget {self.spent:.1f}/{self.limit:g}; left {self._left()}"
+        budget = f"; budget {self.spent:.1f}/{self.limit:g}" if self.limit else ""
+        return f"{elapsed} {self.name} {far} {self.detail}{budget}; left {self._left()}"
 
     def __rich__(self) -> Group:
         table = Table.grid(padding=(0, 2))

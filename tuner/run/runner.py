@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline
 
 import asymrnr
 from asymrnr.adapters import find_adapter
+from asymrnr.artifact import Artifact
 from asymrnr.install import base_model, self_attentions
 from asymrnr.schedule import Schedule
 from tuner.errors import NonFiniteError, UsageError
@@ -89,8 +90,9 @@ class Runner:
         self,
         prompt: str,
         seed: int,
-        schedule: Schedule | None = None,
+        schedule: Schedule | Artifact | None = None,
         *,
+        on_step: Callable[[int], None] | None = None,
         observer: Callable[[asymrnr.AttentionCall], None] | None = None,
         on_output: Callable[[torch.Tensor], None] | None = None,
         record: bool = False,
@@ -103,7 +105,8 @@ class Runner:
         Args:
             prompt: what to show.
             seed: seed of the initial noise.
-            schedule: reduction to run with; none means the plain pipeline.
+            schedule: reduction to run with, or the artifact that holds it; none means the plain pipeline.
+            on_step: told after every step how many have ended.
             observer: sees every attention call of an unreduced run (profiling).
             on_output: is shown what every call of a denoiser gives.
             record: keep the trajectory.
@@ -122,6 +125,8 @@ class Runner:
 
         def after_step(step: int, latents: torch.Tensor) -> dict[str, Any]:
             final[:] = [latents]
+            if on_step is not None:
+                on_step(step + 1)
             if record:
                 trajectory.latents.append(latents.detach().clone())
             return {"latents": forced.latents[step].to(latents)} if forced is not None else {}
@@ -196,7 +201,7 @@ class Runner:
         clock: StepClock,
         prompt: str,
         seed: int,
-        schedule: Schedule | None,
+        schedule: Schedule | Artifact | None,
         after_step: Callable[[int, torch.Tensor], dict[str, Any]],
         output_type: str,
         within_steps: bool,
@@ -248,7 +253,7 @@ class Runner:
                 **workload,
             )
 
-    def _require_finite(self, latents: torch.Tensor, step: int, schedule: Schedule | None) -> None:
+    def _require_finite(self, latents: torch.Tensor, step: int, schedule: Schedule | Artifact | None) -> None:
         if bool(torch.isfinite(latents).all()):
             return
         if schedule is None:
