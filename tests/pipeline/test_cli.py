@@ -55,6 +55,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         (["certify", "x9.99", "--model", "tiny-cogvideox"], "There is no profile"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.1", "--lpips-weights", "missing.pth"], "missing.pth"),
         (["profile", "--model", "tiny-cogvideox", "-o", "profile.txt"], ".safetensors"),
+        (["flops", "--model", "animatediff"], "convolutions"),
+        (
+            ["solve", "--similarity", "s.safetensors", "--model", "wan-1.3b", "--target-speedup", "1.2"],
+            "not in the paper",
+        ),
         (["profile", "--model", "tiny-cogvideox", "--device", "abacus"], "abacus"),
         (["profile", "--model", "tiny-cogvideox", "--steps", "many"], "valid int"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--steps", "1"], "--steps is 1"),
@@ -169,6 +174,14 @@ def test_copying_alone_is_profiled_without_memory(run, asked: list[TuneOptions],
     space = load_space_of(options.model_entry())
     assert settings_for(space, 30, 0, options.actions).memory_gaps == gaps
     assert settings_for(space, 3, 0, options.actions).memory_gaps == min(gaps, 2)
+
+
+def test_operations_are_counted_without_weights(run) -> None:
+    code, out, _ = run("flops", "--model", "wan-1.3b", "--schedule", '{"Q": 0.5}')
+    assert code == 0
+    assert "21x30x52 video tokens, 512 text tokens, 30 blocks" in out
+    assert "PFLOP" in out
+    assert "of the baseline" in out
 
 
 def test_models_are_listed(run) -> None:
