@@ -14,6 +14,7 @@ from tests.pipeline.conftest import STEPS, Finished
 from tuner import cli
 from tuner.context import TuneOptions
 from tuner.errors import UsageError
+from tuner.models import REGISTRY
 from tuner.profile.profile import Profile
 from tuner.search.space import load_space_of
 from tuner.stages.profile import settings_for
@@ -187,8 +188,11 @@ def test_operations_are_counted_without_weights(run) -> None:
 def test_models_are_listed(run) -> None:
     code, out, _ = run("models")
     assert code == 0
-    assert "tiny-cogvideox" in out
-    assert "packaged" in out
+    assert set(REGISTRY) <= {line.split(" ")[0] for line in out.splitlines()}
+    size = "12 frames 64x64, 30 steps; 3,072 tokens (12x16x16)"
+    schedule = "schedule 8-steps: certified for 1.2x, 1.3x"
+    for says in (size, schedule, "weights: packaged", "4,096 tokens a frame", "schedule paper-base: not certified"):
+        assert says in out
 
 
 def test_infeasible_targets_exit_with_3(run, quick_model: str, tmp_path: Path) -> None:

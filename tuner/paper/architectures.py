@@ -84,7 +84,7 @@ def mochi_blocks(width: int, text_width: int, layers: int) -> tuple[Block, ...]:
 
 
 def crossed_blocks(width: int, feed_forward: int, layers: int) -> tuple[Block, ...]:
-    """Text enters by a cross-attention (Wan, LTX-Video): its queries and output are of the video, keys and values of text.
+    """Text enters by a cross-attention (Wan, LTX-Video), whose keys and values are of the text.
 
     Args:
         width: channels.
@@ -204,8 +204,8 @@ def find_architecture(model: str) -> Architecture:
     """
     if model == "animatediff":
         raise UsageError(
-            "Operations of animatediff are not counted: its U-Net spends many of them in convolutions and motion modules, "
-            "which these formulas leave out."
+            "Operations of animatediff are not counted: its U-Net spends many of them in convolutions and motion "
+            "modules, which these formulas leave out."
         )
     if model not in ARCHITECTURES:
         raise UsageError(f"Operations can be counted for {', '.join(ARCHITECTURES)}, but not for '{model}'.")
