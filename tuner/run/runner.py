@@ -186,14 +186,13 @@ class Runner:
             return {}
 
         clock = StepClock(self.device, turn)
-        handle = None if schedule is None else asymrnr.apply(self.pipe, schedule)
-        try:
-            with suppress(_Stop), warnings.catch_warnings():
+        with ExitStack() as stack:
+            stack.enter_context(suppress(_Stop))
+            if schedule is not None:
+                stack.callback(asymrnr.apply(self.pipe, schedule).remove)
+                stack.enter_context(warnings.catch_warnings())  # not on both sides of a lock-step, which overlap
                 warnings.simplefilter("ignore", asymrnr.OtherWorkload)  # the schedule is of the steps that are timed
-                self._timed_call(clock, prompt, seed, schedule, after_step, "latent", within_steps)
-        finally:
-            if handle is not None:
-                handle.remove()
+            self._timed_call(clock, prompt, seed, schedule, after_step, "latent", within_steps)
         return clock.step_seconds
 
     def _timed_call(
