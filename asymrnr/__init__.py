@@ -9,6 +9,7 @@ from asymrnr.adapters import ModelAdapter, register_adapter
 from asymrnr.apply import Handle, applied, apply, observe, remove
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact, save_artifact
+from asymrnr.envelope import OtherWorkload
 from asymrnr.errors import ArtifactError, AsymRnRError, InterceptionError, ScheduleError
 from asymrnr.hub import from_pretrained, push_to_hub
 from asymrnr.observation import AttentionCall
@@ -34,6 +35,7 @@ __all__ = [
     "InterceptionError",
     "ModelAdapter",
     "NotCertified",
+    "OtherWorkload",
     "Partner",
     "Schedule",
     "ScheduleError",

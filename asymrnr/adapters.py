@@ -64,14 +64,20 @@ def find_adapter(model: nn.Module) -> ModelAdapter:
     )
 
 
+def patch_of(model: nn.Module) -> Grid:
+    """Latents (frames, height, width) in a token, from config.patch_size (int or 3-tuple) and config.patch_size_t."""
+    config: Any = model.config
+    patch = getattr(config, "patch_size", 1)
+    if isinstance(patch, tuple | list):
+        return (patch[0], patch[1], patch[2])
+    return (getattr(config, "patch_size_t", None) or 1, patch, patch)
+
+
 def _patched(frame_axis: int, height_axis: int, width_axis: int) -> Grids:
-    """Grid of a 5-D latent cut into patches, from config.patch_size (int or 3-tuple) and config.patch_size_t."""
+    """Grid of a 5-D latent cut into patches."""
 
     def grids(model: nn.Module, arguments: Mapping[str, Any]) -> list[Grid]:
-        config: Any = model.config
-        shape, patch = arguments["hidden_states"].shape, config.patch_size
-        if not isinstance(patch, tuple | list):
-            patch = (getattr(config, "patch_size_t", None) or 1, patch, patch)
+        shape, patch = arguments["hidden_states"].shape, patch_of(model)
         return [(max(1, shape[frame_axis] // patch[0]), shape[height_axis] // patch[1], shape[width_axis] // patch[2])]
 
     return grids

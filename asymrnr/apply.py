@@ -13,6 +13,7 @@ from asymrnr.actions import Action
 from asymrnr.adapters import find_adapter
 from asymrnr.artifact import Artifact
 from asymrnr.engine import Engine
+from asymrnr.envelope import Envelope, Token
 from asymrnr.errors import InterceptionError, ScheduleError
 from asymrnr.install import (
     Undo,
@@ -35,7 +36,7 @@ _log = logging.getLogger("asymrnr")
 
 
 class Handle:
-    """An applied schedule or observer; as a context manager it verifies and removes itself."""
+    """An applied schedule or observer; as a context manager it verifies every step, and removes itself."""
 
     def __init__(self, engine: Engine, undo: list[Undo]) -> None:
         self._engine = engine
@@ -83,6 +84,7 @@ class Handle:
         self._engine.counter.verify()
 
     def __enter__(self) -> Self:
+        self._engine.strict = True
         return self
 
     def __exit__(
@@ -113,8 +115,13 @@ def apply(target: Any, schedule: Schedule | UniformSchedule | Artifact | str | P
         ArtifactError: there is no such artifact.
         InterceptionError: the model is unknown, cannot be intercepted, is observed, or has a cache where the schedule
             brings one.
+
+    Warns:
+        OtherWorkload: the first generation has other steps than the schedule has, or another size than its artifact
+            says; once, at its first step.
+        NotCertified: as for `asymrnr.load`.
     """
-    found = resolve(schedule, len(_sites(target)[0]))
+    found, artifact = resolve(schedule, len(_sites(target)[0]))
     if any(map(is_compiled, _denoisers(target))):
         if "H" in found.rates and found.rates["H"].any():
             raise ScheduleError("The schedule reduces H, which changes shapes in compiled code; use an eager model.")
@@ -122,7 +129,8 @@ def apply(target: Any, schedule: Schedule | UniformSchedule | Artifact | str | P
             raise ScheduleError("The schedule broadcasts, which leaves out compiled code; use an eager model.")
         if found.partner is not None:
             raise ScheduleError("The schedule brings a cache, which leaves out compiled code; use an eager model.")
-    handle = _install(target, found, None)
+    envelope = Envelope.of(found, artifact, Token.of(target, base_model(_denoisers(target)[0])))
+    handle = _install(target, found, None, envelope)
     _log.info("applied %r to %s", found, type(target).__name__)
     return handle
 
@@ -171,7 +179,9 @@ def observe(target: Any, observer: Observer) -> Handle:
     return _install(target, None, observer)
 
 
-def _install(target: Any, schedule: Schedule | None, observer: Observer | None) -> Handle:
+def _install(
+    target: Any, schedule: Schedule | None, observer: Observer | None, envelope: Envelope | None = None
+) -> Handle:
     models, sites = _denoisers(target), _sites(target)
     adapter = find_adapter(base_model(models[0]))
     blocks = len(sites[0]) if schedule is None else schedule.blocks
@@ -183,7 +193,7 @@ def _install(target: Any, schedule: Schedule | None, observer: Observer | None) 
     if schedule is not None and before is not None and before.schedule is not None:  # is replaced
         before.remove()
     modules = [find_sites(model, adapter) for model in models]
-    engine = Engine(adapter, blocks, schedule, observer)
+    engine = Engine(adapter, blocks, schedule, observer, envelope)
     undo: list[Undo] = []
     try:
         for index, model in enumerate(models):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from diffusers.models import attention_dispatch
 
 if TYPE_CHECKING:
-    from asymrnr.engine import Site
+    from asymrnr.site import Site
 
 _SITES: WeakValueDictionary[int, Site] = WeakValueDictionary()  # a traced graph can only carry a number
 _NUMBERS = itertools.count()

@@ -12,44 +12,17 @@ import torch
 from asymrnr.actions import Action
 from asymrnr.adapters import ModelAdapter
 from asymrnr.call import Attention, Call, Layout
-from asymrnr.compile_op import register_site
+from asymrnr.envelope import Envelope
 from asymrnr.memory import Memory
 from asymrnr.observation import AttentionCall, Observer
+from asymrnr.one_thread import OneThread
 from asymrnr.partition import Grid, chunk_counts, make_partition, window_seed
 from asymrnr.reduction import Match, Plan, check_rate
 from asymrnr.restoration import attend_with_memory
 from asymrnr.schedule import Schedule
+from asymrnr.site import Site
 from asymrnr.summary import Counter
 from asymrnr.tracker import StepTracker
-
-
-@dataclass(eq=False)
-class Site:
-    """One self-attention layer.
-
-    Attributes:
-        engine: what reduces it.
-        model: which of the pipeline's denoisers it belongs to.
-        row: its row in the rate tables.
-        call: how often its attention was called in this forward pass (Mochi: once per batch item).
-        batch: batch size of the running processor call; 0 in compiled code.
-        hidden: hidden states of the running processor call, where somebody needs them.
-        symmetric: the running processor call already works on a sequence reduced as a whole (H).
-        refreshed: attention was computed in full in the running processor call, for later steps.
-        number: names the site in compiled code.
-    """
-
-    engine: Engine
-    model: int
-    row: int
-    call: int = 0
-    batch: int = 0
-    hidden: torch.Tensor | None = None
-    symmetric: bool = False
-    refreshed: bool = False
-
-    def __post_init__(self) -> None:
-        self.number = register_site(self)
 
 
 @dataclass
@@ -68,28 +41,39 @@ class Engine:
         adapter: facts about the model.
         schedule: what to reduce; None when only observing.
         observer: who is shown every call; None when reducing.
+        envelope: what the schedule was made for; None where there is nothing to say of it any more.
         memory: what refreshes left for later steps; None without actions.
         tracker: step, branch and generation.
+        one_thread: refuses a second thread.
         counter: what was reduced.
         sites: all sites of all denoisers.
         last_step: last denoising step of the generation, where the scheduler told.
         caches: what resets the caches that the schedule brought, see `new_generation`.
         handle: what removes it; None before it is installed.
+        strict: fail after the first forward pass that does not do what the schedule says.
     """
 
     def __init__(
-        self, adapter: ModelAdapter, blocks: int, schedule: Schedule | None = None, observer: Observer | None = None
+        self,
+        adapter: ModelAdapter,
+        blocks: int,
+        schedule: Schedule | None = None,
+        observer: Observer | None = None,
+        envelope: Envelope | None = None,
     ) -> None:
         self.adapter = adapter
         self.schedule = schedule
         self.observer = observer
+        self.envelope = envelope
         self.memory = None if schedule is None or schedule.actions is None else Memory(schedule)
         self.tracker = StepTracker()
+        self.one_thread = OneThread()
         self.counter = Counter(schedule, blocks)
         self.sites: list[Site] = []
         self.last_step: int | None = None
         self.caches: list[Callable[[], None]] = []
         self.handle: Any = None
+        self.strict = False
         self._grids: list[Grid] = []
         self._generation = -1
         self._cache: dict[tuple[object, ...], _Entry] = {}
@@ -114,12 +98,15 @@ class Engine:
 
         Raises:
             ScheduleError: a rate is out of reach on the grid.
+            InterceptionError: another thread is in a forward pass.
         """
+        self.one_thread.enter()
         self.tracker.observe(timestep, branch, step_index)
         if self.tracker.generation != self._generation:
             self._generation = self.tracker.generation
             self.counter.start_generation()
             self.forget()
+            self._check_workload(grids[0])
             self._check_rates(grids[0])
         self._grids = grids
         column = self.schedule.column(self.tracker.step, timestep) if self.schedule else 0
@@ -130,13 +117,23 @@ class Engine:
             site.call = 0
 
     def new_generation(self) -> None:
-        """A generation begins with the next forward pass; called outside of any."""
+        """A generation begins with the next forward pass; called outside of any.
+
+        Raises:
+            InterceptionError: another thread is in a forward pass.
+        """
+        self.one_thread.check()
         self.tracker.new_generation()
         for reset in self.caches:
             reset()
 
     def finish(self) -> list[int]:
-        """Called after every completed forward pass; returns the rows whose attention was not called."""
+        """Called after every completed forward pass; returns the rows whose attention was not called.
+
+        Raises:
+            InterceptionError: another thread was refused meanwhile.
+        """
+        self.one_thread.finish()
         if self.memory is not None and self.tracker.step == self.last_step:
             self.memory.leave(others=True)  # decoding the video needs the space
         return self.counter.finish_forward(self.tracker.step)
@@ -198,7 +195,7 @@ class Engine:
         self.counter.mark_call(site.row)
         if self.observer is not None:
             output = call.full()
-            self._show(site, call, output, backend)
+            self.observer(self._seen(site, call, output, backend))
             return output
         action = self.counter.action(site.row)
         if action != Action.REDUCE:
@@ -258,40 +255,24 @@ class Engine:
         self.counter.mark_match()
         return Match.of(features[:, :, video], partition, schedule.metric, generator, schedule.match_radius)
 
+    def _seen(self, site: Site, call: Call, output: torch.Tensor, backend: str | None) -> AttentionCall:
+        hidden = site.hidden
+        assert hidden is not None
+        if call.query.shape[0] == 1 and hidden.shape[0] > 1:  # one call per batch item
+            hidden = hidden[call.index : call.index + 1]
+        located = self.locate(hidden.shape[1])
+        if located is not None:
+            hidden = hidden[:, located[1]]
+        return AttentionCall.of(call, site.row, self.tracker, output, hidden, self.adapter.uniform_mask, backend)
+
+    def _check_workload(self, grid: Grid) -> None:
+        steps = None if self.last_step is None else self.last_step + 1
+        if self.envelope is not None and self.envelope.warn_outside(steps, grid):
+            self.envelope = None
+
     def _check_rates(self, grid: Grid) -> None:
         if self.schedule is None:
             return
         n_dst = math.prod(chunk_counts(grid, self.schedule.stride, self.schedule.coverage))
         for table in self.schedule.rates.values():
             check_rate(float(table.max()), math.prod(grid), n_dst)
-
-    def _show(self, site: Site, call: Call, output: torch.Tensor, backend: str | None) -> None:
-        assert self.observer is not None
-        assert site.hidden is not None
-        hidden = site.hidden
-        if call.query.shape[0] == 1 and hidden.shape[0] > 1:  # one call per batch item
-            hidden = hidden[call.index : call.index + 1]
-        located = self.locate(hidden.shape[1])
-        if located is not None:
-            hidden = hidden[:, located[1]]
-        tracker = self.tracker
-        assert tracker.timestep is not None
-        self.observer(
-            AttentionCall(
-                block=site.row,
-                step=tracker.step,
-                timestep=tracker.timestep,
-                branch=tracker.branch,
-                call=call.index,
-                grid=call.grid,
-                video=call.video,
-                query=call.query,
-                key=call.key,
-                value=call.value,
-                output=call.turn(output),
-                hidden=hidden,
-                mask=call.mask(),
-                uniform_mask=self.adapter.uniform_mask,
-                backend=backend,
-            )
-        )

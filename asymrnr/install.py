@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from asymrnr.adapters import ModelAdapter
-from asymrnr.engine import Engine, Site
+from asymrnr.engine import Engine
 from asymrnr.errors import InterceptionError, ScheduleError
 from asymrnr.intercept import SITE_ATTRIBUTE, is_proxy, make_proxy
 from asymrnr.partner import Partner
+from asymrnr.site import Site
 
 Undo = Callable[[], None]
 _TRACES = {"_diffusers_hook", "forward"}  # that diffusers' hooks leave on modules when they are removed
@@ -190,9 +191,18 @@ def _watch_forward(
                 f"The attention of {len(missing)} of {len(pairs)} blocks of {name} was not seen in its first forward "
                 f"pass, first that of block {missing[0]}; it is computed in a way that cannot be intercepted."
             )
+        if engine.strict:
+            engine.counter.verify_pass()
+
+    def whatever_happens(*_: Any) -> None:
+        engine.one_thread.leave()
 
     # On a compiled model these sit on the wrapper, outside the graph.
-    handles = [model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after)]
+    handles = [
+        model.register_forward_pre_hook(before, with_kwargs=True),
+        model.register_forward_hook(after),
+        model.register_forward_hook(whatever_happens, always_call=True),
+    ]
     return [handle.remove for handle in handles]
 
 

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 
 from asymrnr import compile_op
-from asymrnr.engine import Site
 from asymrnr.errors import InterceptionError
 from asymrnr.restoration import call_or_broadcast
+from asymrnr.site import Site
 from asymrnr.symmetric import attend_reduced
 
 SITE_ATTRIBUTE = "_asymrnr_site"

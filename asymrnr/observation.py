@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from asymrnr.call import Call
 from asymrnr.partition import Grid
+from asymrnr.tracker import StepTracker
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,44 @@ class AttentionCall:
     mask: torch.Tensor | None = None
     uniform_mask: bool = False
     backend: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        call: Call,
+        block: int,
+        tracker: StepTracker,
+        output: torch.Tensor,
+        hidden: torch.Tensor,
+        uniform_mask: bool,
+        backend: str | None,
+    ) -> AttentionCall:
+        """One that has just been computed.
+
+        Args:
+            call: what was computed.
+            tracker: where the generation is.
+            output: as the operation gave it.
+            block, hidden, uniform_mask, backend: see the attributes.
+        """
+        assert tracker.timestep is not None
+        return cls(
+            block=block,
+            step=tracker.step,
+            timestep=tracker.timestep,
+            branch=tracker.branch,
+            call=call.index,
+            grid=call.grid,
+            video=call.video,
+            query=call.query,
+            key=call.key,
+            value=call.value,
+            output=call.turn(output),
+            hidden=hidden,
+            mask=call.mask(),
+            uniform_mask=uniform_mask,
+            backend=backend,
+        )
 
 
 Observer = Callable[[AttentionCall], None]

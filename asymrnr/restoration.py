@@ -20,7 +20,7 @@ from asymrnr.call import Call
 from asymrnr.reduction import Plan, add_tokens, gather_tokens
 
 if TYPE_CHECKING:
-    from asymrnr.engine import Site
+    from asymrnr.site import Site
 
 
 @dataclass(frozen=True)

@@ -200,9 +200,7 @@ class Counter:
         if self.forwards == 0:
             raise ScheduleError("The model was not called while this was applied, so nothing was reduced or observed.")
         if self.schedule is None:
-            unseen = int((self._unseen - self._excused).sum())
-            if unseen:
-                raise InterceptionError(f"Attention was never seen in {unseen} block calls.")
+            self._verify_sites(slice(None))
             return
         needs = [self._planned_actions[a] for a in self._acts if a != Action.REFRESH]
         asks = self.schedule.actions is not None or any((table > 0).any() for table in self.schedule.rates.values())
@@ -210,13 +208,28 @@ class Counter:
             raise ScheduleError(
                 "The schedule reduces nothing at the timesteps of this generation; it was made for another sampler."
             )
+        self._verify_sites(slice(None))
+
+    def verify_pass(self) -> None:
+        """Check the forward pass that was finished last, as `verify` checks all.
+
+        Raises:
+            ScheduleError, InterceptionError: see `verify`.
+        """
+        self._verify_sites(slice(self._column, self._column + 1))
+
+    def _verify_sites(self, columns: slice) -> None:
+        if self.schedule is None:
+            unseen = int((self._unseen - self._excused)[:, columns].sum())
+            if unseen:
+                raise InterceptionError(f"Attention was never seen in {unseen} block calls.")
         checks = [(f"{name} was reduced", self._planned[name], self._reduced[name]) for name in self._tables]
         checks += [(_DONE[a].capitalize(), self._planned_actions[a], self._done[a]) for a in self._acts]
         for what, planned, done in checks:
-            missing = planned - done - self._excused
+            missing = (planned - done - self._excused)[:, columns]
             if (missing > 0).any():
                 block, column = np.argwhere(missing > 0)[0]
                 raise ScheduleError(
                     f"{what} at {int(done.sum())} of the {int(planned.sum())} sites the schedule says; the first one "
-                    f"missed is block {block}, schedule step {column}."
+                    f"missed is block {block}, schedule step {column + (columns.start or 0)}."
                 )

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from asymrnr.engine import Site
 from asymrnr.errors import InterceptionError
 from asymrnr.reduction import Plan
+from asymrnr.site import Site
 
 ROTARY_ARGUMENTS = ("image_rotary_emb", "rotary_emb")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,7 +27,6 @@ from tuner.errors import TunerError, UsageError
 INTERRUPTED = 130
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Finds, proves and packages acceleration schedules for video diffusion transformers.",
@@ -39,7 +41,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when a command imports torch
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        code = app(standalone_mode=False)  # typer turns Ctrl-C into a code of its own
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_warn, warnings.showwarning)
+            code = app(standalone_mode=False)  # typer turns Ctrl-C into a code of its own
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
@@ -58,10 +62,19 @@ def main() -> None:
         _fail(str(error), UsageError.exit_code)
 
 
+def _warn(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Show a warning of this project as a sentence, and those of others as they come."""
+    if category.__module__.startswith("asymrnr."):
+        _say(f"[bold yellow]warning:[/] {escape(str(message))}")
+    else:
+        others(message, category, *where)
+
+
 def _fail(sentence: str, code: int) -> NoReturn:
     _say(f"[bold red]error:[/] {escape(sentence)}")
     sys.exit(code)
 
 
 def _say(sentence: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(sentence, highlight=False)
+    console = Console(stderr=True)
+    console.print(sentence, highlight=False, soft_wrap=not console.is_terminal)  # terminals break inside words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -10,6 +11,7 @@ from asymrnr.actions import Action
 from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tuner.models import LoadOptions, ModelEntry, WorkloadOptions, find_model
+from tuner.outlook import Part
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.search.space import SearchSpace
@@ -101,14 +103,18 @@ class TuneOptions:
 class Progress(Protocol):
     """Where a run shows what it is doing."""
 
+    def plan(self, parts: Sequence[Part]) -> None: ...
     def stage(self, name: str, detail: str = "") -> None: ...
     def advance(self, done: float, total: float, detail: str = "") -> None: ...
-    def budget(self, spent: float, total: float) -> None: ...
+    def budget(self, spent: float, total: float, unit_seconds: float | None = None) -> None: ...
     def best(self, text: str) -> None: ...
 
 
 class NoProgress:
     """Shows nothing."""
+
+    def plan(self, parts: Sequence[Part]) -> None:
+        pass
 
     def stage(self, name: str, detail: str = "") -> None:
         pass
@@ -116,7 +122,7 @@ class NoProgress:
     def advance(self, done: float, total: float, detail: str = "") -> None:
         pass
 
-    def budget(self, spent: float, total: float) -> None:
+    def budget(self, spent: float, total: float, unit_seconds: float | None = None) -> None:
         pass
 
     def best(self, text: str) -> None:
@@ -153,7 +159,7 @@ class Context:
         return replace(self, options=replace(self.options, target_speedup=target, also=()))
 
     def report_budget(self) -> None:
-        self.progress.budget(self.ledger.spent_ie, self.ledger.budget_ie)
+        self.progress.budget(self.ledger.spent_ie, self.ledger.budget_ie, self.ledger.unit_seconds)
 
 
 def describe(schedule: Schedule) -> str:

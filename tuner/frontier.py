@@ -34,7 +34,7 @@ def prove_further(ctx: Context, findings: Findings, keep: Callable[[], None]) ->
         at, found = ctx.at(target), Findings(early, profiled, noise_floor=findings.noise_floor)
         known = [each.verification for each in (findings, *findings.further) if each.verification is not None]
         findings.further.append(found)
-        ctx.progress.stage("target", f"{target:g}x")
+        ctx.progress.stage(f"{target:g}x", "a further target")
         try:
             ctx.ledger.release(CERTIFY)
             ctx.ledger.reserve(CERTIFY, cost_ie(target))

@@ -15,6 +15,7 @@ from tuner.findings import Findings, Outcome
 from tuner.frontier import between, prove_further
 from tuner.opening import open_run
 from tuner.package import build_artifact, file_name
+from tuner.parts import parts_of
 from tuner.proof import prove, verdict_error
 from tuner.report.run import write_report
 from tuner.stages.certify import STAGE as CERTIFY
@@ -33,6 +34,7 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
         TunerError: the run ended without a certificate; its exit code says why, and what was found is saved.
     """
     ctx = open_run(options, progress)
+    progress.plan(parts_of(ctx))
     findings = Findings()
     try:
         go(ctx, findings)

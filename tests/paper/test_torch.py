@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import asymrnr
 from asymrnr import Schedule
-from tests.runtime.tiny import build, cogvideox, hunyuan, mochi, run
-from tuner.paper.architectures import Architecture, Block, cogvideox_blocks, hunyuan_blocks, mochi_blocks
+from tests.runtime.tiny import build, cogvideox, hunyuan, ltx, mochi, run, wan
+from tuner.paper.architectures import (
+    Architecture,
+    Block,
+    cogvideox_blocks,
+    crossed_blocks,
+    hunyuan_blocks,
+    mochi_blocks,
+)
 from tuner.paper.counter import FlopCount, count_flops
 
 WIDTH, HEADS = 32, 2
@@ -32,6 +40,8 @@ MODELS: list[tuple[Any, Architecture]] = [
     (cogvideox, tiny(cogvideox_blocks(WIDTH, 2), 8, 8)),
     (hunyuan, tiny(hunyuan_blocks(WIDTH, 2, 2), 9, 9)),
     (mochi, tiny(mochi_blocks(WIDTH, 16, 3), 7, 5)),
+    (wan, replace(tiny(crossed_blocks(WIDTH, 32, 2), 9, 0), crossed_text=9)),
+    (ltx, replace(tiny(crossed_blocks(WIDTH, 4 * WIDTH, 2), 9, 0), crossed_text=9)),
 ]
 
 
@@ -49,7 +59,7 @@ def measure(denoiser: Any, schedule: Schedule | None) -> int:
     total = 0
     for name, module in model.named_modules():
         parent = name.rpartition(".")[0]
-        if parent in {"transformer_blocks", "single_transformer_blocks"}:
+        if parent in {"transformer_blocks", "single_transformer_blocks", "blocks"}:
             total += counts[name]
         elif "transformer_blocks" in name and ".norm" in name and isinstance(module, torch.nn.Linear):
             total -= counts[name]

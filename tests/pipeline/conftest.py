@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from tuner.context import TuneOptions
 from tuner.errors import TunerError
 from tuner.findings import Outcome
 from tuner.models import REGISTRY, WorkloadOptions
+from tuner.outlook import Part
 from tuner.pipeline import tune
 
 EMBEDDED, QUICK, STEPS = "tiny-cogvideox", "quick", 8
@@ -24,13 +25,16 @@ class SilentProgress:
     def __init__(self) -> None:
         self.stages: list[str] = []
 
+    def plan(self, parts: Sequence[Part]) -> None:
+        assert parts
+
     def stage(self, name: str, detail: str = "") -> None:
         self.stages.append(name)
 
     def advance(self, done: float, total: float, detail: str = "") -> None:
         assert 0 <= done <= total
 
-    def budget(self, spent: float, total: float) -> None:
+    def budget(self, spent: float, total: float, unit_seconds: float | None = None) -> None:
         assert spent >= 0
 
     def best(self, text: str) -> None:

@@ -32,7 +32,7 @@ def test_a_further_target_is_measured_alone_and_joins_the_first(finished: Finish
     except TunerError as found:  # of the further target; the first one stays certified
         error = found
     assert error is None or str(error).startswith(f"For {FURTHER:g}x: ")
-    assert progress.stages.count("target") == 1
+    assert progress.stages.count(f"{FURTHER:g}x") == 1
 
     new = [record for record in MeasurementStore(folder, read_only=True) if record.key_hash not in before]
     assert {record.key["kind"] for record in new} <= {"options", "search", "pair"}

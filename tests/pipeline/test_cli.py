@@ -14,6 +14,7 @@ from tests.pipeline.conftest import STEPS, Finished
 from tuner import cli
 from tuner.context import TuneOptions
 from tuner.errors import UsageError
+from tuner.models import REGISTRY
 from tuner.profile.profile import Profile
 from tuner.search.space import load_space_of
 from tuner.stages.profile import settings_for
@@ -55,6 +56,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         (["certify", "x9.99", "--model", "tiny-cogvideox"], "There is no profile"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.1", "--lpips-weights", "missing.pth"], "missing.pth"),
         (["profile", "--model", "tiny-cogvideox", "-o", "profile.txt"], ".safetensors"),
+        (["flops", "--model", "animatediff"], "convolutions"),
+        (
+            ["solve", "--similarity", "s.safetensors", "--model", "wan-1.3b", "--target-speedup", "1.2"],
+            "not in the paper",
+        ),
         (["profile", "--model", "tiny-cogvideox", "--device", "abacus"], "abacus"),
         (["profile", "--model", "tiny-cogvideox", "--steps", "many"], "valid int"),
         (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--steps", "1"], "--steps is 1"),
@@ -86,6 +92,30 @@ def test_help_and_bad_usage_wait_for_no_library(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 2)
     assert done.stdout.endswith("nothing imported\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--help"], "--install-completion"),
+        (["solve", "--help"], "solve [OPTIONS] [X]..."),
+        (["check", "--help"], "check [OPTIONS] {ARTIFACT}..."),
+    ],
+)
+def test_help_names_what_there_is(run, arguments: list[str], says: str) -> None:
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert says in out
+    assert " . " not in out
+
+
+def test_long_errors_break_between_words_on_a_narrow_terminal(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "30")
+    code, _, error = run("--model", "nope", "--target-speedup", "1.3")
+    assert code == 2
+    assert len(error.splitlines()) > 3
+    assert "There is no model 'nope'; choose one of animatediff, cogvideox-2b, cogvideox-5b" in " ".join(error.split())
 
 
 def test_an_output_that_cannot_be_written(run, tmp_path: Path) -> None:
@@ -147,11 +177,22 @@ def test_copying_alone_is_profiled_without_memory(run, asked: list[TuneOptions],
     assert settings_for(space, 3, 0, options.actions).memory_gaps == min(gaps, 2)
 
 
+def test_operations_are_counted_without_weights(run) -> None:
+    code, out, _ = run("flops", "--model", "wan-1.3b", "--schedule", '{"Q": 0.5}')
+    assert code == 0
+    assert "21x30x52 video tokens, 512 text tokens, 30 blocks" in out
+    assert "PFLOP" in out
+    assert "of the baseline" in out
+
+
 def test_models_are_listed(run) -> None:
     code, out, _ = run("models")
     assert code == 0
-    assert "tiny-cogvideox" in out
-    assert "packaged" in out
+    assert set(REGISTRY) <= {line.split(" ")[0] for line in out.splitlines()}
+    size = "12 frames 64x64, 30 steps; 3,072 tokens (12x16x16)"
+    schedule = "schedule 8-steps: certified for 1.2x, 1.3x"
+    for says in (size, schedule, "weights: packaged", "4,096 tokens a frame", "schedule paper-base: not certified"):
+        assert says in out
 
 
 def test_infeasible_targets_exit_with_3(run, quick_model: str, tmp_path: Path) -> None:
@@ -162,15 +203,29 @@ def test_infeasible_targets_exit_with_3(run, quick_model: str, tmp_path: Path) -
 
 
 def test_generate_writes_a_video_with_and_without_a_schedule(run, finished: Finished, tmp_path: Path) -> None:
-    for name, extra in (("plain.mp4", ["--steps", STEPS]), ("fast.mp4", ["--schedule", finished.artifact_path])):
+    for name, extra, says in (
+        ("plain.mp4", ["--steps", STEPS], "s per denoising step"),
+        ("fast.mp4", ["--schedule", finished.artifact_path], "ertified"),
+    ):
         code, out, error = run(
             "generate", "--model", finished.options.model, "--prompt", PROMPT, "-o", tmp_path / name, *extra
         )
-        assert (code, error) == (0, "")
+        assert code == 0
+        assert "generate   12 frames 64x64, 8 steps" in error
         assert name in out
+        assert says in out
     films = [imageio.mimread(tmp_path / name) for name in ("plain.mp4", "fast.mp4")]
     assert [len(film) for film in films] == [12, 12]
     assert any((a != b).any() for a, b in zip(*films, strict=True))
+
+
+def test_generate_warns_of_steps_that_the_schedule_is_not_certified_for(run, tmp_path: Path) -> None:
+    schedule = ["--schedule", "8-steps", "--steps", "6", "-o", tmp_path / "short.mp4"]
+    code, out, error = run("generate", "--model", "tiny-cogvideox", "--prompt", PROMPT, *schedule)
+    assert code == 0
+    [warning] = [line for line in error.splitlines() if line.startswith("warning: ")]
+    assert "certified for 8 steps, but this generation has 6 steps" in warning
+    assert "Where it was certified, denoising was 1." in out
 
 
 def test_profile_writes_tables_and_heat_maps(run, quick_model: str, tmp_path: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
+from asymrnr import OtherWorkload
 from tests.pipelines.helpers import schedule
 from tests.pipelines.test_runtime import CALLS_PER_STEP
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.profile.profiler import Profiler
 from tuner.profile.settings import ProfilerSettings
+from tuner.run.lockstep import in_lockstep
 from tuner.run.runner import Runner, Trajectory
+from tuner.run.twin import twin_pipeline
 
 STEPS = 3
 
@@ -43,6 +48,26 @@ def test_generations_are_timed_forced_and_summarised(runner: Runner, name: str) 
 
     assert runner.time_steps(2, "a cat").shape == (2,)
     assert torch.equal(runner.generate("a cat", 0).video, plain.video)
+
+
+def test_a_few_steps_in_lockstep_warn_of_nothing_and_leave_the_filters_as_they_were(runner: Runner, name: str) -> None:
+    """The schedule that is timed has a column for every step timed, and the generation is longer."""
+    twin, plan = Runner(twin_pipeline(runner.pipe), runner.entry), schedule(runner.pipe, 0.5, 0.4, steps=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OtherWorkload)
+        before = list(warnings.filters)
+        plain, tuned = in_lockstep(
+            lambda turn: runner.time_steps(2, "a cat", turn=turn),
+            lambda turn: twin.time_steps(2, "a cat", schedule=plan, turn=turn),
+        )
+        assert warnings.filters == before
+    assert (len(plain), len(tuned)) == (2, 2)
+
+
+def test_every_step_is_told(runner: Runner) -> None:
+    told: list[int] = []
+    runner.generate("a cat", 0, on_step=told.append)
+    assert told == [1, 2, 3]
 
 
 def test_errors_count_from_the_trajectory_and_not_from_the_own_path(runner: Runner) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,9 @@ import torch
 from diffusers import DiffusionPipeline
 
 import asymrnr
+from asymrnr.sections import ScheduleSection
 from tests.pipelines.helpers import latents, schedule
-from tests.pipelines.tiny_pipelines import build, skip_unless_loadable
+from tests.pipelines.tiny_pipelines import build, skip_unless_loadable, tiny_entry
 from tests.runtime.tiny import assert_alike
 from tuner.models import denoisers, weights_identity
 from tuner.models.weights import PackagedWeights
@@ -87,3 +90,24 @@ def test_saving_is_not_affected(pipe: DiffusionPipeline, name: str, tmp_path: Pa
     unused = PackagedWeights(tmp_path)
     before = type(pipe).from_pretrained(tmp_path / "before")
     assert weights_identity(loaded, unused) == weights_identity(before, unused)  # the same files, to the byte
+
+
+def test_the_size_of_a_video_is_told_from_its_tokens(pipe: DiffusionPipeline, name: str) -> None:
+    """With other sizes than made for, the warning names those generated; AnimateDiff's tokens say nothing of frames."""
+    plan, workload = schedule(pipe, 0, 0), tiny_entry(name).workload
+    made = {"frames": workload.frames + 24, "height": 2 * workload.height, "width": workload.width, "steps": 3}
+    document = {
+        "model": {"repo": name, "transformer": type(denoisers(pipe)[0]).__name__, "blocks": plan.blocks},
+        "workload": made,
+        "schedule": ScheduleSection.from_schedule(plan).model_dump(mode="json"),
+    }
+    fits = {**document, "workload": {**made, "frames": workload.frames, "height": workload.height}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", asymrnr.OtherWorkload)
+        handle = asymrnr.apply(pipe, asymrnr.Artifact.model_validate_json(json.dumps(fits)))
+        latents(pipe, name)
+    frames = "" if name == "animatediff" else f"{workload.frames} frames and "
+    handle = asymrnr.apply(pipe, asymrnr.Artifact.model_validate_json(json.dumps(document)))
+    with pytest.warns(asymrnr.OtherWorkload, match=f"has {frames}{workload.height}x{workload.width} pixels, for"):
+        latents(pipe, name)
+    handle.remove()

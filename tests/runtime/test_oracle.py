@@ -11,9 +11,10 @@ import torch.nn.functional as F
 
 from asymrnr import Schedule, window_seed
 from asymrnr.adapters import ModelAdapter
-from asymrnr.engine import Engine, Site
+from asymrnr.engine import Engine
 from asymrnr.partition import Grid, make_partition
 from asymrnr.reduction import Match
+from asymrnr.site import Site
 from tests.runtime import oracle
 
 GRID: Grid = (3, 5, 4)

@@ -17,7 +17,7 @@ Format = Literal["text", "markdown", "json", "predicate", "outputs"]
 
 
 def check(
-    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Artifact files.")],
+    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT", help="Artifact files.")],
     against: Annotated[
         Path | None, typer.Option(metavar="OLD", help="Artifact that the (only) one is compared with.")
     ] = None,

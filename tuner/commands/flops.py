@@ -9,18 +9,18 @@ from typing import Annotated
 
 import typer
 
-PETA = 1e15
+PETA, TERA = 1e15, 1e12
 
 
 def flops(
-    model: Annotated[str, typer.Option("--model", help="One of the paper's five models.")],
+    model: Annotated[str, typer.Option("--model", help="Name of a model; all of the registry but animatediff.")],
     similarity: Annotated[Path | None, typer.Option(help="Published similarity table, .safetensors.")] = None,
     schedule: Annotated[
         str | None, typer.Option(help="Artifact or rule as a .json file, a rule as JSON text, or a shipped target.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, in operations.")] = False,
 ) -> None:
-    """Count the operations of one generation of a model of the paper, 2 per multiply-add; no weights are needed."""
+    """Count the operations of one generation of a model, 2 per multiply-add; no weights are needed."""
     typer.echo(flops_report(model, similarity, schedule, as_json))
 
 
@@ -28,7 +28,7 @@ def flops_report(model: str, similarity: Path | None, schedule: str | None, as_j
     """Count the operations of one generation and say what they are.
 
     Args:
-        model: one of the paper's five.
+        model: see `find_architecture`.
         similarity: published similarity table that a threshold schedule refers to.
         schedule: see `read_schedule`; None counts the baseline.
         as_json: one JSON object, in operations (2 per multiply-add), instead of text.
@@ -50,12 +50,17 @@ def flops_report(model: str, similarity: Path | None, schedule: str | None, as_j
     lines = [
         f"{model}: {frames}x{height}x{width} video tokens, {architecture.text_tokens} text tokens, "
         f"{len(architecture.blocks)} blocks, {architecture.steps} steps, batch {architecture.cfg_batches}",
-        f"baseline  {count.baseline_flops / PETA:9.3f} PFLOP per video",
+        f"baseline  {_amount(count.baseline_flops)} per video",
     ]
     if found is not None:
         share = count.flops / count.baseline_flops
         lines += [
-            f"schedule  {count.flops / PETA:9.3f} PFLOP ({share:.1%} of the baseline)",
-            f"matching  {count.matching_flops / PETA:9.3f} PFLOP on top",
+            f"schedule  {_amount(count.flops)} ({share:.1%} of the baseline)",
+            f"matching  {_amount(count.matching_flops)} on top",
         ]
     return "\n".join(lines)
+
+
+def _amount(flops: int) -> str:
+    """Operations in the unit of full-size models, or that of small ones."""
+    return f"{flops / PETA:9.3f} PFLOP" if flops >= PETA / 10 else f"{flops / TERA:9.3f} TFLOP"

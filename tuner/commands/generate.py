@@ -61,6 +61,8 @@ def generate(
     from tuner.context import describe
     from tuner.models import find_model, load_pipeline
     from tuner.package import read_artifact, workload_for
+    from tuner.report.console import LiveProgress
+    from tuner.report.speeds import promise
     from tuner.report.video import write_mp4
     from tuner.run.runner import Runner
 
@@ -71,8 +73,20 @@ def generate(
     if artifact is not None:
         workload = workload_for(artifact, model, workload)
     entry, options = workload.of(find_model(model)), load_options(weights, offload, attention_backend)
-    found = None if artifact is None else artifact.schedule_object()
-    generation = Runner(load_pipeline(model, device, options), entry).generate(prompt, seed, found)
+    steps = entry.workload.steps
+    with LiveProgress() as progress:
+        progress.stage("load", model)
+        runner = Runner(load_pipeline(model, device, options), entry)
+        progress.stage("generate", str(entry.workload))
+
+        def on_step(done: int) -> None:
+            progress.advance(done, steps, f"step {done} of {steps}")
+
+        generation = runner.generate(prompt, seed, artifact, on_step=on_step)
     write_mp4(generation.video, output, entry.fps)
-    how = "without a schedule" if found is None else f"with {describe(found)} ({generation.summary})"
-    Console().print(f"{output}: {generation.seconds:.1f} s {how}")
+    console, per_step = Console(), generation.step_seconds.mean()
+    lines = [f"{output}: {generation.seconds:.1f} s, {per_step:.3g} s per denoising step"]
+    if artifact is not None:
+        lines += [f"with {describe(artifact.schedule_object())} ({generation.summary})", promise(artifact)]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=not console.is_terminal)

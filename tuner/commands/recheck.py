@@ -23,11 +23,15 @@ from tuner.errors import (
 )
 from tuner.models import ModelEntry
 from tuner.opening import open_run
+from tuner.outlook import Part
 from tuner.package import evidence_section, file_name, gate_sections, ledger_rows, provenance_of
 from tuner.proof import verdict_error
 from tuner.report.speeds import speedup_text
 from tuner.run.identity import environment
 from tuner.stages.certify import LOOK_PAIRS, Certification, certify, cost_ie
+from tuner.stages.certify import STAGE as CERTIFY
+from tuner.stages.noise_floor import STAGE as NOISE_FLOOR
+from tuner.stages.noise_floor import cost_ie as noise_floor_ie
 from tuner.stages.noise_floor import measure_noise_floor
 from tuner.stages.preflight import attention_sites
 
@@ -147,9 +151,6 @@ def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:
     steps = min(LOOK_STEPS, schedule.steps)
     plain, _ = ctx.instrument.first_steps(LOOK, ctx.tuning_prompt, schedule, steps)
     ctx.ledger.unit_seconds = float(np.median(plain)) * schedule.steps
-    evidence = artifact.evidence
-    known = None if evidence is None else evidence.noise_floor
-    floor = measure_noise_floor(ctx) if known is None else known
     pairs = int((options.budget - LOOK_IE) / cost_ie(options.target_speedup, 1))
     if pairs < 1:
         raise BudgetExhaustedError(
@@ -158,9 +159,17 @@ def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:
         )
     spot_check = pairs < LOOK_PAIRS[0]
     looks = (pairs,) if spot_check else LOOK_PAIRS
+    evidence = artifact.evidence
+    known = None if evidence is None else evidence.noise_floor
+    parts = [Part(LOOK, (LOOK,)), Part(CERTIFY, (CERTIFY,), cost_ie(options.target_speedup, looks[0]))]
+    if known is None:
+        parts.insert(1, Part(NOISE_FLOOR, (NOISE_FLOOR,), noise_floor_ie(schedule.steps)))
+    ctx.progress.plan(parts)
+    floor = measure_noise_floor(ctx) if known is None else known
     # A look that took longer than allowed for costs none of the pairs the budget was said to hold.
     needed = ctx.ledger.spent_ie + cost_ie(options.target_speedup, pairs)
     ctx.ledger.budget_ie = max(ctx.ledger.budget_ie, needed)
+    ctx.report_budget()
     certification = certify(ctx, schedule, options.target_speedup, floor, looks=looks)
     subject = ctx.instrument.subject
     found = artifact_differences(

@@ -18,9 +18,7 @@ def solve(
         list[float] | None,
         typer.Option(help="One or more: --target-speedup 1.1 1.2 1.3.", metavar="X...", parser=speedup_from),
     ] = None,
-    more_targets: Annotated[
-        list[float] | None, typer.Argument(metavar="[X...]", hidden=True, parser=speedup_from)
-    ] = None,
+    more_targets: Annotated[list[float] | None, typer.Argument(metavar="X", hidden=True, parser=speedup_from)] = None,
     profile: Annotated[Path | None, typer.Option(help="Profile that `profile` or a run wrote.")] = None,
     similarity: Annotated[
         Path | None, typer.Option(help="Published similarity table instead; speed is then counted in operations.")

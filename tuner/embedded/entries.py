@@ -61,6 +61,6 @@ ENTRIES = (
         held_out_prompts=captions(held_out=True),
         attributes=shown_attributes,
         check_prompt=parse_caption,
-        sizes=VideoSizes(sides=None),  # its positions are learned
+        sizes=VideoSizes(sides=None, token=4),  # its positions are learned
     ),
 )

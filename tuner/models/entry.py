@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 
+from asymrnr.partition import Grid
 from tuner.models.weights import HubWeights, PackagedWeights
 
 
@@ -50,11 +51,22 @@ class VideoSizes:
         sides: heights and widths are multiples of so many pixels; None where no others will do.
         frames: numbers of frames are one more than a multiple of this.
         most_frames: the highest number of frames; None where there is no limit.
+        token: pixels of a side that a token covers, where they are not `sides`.
+        frames_apart: tokens attend to those of their own frame alone.
     """
 
     sides: int | None = 1
     frames: int = 1
     most_frames: int | None = None
+    token: int | None = None
+    frames_apart: bool = False
+
+    def grid(self, workload: Workload) -> Grid | None:
+        """Tokens (frames, height, width) of a video, largest where there are several levels; None where not known."""
+        side = self.token or self.sides
+        if side is None or side == 1:
+            return None
+        return (workload.frames - 1) // self.frames + 1, workload.height // side, workload.width // side
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ _ANIMATEDIFF = ModelEntry(
     weights=HubWeights("SG161222/Realistic_Vision_V5.1_noVAE", "1e9f017a7b1eaefb63a1900ea6c5953d2739fd21"),
     pipeline=AnimateDiffPipeline,
     workload=Workload(frames=16, height=512, width=512, steps=50, guidance_scale=7.5, max_sequence_length=77),
-    sizes=VideoSizes(sides=64, most_frames=32),
+    sizes=VideoSizes(sides=64, most_frames=32, token=8, frames_apart=True),
     search_space="animatediff.yaml",
     tuning_prompts=written(TUNING),
     held_out_prompts=written(HELD_OUT),

@@ -1,4 +1,4 @@
-"""What one generation of the paper's five models consists of, as far as its operations are concerned."""
+"""What one generation of a model consists of, as far as its operations are concerned: the paper's five, and others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One model at the paper's workload.
+    """One model at the paper's workload, or at the registry's for the models that are not in the paper.
 
     Attributes:
         grid: (frames, height, width) of the video tokens.
@@ -37,9 +37,10 @@ class Architecture:
         blocks: in the order of the rate tables' rows.
         steps: denoising steps.
         cfg_batches: passes per step; 2 with classifier-free guidance.
-        stride: the paper's (t, h, w) partition stride.
-        cache_step: the paper's number of steps that share a matching.
-        tiers: number of bins of the published similarity table.
+        stride: the paper's (t, h, w) partition stride; elsewhere the first of the search space.
+        cache_step: the paper's number of steps that share a matching; elsewhere the first of the search space.
+        tiers: number of bins of the published similarity table; None where none was published.
+        crossed_text: text tokens that every video token attends to in a cross-attention of its own.
     """
 
     grid: Grid
@@ -51,7 +52,8 @@ class Architecture:
     cfg_batches: int
     stride: Grid
     cache_step: int
-    tiers: int
+    tiers: int | None = None
+    crossed_text: int = 0
 
 
 def cogvideox_blocks(width: int, layers: int) -> tuple[Block, ...]:
@@ -79,6 +81,18 @@ def mochi_blocks(width: int, text_width: int, layers: int) -> tuple[Block, ...]:
     video = {"video_attention": 4 * width * width, "video_rest": feed_forward(width)}
     inner = Block(**video, text=4 * text_width * width + feed_forward(text_width))
     return (layers - 1) * (inner,) + (Block(**video, text=3 * text_width * width),)
+
+
+def crossed_blocks(width: int, feed_forward: int, layers: int) -> tuple[Block, ...]:
+    """Text enters by a cross-attention (Wan, LTX-Video), whose keys and values are of the text.
+
+    Args:
+        width: channels.
+        feed_forward: inner channels of the feed-forward.
+        layers: blocks.
+    """
+    square = width * width
+    return layers * (Block(4 * square, 2 * square + 2 * width * feed_forward, text=2 * square),)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -144,15 +158,55 @@ ARCHITECTURES: dict[str, Architecture] = {
         cache_step=1,
         tiers=10,
     ),
+    "tiny-cogvideox": Architecture(
+        grid=(12, 16, 16),
+        text_tokens=16,
+        attended_text=16,
+        width=128,
+        blocks=cogvideox_blocks(128, 8),
+        steps=30,
+        cfg_batches=1,
+        stride=(2, 2, 2),
+        cache_step=3,
+    ),
+    "wan-1.3b": Architecture(
+        grid=(21, 30, 52),
+        text_tokens=512,
+        attended_text=0,
+        width=1536,
+        blocks=crossed_blocks(1536, 8960, 30),
+        steps=50,
+        cfg_batches=2,
+        stride=(6, 2, 2),
+        cache_step=2,
+        crossed_text=512,
+    ),
+    "ltx-video": Architecture(
+        grid=(21, 16, 22),
+        text_tokens=128,
+        attended_text=0,
+        width=2048,
+        blocks=crossed_blocks(2048, 4 * 2048, 28),
+        steps=50,
+        cfg_batches=2,
+        stride=(2, 2, 2),
+        cache_step=2,
+        crossed_text=128,
+    ),
 }
 
 
 def find_architecture(model: str) -> Architecture:
-    """The architecture of a model of the paper.
+    """The architecture of a model.
 
     Raises:
-        UsageError: it is none of the paper's five; the message lists them.
+        UsageError: its operations cannot be counted; the message says why, or lists those that can.
     """
+    if model == "animatediff":
+        raise UsageError(
+            "Operations of animatediff are not counted: its U-Net spends many of them in convolutions and motion "
+            "modules, which these formulas leave out."
+        )
     if model not in ARCHITECTURES:
         raise UsageError(f"Operations can be counted for {', '.join(ARCHITECTURES)}, but not for '{model}'.")
     return ARCHITECTURES[model]

@@ -72,7 +72,7 @@ def _block_flops(architecture: Architecture, h: np.ndarray, q: np.ndarray, v: np
     linear = per_block("video_attention") * kept(h) + per_block("video_rest") * tokens
     linear += per_block("text") * a.text_tokens
     queries, keys = kept(np.maximum(h, q)) + a.attended_text, kept(np.maximum(h, v)) + a.attended_text
-    attention = 2 * queries * keys * a.width  # similarities, then the weighted sum
+    attention = 2 * (queries * keys + tokens * a.crossed_text) * a.width  # similarities, then the weighted sum
     return 2 * a.cfg_batches * int((linear + attention).sum())
 
 

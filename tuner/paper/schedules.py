@@ -106,8 +106,12 @@ def read_similarity(path: Path, architecture: Architecture) -> dict[str, np.ndar
         Standardised similarity in [0, 1) by feature ("H", "Q", "V").
 
     Raises:
-        UsageError: the file cannot be read, or it holds something else.
+        UsageError: the file cannot be read, or it holds something else, or no table was published for the model.
     """
+    if architecture.tiers is None:
+        raise UsageError(
+            "No similarity table was published for this model, which is not in the paper; tune it instead."
+        )
     try:
         tables = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:

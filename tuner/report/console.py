@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -10,6 +11,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from tuner.outlook import Outlook, Part
 
 PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 
@@ -20,9 +23,10 @@ def clock(seconds: float) -> str:
 
 
 class LiveProgress:
-    """Shows the stage, how far it is, what the budget has left, the best result so far, elapsed and remaining time.
+    """Shows all parts of a run, how far the stage is, what the budget has left, the best result so far, and the time.
 
-    Remaining time is for the running stage, from its own pace.
+    Remaining time of the running stage follows from its own pace; that of the run from the generations still to come,
+    and from how long one takes.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -31,6 +35,8 @@ class LiveProgress:
         self.name, self.detail, self.best_text = "start", "", ""
         self.done, self.total = 0.0, 0.0
         self.spent, self.limit = 0.0, 0.0
+        self.unit_seconds: float | None = None
+        self.outlook = Outlook()
         self._printed = 0.0
         self._live = Live(self, console=self.console, refresh_per_second=4, transient=True)
 
@@ -45,9 +51,14 @@ class LiveProgress:
         if self.console.is_terminal:
             self._live.stop()
 
+    def plan(self, parts: Sequence[Part]) -> None:
+        """The run consists of these parts."""
+        self.outlook = Outlook(parts)
+
     def stage(self, name: str, detail: str = "") -> None:
         """A stage begins."""
         self.name, self.detail = name, detail
+        self.outlook.enter(name, self.spent)
         self.done = self.total = 0.0
         self.stage_began = time.monotonic()
         elapsed = clock(self.stage_began - self.began)
@@ -63,9 +74,9 @@ class LiveProgress:
             self._printed = now
             self.console.print(self._line(), highlight=False)
 
-    def budget(self, spent: float, total: float) -> None:
-        """So many inference-equivalents are spent of the budget."""
-        self.spent, self.limit = spent, total
+    def budget(self, spent: float, total: float, unit_seconds: float | None = None) -> None:
+        """So many inference-equivalents are spent of the budget, and one takes so long."""
+        self.spent, self.limit, self.unit_seconds = spent, total, unit_seconds
 
     def best(self, text: str) -> None:
         """The best result so far."""
@@ -78,19 +89,36 @@ class LiveProgress:
         elapsed = time.monotonic() - self.stage_began
         return clock(elapsed * (self.total - self.done) / self.done)
 
+    def _left_in_all(self) -> str:
+        """The range of what the whole run still takes; nothing where it is not known."""
+        left = self.outlook.left(self.spent, self.limit)
+        if left is None or self.unit_seconds is None:
+            return ""
+        least, most = (clock(generations * self.unit_seconds) for generations in left)
+        return f", {least} to {most} in all"
+
+    def _parts(self) -> Text:
+        done, now, later = self.outlook.names()
+        marked = [*(f"✓ {name}" for name in done), *now, *later]
+        styles = [*("green" for _ in done), *("bold" for _ in now), *("dim" for _ in later)]
+        return Text("  ").join(Text(name, style) for name, style in zip(marked, styles, strict=True))
+
     def _line(self) -> str:
         far = f"{self.done / self.total:.0%}" if self.total else ""
         elapsed = clock(time.monotonic() - self.began)
-        return f"{elapsed} {self.name} {far} {self.detail}; budget {self.spent:.1f}/{self.limit:g}; left {self._left()}"
+        budget = f"; budget {self.spent:.1f}/{self.limit:g}" if self.limit else ""
+        return f"{elapsed} {self.name} {far} {self.detail}{budget}; left {self._left()}{self._left_in_all()}"
 
     def __rich__(self) -> Group:
         table = Table.grid(padding=(0, 2))
         elapsed = clock(time.monotonic() - self.began)
+        if any(self.outlook.names()):
+            table.add_row("run", self._parts())
         table.add_row("stage", Text(f"{self.name}  {self.detail}", overflow="ellipsis", no_wrap=True))
         table.add_row("progress", ProgressBar(total=self.total or 1, completed=self.done, width=40))
         if self.limit:
             table.add_row("budget", f"{self.spent:.2f} of {self.limit:g} generations")
         if self.best_text:
             table.add_row("best", self.best_text)
-        table.add_row("time", f"{elapsed} elapsed, {self._left()} left in this stage")
+        table.add_row("time", f"{elapsed} elapsed, {self._left()} left in this stage{self._left_in_all()}")
         return Group(table)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
+from asymrnr.artifact import Artifact
 from tuner.certify.statistics import BOTH_SIDES, SpeedupEstimate, mean_bounds
 from tuner.context import Context
 from tuner.findings import Findings
@@ -19,6 +20,15 @@ def speedup_text(speed: SpeedupEstimate) -> str:
     if speed.lower_bound_95 is None:
         return f"{speed.point:.3f}x (n = 1, no interval)"
     return f"{speed.point:.3f}x, at least {speed.lower_bound_95:.3f}x with 95 % confidence (n = {speed.pairs})"
+
+
+def promise(artifact: Artifact) -> str:
+    """What an artifact's certificate says of its first schedule, in a sentence."""
+    if not artifact.certified or artifact.evidence is None:
+        return "The schedule is not certified."
+    speed, pairs = artifact.evidence.speedup, len(artifact.evidence.tuned_seconds)
+    least = "" if speed.lower_bound_95 is None else f", at least {speed.lower_bound_95:.3f}x with 95 % confidence"
+    return f"Where it was certified, denoising was {speed.point:.3f}x faster{least} (n = {pairs})."
 
 
 def other_speeds(ctx: Context, findings: Findings) -> dict[str, str]:

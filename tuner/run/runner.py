@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from diffusers import DiffusionPipeline
 
 import asymrnr
 from asymrnr.adapters import find_adapter
+from asymrnr.artifact import Artifact
 from asymrnr.install import base_model, self_attentions
 from asymrnr.schedule import Schedule
 from tuner.errors import NonFiniteError, UsageError
@@ -88,8 +90,9 @@ class Runner:
         self,
         prompt: str,
         seed: int,
-        schedule: Schedule | None = None,
+        schedule: Schedule | Artifact | None = None,
         *,
+        on_step: Callable[[int], None] | None = None,
         observer: Callable[[asymrnr.AttentionCall], None] | None = None,
         on_output: Callable[[torch.Tensor], None] | None = None,
         record: bool = False,
@@ -102,7 +105,8 @@ class Runner:
         Args:
             prompt: what to show.
             seed: seed of the initial noise.
-            schedule: reduction to run with; none means the plain pipeline.
+            schedule: reduction to run with, or the artifact that holds it; none means the plain pipeline.
+            on_step: told after every step how many have ended.
             observer: sees every attention call of an unreduced run (profiling).
             on_output: is shown what every call of a denoiser gives.
             record: keep the trajectory.
@@ -121,6 +125,8 @@ class Runner:
 
         def after_step(step: int, latents: torch.Tensor) -> dict[str, Any]:
             final[:] = [latents]
+            if on_step is not None:
+                on_step(step + 1)
             if record:
                 trajectory.latents.append(latents.detach().clone())
             return {"latents": forced.latents[step].to(latents)} if forced is not None else {}
@@ -180,13 +186,13 @@ class Runner:
             return {}
 
         clock = StepClock(self.device, turn)
-        handle = None if schedule is None else asymrnr.apply(self.pipe, schedule)
-        try:
-            with suppress(_Stop):
-                self._timed_call(clock, prompt, seed, schedule, after_step, "latent", within_steps)
-        finally:
-            if handle is not None:
-                handle.remove()
+        with ExitStack() as stack:
+            stack.enter_context(suppress(_Stop))
+            if schedule is not None:
+                stack.callback(asymrnr.apply(self.pipe, schedule).remove)
+                stack.enter_context(warnings.catch_warnings())  # not on both sides of a lock-step, which overlap
+                warnings.simplefilter("ignore", asymrnr.OtherWorkload)  # the schedule is of the steps that are timed
+            self._timed_call(clock, prompt, seed, schedule, after_step, "latent", within_steps)
         return clock.step_seconds
 
     def _timed_call(
@@ -194,7 +200,7 @@ class Runner:
         clock: StepClock,
         prompt: str,
         seed: int,
-        schedule: Schedule | None,
+        schedule: Schedule | Artifact | None,
         after_step: Callable[[int, torch.Tensor], dict[str, Any]],
         output_type: str,
         within_steps: bool,
@@ -246,7 +252,7 @@ class Runner:
                 **workload,
             )
 
-    def _require_finite(self, latents: torch.Tensor, step: int, schedule: Schedule | None) -> None:
+    def _require_finite(self, latents: torch.Tensor, step: int, schedule: Schedule | Artifact | None) -> None:
         if bool(torch.isfinite(latents).all()):
             return
         if schedule is None:

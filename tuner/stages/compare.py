@@ -20,6 +20,7 @@ CACHES = (
     *("mag-cache:0.06", "mag-cache:0.12", "mag-cache:0.24"),
     *("taylorseer:2", "taylorseer:3"),
 )
+EXPECTED_IE = 17.0
 TUNED = "the tuned schedule"
 
 

@@ -23,6 +23,16 @@ SHARE, SHORTEST = 10, 4  # steps of the short generations
 LEAST = 1e-9  # mean squared error that counts as none
 
 
+def short_steps(total: int) -> int:
+    """Steps of the short generations of a model that takes so many."""
+    return min(total, max(SHORTEST, total // SHARE))
+
+
+def cost_ie(total: int) -> float:
+    """What all of them cost, in unaccelerated generations of so many steps."""
+    return PROMPTS * SEEDS * short_steps(total) / total
+
+
 def measure_noise_floor(ctx: Context) -> float:
     """Geometric mean of the mean squared errors between short unaccelerated videos of one prompt and different seeds.
 
@@ -30,7 +40,7 @@ def measure_noise_floor(ctx: Context) -> float:
         BudgetExhaustedError: the budget does not hold it.
     """
     entry, total = ctx.entry, ctx.entry.workload.steps
-    steps = min(total, max(SHORTEST, total // SHARE))
+    steps = short_steps(total)
     prompts = entry.tuning_prompts(PROMPTS)
     ctx.progress.stage(STAGE, f"{PROMPTS * SEEDS} unaccelerated videos in {steps} steps")
 
@@ -46,6 +56,6 @@ def measure_noise_floor(ctx: Context) -> float:
         return {"errors": errors}, {}
 
     key = ctx.instrument.key("noise-floor", prompts=prompts, seeds=SEEDS, first_seed=FIRST_SEED, steps=steps)
-    errors = ctx.instrument.measure(STAGE, key, make, PROMPTS * SEEDS * steps / total).values["errors"]
+    errors = ctx.instrument.measure(STAGE, key, make, cost_ie(total)).values["errors"]
     ctx.report_budget()
     return float(np.exp(np.mean(np.log(np.maximum(errors, LEAST)))))

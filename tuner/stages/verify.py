@@ -18,7 +18,7 @@ from tuner.search.study import rebuild, search
 from tuner.stages.preflight import SURE, Preflight
 from tuner.stages.profile import Profiled
 
-STAGE = "verify"
+STAGE, SEARCH = "verify", "search"
 FINALISTS = 3
 AIM = 0.035  # searched above the target: certificates came out 0.4 % lower (SD 1.1 %), and may lie up to 5 % above it
 CLOSE = 0.01  # of the aim; a schedule measured there is left as it is
@@ -190,7 +190,7 @@ def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[V
     verification: Verification | None = None
     tried: list[str] = []
     for number in range(FINALISTS):
-        ctx.progress.stage("search", f"round {number + 1}, {aim:.3g}x")
+        ctx.progress.stage(SEARCH, f"round {number + 1}, {aim:.3g}x")
         result = run_search(ctx, profiled, model, aim)
         candidate = next_finalist(result.candidates, tried, [v.candidate for v in verified])
         if candidate is None:
