@@ -11,7 +11,9 @@ from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact, save_artifact
 from asymrnr.envelope import OtherWorkload
 from asymrnr.errors import ArtifactError, AsymRnRError, InterceptionError, ScheduleError
-from asymrnr.hub import from_pretrained, push_to_hub
+from asymrnr.hub import from_pretrained
+from asymrnr.hub_push import push_to_hub
+from asymrnr.lock import lock
 from asymrnr.observation import AttentionCall
 from asymrnr.partition import window_seed
 from asymrnr.partner import Partner
@@ -47,6 +49,7 @@ __all__ = [
     "from_pretrained",
     "load",
     "load_artifact",
+    "lock",
     "observe",
     "push_to_hub",
     "register_adapter",

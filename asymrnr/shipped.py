@@ -1,4 +1,4 @@
-"""Looks up artifacts: by the name of a model among the shipped profiles, by file, or by the folder of a run."""
+"""Looks up artifacts: by a model's name among the shipped profiles, by file, by a run's folder, or on the hub."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact
 from asymrnr.errors import ArtifactError
+from asymrnr.hub import Place, load_pretrained
+from asymrnr.lock import load_locked
 from asymrnr.resources import profiles_folder
 from asymrnr.schedule import Schedule
 
@@ -20,16 +22,23 @@ class NotCertified(UserWarning):
     """The schedule is predicted from those that are certified, or was measured and refused."""
 
 
-def load(name_or_path: str | Path, profile: str | float | None = None, *, speedup: float | None = None) -> Schedule:
-    """The schedule of a shipped profile, of an artifact file or of a run.
+def load(
+    name_or_path: str | Path,
+    profile: str | float | None = None,
+    *,
+    speedup: float | None = None,
+    lock: str | Path | None = None,
+) -> Schedule:
+    """The schedule of a shipped profile, of an artifact file, of a run or of a repository on the hub.
 
     Args:
         name_or_path: name of a model that has shipped profiles ("tiny-cogvideox"), a file (a Path, or a string that
-            ends in ".json"), or the folder of a run.
+            ends in ".json"), the folder of a run, or a repository ("owner/name", or "owner/name@2" for a version).
         profile: which of the model's profiles, for example "8-steps"; without it the first certified one in the order
             of their names, or else the first. A number is a `speedup`.
         speedup: denoising speed-up wanted: the slowest schedule that was made for at least that; without it the one
             that the profile was tuned for.
+        lock: a lock file (`asymrnr-tune lock`) that names the repository: it is then loaded without a network.
 
     Raises:
         ArtifactError: there is none, with what there is; or the file is damaged.
@@ -37,16 +46,23 @@ def load(name_or_path: str | Path, profile: str | float | None = None, *, speedu
     Warns:
         NotCertified: it was predicted, or measured and refused, and not asked for by name.
     """
-    return load_shipped(name_or_path, profile, speedup=speedup).schedule_object()
+    return load_shipped(name_or_path, profile, speedup=speedup, lock=lock).schedule_object()
 
 
 def load_shipped(
-    name_or_path: str | Path, profile: str | float | None = None, *, speedup: float | None = None
+    name_or_path: str | Path,
+    profile: str | float | None = None,
+    *,
+    speedup: float | None = None,
+    lock: str | Path | None = None,
 ) -> Artifact:
     """Like `load`, with everything the artifact says: evidence, workload, certificate."""
     if speedup is None and isinstance(profile, int | float):
         speedup, profile = float(profile), None
-    artifact = _find(name_or_path, None if profile is None else str(profile))
+    if lock is not None:
+        artifact = load_locked(str(name_or_path), lock)
+    else:
+        artifact = _find(name_or_path, None if profile is None else str(profile))
     if speedup is None:
         if profile is None and not artifact.certified:
             _warn(artifact, "the schedule")
@@ -78,6 +94,8 @@ def _find(name_or_path: str | Path, profile: str | None) -> Artifact:
     folder = Path(name_or_path) if name_or_path.isprintable() else Path()
     if profile is None and folder.name and folder.is_dir() and any(folder.glob(RUN_ARTIFACTS)):
         return load_artifact(_of_run(folder))
+    if profile is None and Place.parse(name_or_path) is not None:
+        return load_pretrained(name_or_path)
     name = _plain_name(name_or_path)
     if profile is not None:
         _plain_name(profile)

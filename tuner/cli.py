@@ -17,8 +17,11 @@ from tuner.commands.certify import certify
 from tuner.commands.check import check
 from tuner.commands.flops import flops
 from tuner.commands.generate import generate
+from tuner.commands.lock import lock
 from tuner.commands.models import models
 from tuner.commands.profile import profile
+from tuner.commands.pull import pull
+from tuner.commands.push import push
 from tuner.commands.report import report
 from tuner.commands.solve import solve
 from tuner.commands.tune import tune
@@ -32,7 +35,7 @@ app = typer.Typer(
     help="Finds, proves and packages acceleration schedules for video diffusion transformers.",
 )
 app.callback(invoke_without_command=True)(tune)
-for command in (models, profile, generate, flops, solve, certify, check, report):
+for command in (models, profile, generate, flops, solve, certify, check, report, push, pull, lock):
     app.command()(command)
 
 

@@ -1,85 +1,178 @@
+"""Artifacts go to a hub and come back: the hub client as it is, against a small server."""
+
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import huggingface_hub
 import pytest
 
+import asymrnr
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import CertificateWithdrawn, parse_artifact, save_artifact
 from asymrnr.errors import ArtifactError
-from asymrnr.hub import FILE_NAME, from_pretrained, load_pretrained, push_to_hub
+from asymrnr.hub import CARD_NAME, FILE_NAME, METADATA_NAME, Place, fetch, from_pretrained, load_pretrained
+from asymrnr.hub_push import push_to_hub
+from asymrnr.lock import load_locked, lock
+from tests.artifact.hub_server import TOKEN, Hub
 
-
-class FakeHub:
-    """Stands in for the hub client: one repository per name, one file each."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-
-    def api(self, token: str | None = None) -> FakeHub:
-        self.calls.append(("login", {"token": token}))
-        return self
-
-    def create_repo(self, repo_id: str, **options: Any) -> None:
-        self.calls.append(("create", {"repo_id": repo_id, **options}))
-        (self.folder / repo_id).mkdir(parents=True, exist_ok=True)
-
-    def upload_file(self, *, path_or_fileobj: bytes, path_in_repo: str, repo_id: str, commit_message: str) -> Any:
-        (self.folder / repo_id / path_in_repo).write_bytes(path_or_fileobj)
-        return SimpleNamespace(commit_url=f"https://hub/{repo_id}/commit/1")
-
-    def download(self, repo_id: str, filename: str, revision: str | None, token: str | None) -> str:
-        self.calls.append(("download", {"revision": revision, "token": token}))
-        path = self.folder / repo_id / filename
-        if not path.is_file():
-            raise ConnectionError("404 not found.\nSee the documentation")
-        return str(path)
+REPO = "someone/schedules"
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    fake = FakeHub(tmp_path / "hub")
-    monkeypatch.setattr(huggingface_hub, "HfApi", fake.api)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fake.download)
-    return fake
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    hub = Hub()
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.setattr(huggingface_hub.constants, name, str(tmp_path / "cache"), raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    yield hub
+    hub.close()
 
 
-def test_what_is_pushed_can_be_loaded_again(hub: FakeHub, artifact: Artifact) -> None:
-    url = push_to_hub(artifact, "someone/schedules", private=True, token="t")
-    assert url == "https://hub/someone/schedules/commit/1"
-    assert hub.calls[0] == ("login", {"token": "t"})
-    assert hub.calls[1] == ("create", {"repo_id": "someone/schedules", "private": True, "exist_ok": True})
-    content = (hub.folder / "someone/schedules" / FILE_NAME).read_bytes()
-    assert parse_artifact(content, FILE_NAME).certified
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a/b", Place("a/b")),
+        ("a/b@2", Place("a/b", "v2")),
+        ("a/b@v2", Place("a/b", "v2")),
+        ("a/b@0a1b", Place("a/b", "0a1b")),
+        *((text, None) for text in ("a", "a/b/c", "/a/b", "./a", "a/b.json", "a/b@", "runs\n/b")),
+    ],
+)
+def test_places_have_versions(text: str, place: Place | None) -> None:
+    assert Place.parse(text) == place
 
-    schedule = from_pretrained("someone/schedules", revision="abc")
-    assert schedule.content_hash() == artifact.schedule_object().content_hash()
-    assert hub.calls[-1] == ("download", {"revision": "abc", "token": None})
+
+def test_every_push_is_a_version_that_stays(hub: Hub, artifact: Artifact) -> None:
+    first = push_to_hub(artifact, REPO, token=TOKEN)
+    other = artifact.model_copy(update={"target": 1.15})
+    second = push_to_hub(other, REPO, token=TOKEN)
+    assert (str(first), str(second)) == (f"{REPO}@1", f"{REPO}@2")
+    assert first.url == f"{hub.url}/{REPO}/commit/{first.commit}"
+    kept = hub.repositories[REPO]
+    assert kept.branches == {"main": second.commit, "v1": first.commit, "v2": second.commit}
+    files = kept.commits[first.commit]
+    assert parse_artifact(files[FILE_NAME], FILE_NAME).certified
+    metadata = json.loads(files[METADATA_NAME])
+    assert metadata["version"] == 1
+    assert set(metadata["files"]) == {FILE_NAME, CARD_NAME}
+    assert load_pretrained(f"{REPO}@1").target == artifact.target
+    assert load_pretrained(REPO).target == 1.15
+    assert load_pretrained(REPO, revision=first.commit).target == artifact.target
 
 
-def test_local_files_and_folders_need_no_hub(hub: FakeHub, artifact: Artifact, tmp_path: Path) -> None:
+def test_names_of_repositories_are_loaded_like_others(hub: Hub, artifact: Artifact) -> None:
+    push_to_hub(artifact, REPO, token=TOKEN)
+    wanted = artifact.schedule_object().content_hash()
+    assert asymrnr.load(REPO).content_hash() == wanted
+    assert asymrnr.load(f"{REPO}@1").content_hash() == wanted
+    assert from_pretrained(f"{REPO}@1").content_hash() == wanted
+
+
+def test_the_card_says_what_is_claimed_and_how_to_use_it(hub: Hub, artifact: Artifact) -> None:
+    pushed = push_to_hub(artifact, REPO, token=TOKEN)
+    text = hub.repositories[REPO].commits[pushed.commit][CARD_NAME].decode()
+    assert artifact.evidence is not None
+    speedup = artifact.evidence.speedup
+    assert huggingface_hub.ModelCard(text).data.to_dict()["library_name"] == "asymrnr"
+    assert f"with 95 % confidence at least {speedup.lower_bound_95:.2f}x" in text
+    assert "| video | 12 frames of 64x64 pixels |" in text
+    assert f'asymrnr.apply(pipe, "{REPO}@1")' in text
+    assert f"asymrnr-tune pull {REPO}@1 -o schedule.json" in text
+
+
+@pytest.mark.parametrize("name", [FILE_NAME, CARD_NAME])
+def test_a_file_that_was_tampered_with_is_refused(hub: Hub, artifact: Artifact, name: str) -> None:
+    pushed = push_to_hub(artifact, REPO, token=TOKEN)
+    files = hub.repositories[REPO].commits[pushed.commit]
+    files[name] = files[name].replace(b"tiny-cogvideox", b"tiny-cogvideos")
+    with pytest.raises(ArtifactError, match=rf"^{name} of {REPO}@v1 is not the file that was pushed"):
+        load_pretrained(f"{REPO}@1")
+
+
+def test_a_lock_file_needs_no_network(hub: Hub, artifact: Artifact, tmp_path: Path) -> None:
+    pushed = push_to_hub(artifact, REPO, token=TOKEN)
+    path = tmp_path / "asymrnr.lock"
+    locked = lock([f"{REPO}@1"], path)
+    assert locked[REPO]["commit"] == pushed.commit
+    assert set(locked[REPO]["files"]) == {FILE_NAME, CARD_NAME, METADATA_NAME}
+    hub.close()
+    asked = len(hub.asked)
+    found = asymrnr.load(REPO, lock=path)
+    assert found.content_hash() == artifact.schedule_object().content_hash()
+    assert load_locked(f"{REPO}@1", path).target == artifact.target
+    assert len(hub.asked) == asked
+    with pytest.raises(ArtifactError, match=r"does not name someone/else; `asymrnr-tune lock someone/else` writes"):
+        load_locked("someone/else", path)
+    cached = fetch(Place(REPO, pushed.commit), offline=True).paths[CARD_NAME]
+    content = cached.read_text()
+    cached.unlink()
+    cached.write_text(content + " ")
+    with pytest.raises(ArtifactError, match=f"^{CARD_NAME} of {REPO}@{pushed.commit} is not the file that was pushed"):
+        load_locked(REPO, path)
+    cached.write_text(content)
+    (cached.parent / FILE_NAME).unlink()
+    with pytest.raises(ArtifactError, match=rf"not in the cache.*asymrnr-tune pull {REPO}@{pushed.commit}` gets it"):
+        load_locked(REPO, path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"someone/schedules": {}}', '{"someone/schedules": 3}'])
+def test_a_damaged_lock_file_is_one_sentence(hub: Hub, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "asymrnr.lock"
+    path.write_text(content)
+    with pytest.raises(ArtifactError, match=r"; `asymrnr-tune lock` writes (one|another)\.$"):
+        load_locked(REPO, path)
+
+
+def test_local_files_and_folders_need_no_hub(hub: Hub, artifact: Artifact, tmp_path: Path) -> None:
     save_artifact(artifact, tmp_path / "local" / FILE_NAME)
     for place in (tmp_path / "local", str(tmp_path / "local"), tmp_path / "local" / FILE_NAME):
         assert from_pretrained(place).seed == 7
-    assert hub.calls == []
+    assert hub.asked == []
     with pytest.warns(CertificateWithdrawn):
         loaded = load_pretrained(tmp_path / "local", policy="nearest", expected={"workload": {"steps": 9}})
     assert not loaded.certified
 
 
-def test_failures_are_one_sentence(hub: FakeHub, artifact: Artifact, tmp_path: Path, monkeypatch: Any) -> None:
-    with pytest.raises(ArtifactError, match=r"^'someone/none' is no file here.*: 404 not found\.$"):
+def test_failures_are_one_sentence(hub: Hub, artifact: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"^'someone/none' is no file here, and .* cannot be had from the hub: "):
         from_pretrained("someone/none")
     with pytest.raises(ArtifactError, match="No such file"):
         from_pretrained(tmp_path / "none")
+    with pytest.raises(ArtifactError, match=r"^The artifact cannot be pushed to someone/schedules: .*401"):
+        push_to_hub(artifact, REPO)
+    push_to_hub(artifact, REPO, private=True, token=TOKEN)
+    with pytest.raises(ArtifactError, match=r"cannot be had from the hub: .*401"):
+        from_pretrained(REPO)
+    with pytest.raises(ArtifactError, match=r"cannot be had from the hub: .*404"):
+        from_pretrained(f"{REPO}@7", token=TOKEN)
+    hub.close()
+    with pytest.raises(ArtifactError) as caught:
+        from_pretrained("someone/other")
+    assert "\n" not in str(caught.value)
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError("no write permission")
 
-    monkeypatch.setattr(hub, "create_repo", refuse)
-    with pytest.raises(ArtifactError, match=r"^The artifact cannot be pushed to a/b: no write permission\.$"):
-        push_to_hub(artifact, "a/b")
+def test_the_command_line_pushes_pulls_and_locks(
+    hub: Hub, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuner.cli import app
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    save_artifact(artifact, tmp_path / "mine.json")
+    for call in (
+        ["push", str(tmp_path / "mine.json"), REPO],
+        ["pull", f"{REPO}@1", "-o", str(tmp_path / "got.json")],
+        ["lock", REPO, "-o", str(tmp_path / "a.lock")],
+    ):
+        app(call, standalone_mode=False)
+    said = capsys.readouterr().out
+    assert f"{REPO}@1 is out" in said
+    assert "certified, version 1, commit" in said
+    assert (tmp_path / "got.json").read_bytes() == hub.repositories[REPO].commits[fetch(Place(REPO)).commit][FILE_NAME]
+    assert json.loads((tmp_path / "a.lock").read_text())[REPO]["version"] == 1

@@ -77,7 +77,7 @@ def test_files_are_loaded_by_path(profiles: Path) -> None:
         "",
         "../outside",
         "mochi/../paper",
-        "mochi/base",
+        "mochi/base/x",
         "mochi\\base",
         "/etc",
         "~",
