@@ -4,7 +4,7 @@ Beside every tuned step lies a plain step of the same position and the same seco
 anything is measured, and treats plain and tuned alike, so that a disturbance which hits either as often as the other
 does not move the result. A step that was disturbed is counted, but not left out: lock-step lets most disturbances hit
 both sides, so that its ratio still tells; how far it may move the estimate is limited instead. On a busy machine (52
-pairs on 2 processors, quiet and disturbed) leaving such steps out made pairs scatter by 2.9 %, this by 2.4 %.
+pairs on 2 processors, quiet and disturbed) leaving such steps out made pairs scatter by 3.0 %, this by 2.3 %.
 """
 
 from __future__ import annotations
