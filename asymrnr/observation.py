@@ -65,7 +65,10 @@ class AttentionCall:
             call: what was computed.
             tracker: where the generation is.
             output: as the operation gave it.
-            block, hidden, uniform_mask, backend: see the attributes.
+            block: see the attribute of that name, as for what follows.
+            hidden: (batch, video tokens, channels).
+            uniform_mask: whether masks never hide single video tokens.
+            backend: name of diffusers' attention backend.
         """
         assert tracker.timestep is not None
         return cls(
