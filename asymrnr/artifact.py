@@ -34,6 +34,9 @@ class Point(Judged):
     target: Positive
 
 
+USUAL_TARGET = 1.2  # to ask for where an artifact names none
+
+
 class Artifact(Judged):
     """A complete artifact. `sha256` covers everything else; it is filled in on saving."""
 
@@ -118,3 +121,16 @@ def document_sha256(document: dict[str, Any]) -> str:
 def canonical(document: Any) -> str:
     """JSON with sorted keys and no spaces."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def tune_command(artifact: Artifact | None, *options: str) -> str:
+    """The command that makes a schedule like an artifact's, or any.
+
+    Args:
+        artifact: for which model and speed-up.
+        options: what else to ask for, such as "--steps 8".
+    """
+    model, target = "MODEL", "X"
+    if artifact is not None:
+        model, target = artifact.model.repo, f"{artifact.target or USUAL_TARGET:g}"
+    return " ".join(["asymrnr-tune", "--model", model, *options, "--target-speedup", target])

@@ -9,14 +9,13 @@ from typing import Any
 from torch import nn
 
 from asymrnr.adapters import patch_of
-from asymrnr.artifact import Artifact
+from asymrnr.artifact import Artifact, tune_command
 from asymrnr.partition import Grid
 from asymrnr.schedule import Schedule
 
 # How diffusers' pipelines call what their decoder makes of one latent; those without the first keep all frames apart.
 _TEMPORAL = ("vae_scale_factor_temporal", "vae_temporal_scale_factor", "vae_temporal_compression_ratio")
 _SPATIAL = ("vae_scale_factor_spatial", "vae_spatial_scale_factor", "vae_spatial_compression_ratio", "vae_scale_factor")
-_TARGET = 1.2  # to ask for where the artifact names none
 
 
 class OtherWorkload(UserWarning):
@@ -103,7 +102,7 @@ class Envelope:
             warnings.warn(
                 f"The schedule was {'certified' if self._certified else 'made'} for {' and '.join(made)}, but this "
                 f"generation has {' and '.join(here)}, for which nothing is promised; "
-                f"`{self._command(ask)}` tunes one.",
+                f"`{tune_command(self.artifact, *ask)}` tunes one.",
                 OtherWorkload,
                 stacklevel=2,
             )
@@ -112,9 +111,3 @@ class Envelope:
     @property
     def _certified(self) -> bool:
         return self.artifact is not None and self.artifact.certified
-
-    def _command(self, options: list[str]) -> str:
-        model, target = "MODEL", "X"
-        if self.artifact is not None:
-            model, target = self.artifact.model.repo, f"{self.artifact.target or _TARGET:g}"
-        return " ".join(["asymrnr-tune", "--model", model, *options, "--target-speedup", target])

@@ -48,6 +48,18 @@ class Place:
         version = found["version"] or revision
         return cls(found["repo"], f"v{version}" if version is not None and version.isdecimal() else version)
 
+    @classmethod
+    def named(cls, text: str) -> Place:
+        """The same where nothing else will do.
+
+        Raises:
+            ArtifactError: it is neither.
+        """
+        place = cls.parse(text)
+        if place is None:
+            raise ArtifactError(f"'{text}' is no repository of the hub; give owner/name or owner/name@version.")
+        return place
+
     def __str__(self) -> str:
         return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
 
@@ -87,8 +99,10 @@ def fetch(place: Place, token: str | None = None, offline: bool = False) -> Fetc
     paths, version = {FILE_NAME: artifact}, None
     try:
         paths[METADATA_NAME] = _download(place.repo, METADATA_NAME, commit, token, offline)
-    except ArtifactError:  # pushed by an earlier release
-        return Fetched(commit, None, paths)
+    except ArtifactError as error:
+        if not _does_not_exist(error, offline):
+            raise
+        return Fetched(commit, None, paths)  # pushed by an earlier release
     try:
         metadata = json.loads(paths[METADATA_NAME].read_text())
         version, wanted = int(metadata["version"]), dict(metadata["files"])
@@ -150,6 +164,13 @@ def _download(repo_id: str, name: str, revision: str | None, token: str | None, 
         raise ArtifactError(
             f"'{repo_id}' is no file here, and {name} cannot be had from the hub: {one_line(error)}."
         ) from error
+
+
+def _does_not_exist(error: ArtifactError, offline: bool) -> bool:
+    """Whether a file cannot be had because there is none; of a cache alone, that is all that can be said."""
+    from huggingface_hub.errors import EntryNotFoundError, RemoteEntryNotFoundError
+
+    return isinstance(error.__cause__, EntryNotFoundError if offline else RemoteEntryNotFoundError)
 
 
 def one_line(error: Exception) -> str:

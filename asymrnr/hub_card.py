@@ -87,16 +87,14 @@ def _verdict(artifact: Artifact) -> str:
 
 def _rows(artifact: Artifact) -> list[str]:
     rows = []
-    own = [] if artifact.target is None else [artifact.target]
-    for target in sorted({*own, *(point.target for point in artifact.frontier)}):
-        at = artifact if target in own else artifact.at(target)
-        made = f"{target:g}x"
-        if at.evidence is not None:
-            speedup, psnr = at.evidence.speedup, at.evidence.quality.get("psnr")
+    for point in artifact.points():
+        made = f"{point.target:g}x"
+        if point.evidence is not None:
+            speedup, psnr = point.evidence.speedup, point.evidence.quality.get("psnr")
             low = "" if speedup.lower_bound_95 is None else f"{speedup.lower_bound_95:.3f}x"
             quality = "" if psnr is None else f"{psnr.value:.1f} dB"
-            status = "certified" if at.certified else "measured"
+            status = "certified" if point.proven and artifact.withdrawn is None else "measured"
             rows.append(f"| {made} | {status} | {speedup.point:.3f}x | {low} | {quality} |")
-        elif at.prediction is not None:
-            rows.append(f"| {made} | predicted | {at.prediction.speedup:.3f}x | | |")
+        elif point.prediction is not None:
+            rows.append(f"| {made} | predicted | {point.prediction.speedup:.3f}x | | |")
     return rows

@@ -31,9 +31,7 @@ def lock(places: Sequence[str], path: Path | str = LOCK_NAME, *, token: str | No
     """
     locked: dict[str, Any] = {}
     for text in places:
-        place = Place.parse(text)
-        if place is None:
-            raise ArtifactError(f"'{text}' is no repository of the hub; give owner/name or owner/name@version.")
+        place = Place.named(text)
         if place.repo in locked:
             raise ArtifactError(f"{place.repo} is named twice; a lock file holds one version of each.")
         found = fetch(place, token)
@@ -52,18 +50,18 @@ def load_locked(repo: str, path: Path | str) -> Artifact:
     Raises:
         ArtifactError: the lock file cannot be read or does not name it, or a file is missing or another one.
     """
-    path = Path(path)
-    place = Place.parse(repo)
+    path, place = Path(path), Place.named(repo)
     try:
-        entry = json.loads(path.read_text()).get(repo if place is None else place.repo)
+        entry = json.loads(path.read_text()).get(place.repo)
     except (OSError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} is no lock file that can be read; `asymrnr-tune lock` writes one.") from error
-    if entry is None or place is None:
+    if entry is None:
         raise ArtifactError(f"{path} does not name {repo}; `asymrnr-tune lock {repo}` writes one that does.")
     try:
         found = fetch(Place(place.repo, entry["commit"]), offline=True)
-        changed = [name for name, sha256 in found.sha256().items() if entry["files"].get(name) != sha256]
-    except (KeyError, TypeError, AttributeError) as error:
+        here, wanted = found.sha256(), dict(entry["files"])
+        changed = sorted(name for name in {*here, *wanted} if here.get(name) != wanted.get(name))
+    except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} is damaged; `asymrnr-tune lock` writes another.") from error
     except ArtifactError as error:
         get = f"`asymrnr-tune pull {place.repo}@{entry['commit']}` gets it"

@@ -6,7 +6,7 @@ import re
 import warnings
 from pathlib import Path
 
-from asymrnr.artifact import Artifact
+from asymrnr.artifact import Artifact, tune_command
 from asymrnr.artifact_io import load_artifact
 from asymrnr.errors import ArtifactError
 from asymrnr.hub import Place, load_pretrained
@@ -76,10 +76,9 @@ def load_shipped(
 def _warn(artifact: Artifact, what: str) -> None:
     predicted = artifact.evidence is None and artifact.prediction is not None
     known = "predicted, not measured" if predicted else "not certified"
-    model, target = artifact.model.repo, 1.2 if artifact.target is None else artifact.target
+    command = tune_command(artifact, f"--steps {artifact.workload.steps}")
     warnings.warn(
-        f"{what.capitalize()} of {model} is {known}; `asymrnr-tune --model {model} --steps {artifact.workload.steps} "
-        f"--target-speedup {target:g}` certifies one.",
+        f"{what.capitalize()} of {artifact.model.repo} is {known}; `{command}` certifies one.",
         NotCertified,
         stacklevel=4,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from frontier import LEAST_ERROR, Measured, at_speed, frontier, measured, ratios
-from kept_results import Row
+from kept_results import Row, machine_text
 from lockstep_methods import typical, typical_text
 from matplotlib.figure import Figure
 
@@ -65,7 +65,7 @@ def document(rows: list[Row], command: str, left: int, figure: str) -> str:
         left: pairs that are still to be measured.
         figure: file name of the figure.
     """
-    machine, workload = rows[0]["environment"], rows[0]["subject"]["workload"]
+    workload = rows[0]["subject"]["workload"]
     methods, missing = measured(rows)
     every = [row for method in methods for row in method.pairs]
     judged = [row for method in methods for row in method.judged]
@@ -82,9 +82,7 @@ def document(rows: list[Row], command: str, left: int, figure: str) -> str:
             f"intervals (an error counts as at least {LEAST_ERROR:.0e}); PSNR is that of the mean. *Does nothing*: the "
             "videos are the plain ones bit for bit, or no attention is left out and the speed-up is within noise. "
             "Schedules by hand and the settings of the caches were written down before anything was measured. "
-            f"{machine['cpu']}, {machine['cpu_count']} CPUs, {machine['threads']} threads, "
-            f"{machine['gpu'] or 'no GPU'}, Python {machine['python']}, torch {machine['torch']}, diffusers "
-            f"{machine['diffusers']}. {_disturbed(every)} {_plain(judged)}",
+            f"{machine_text(rows[0]['environment'])}. {_disturbed(every)} {_plain(judged)}",
         ),
         "",
         *([f"Not finished: {left} pairs are left; the same command goes on.", ""] if left else []),

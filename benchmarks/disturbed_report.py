@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from kept_results import machine_text
 from lockstep_methods import typical_text
 
 Row = dict[str, Any]
@@ -69,14 +70,7 @@ def document(rows: list[Row], command: str) -> str:
 
 def _machines(rows: list[Row]) -> list[str]:
     """A list item for every machine, with how many results are of it."""
-    texts = []
-    for row in rows:
-        machine = row["environment"]
-        texts.append(
-            f"{machine['cpu']}, {machine['cpu_count']} CPUs, {machine['threads']} threads, "
-            f"{machine['gpu'] or 'no GPU'}, Python {machine['python']}, torch {machine['torch']}, "
-            f"diffusers {machine['diffusers']}"
-        )
+    texts = [machine_text(row["environment"]) for row in rows]
     return ["", *(f"- {text} ({count} of the {len(texts)} results)" for text, count in Counter(texts).items())]
 
 

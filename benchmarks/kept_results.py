@@ -52,6 +52,14 @@ class Results:
         return bool(self.having(**wanted))
 
 
+def machine_text(where: Row) -> str:
+    """A machine and its software, from what `tuner.run.identity.environment` says."""
+    return (
+        f"{where['cpu']}, {where['cpu_count']} CPUs, {where['threads']} threads, {where['gpu'] or 'no GPU'}, "
+        f"Python {where['python']}, torch {where['torch']}, diffusers {where['diffusers']}"
+    )
+
+
 def rows_of(folders: Sequence[Path], found: dict[str, Any]) -> list[Row]:
     """Videos that were generated elsewhere.
 

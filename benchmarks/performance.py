@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept_results import machine_text
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from timing import Row, target_text
@@ -110,12 +111,7 @@ def machine(results: dict[str, dict[str, Any]]) -> list[str]:
     """Where the results come from, and what was not run there."""
     places = {}
     for name, content in results.items():
-        where = content["environment"]
-        text = (
-            f"{where['cpu']}, {where['cpu_count']} CPUs, {where['threads']} threads, {where['gpu'] or 'no GPU'}, "
-            f"Python {where['python']}, torch {where['torch']}, diffusers {where['diffusers']}"
-        )
-        places.setdefault(text, []).append(name)
+        places.setdefault(machine_text(content["environment"]), []).append(name)
     lines = [f"- {text}" + (f" ({', '.join(names)})" if len(places) > 1 else "") for text, names in places.items()]
     if not any(content["environment"]["gpu"] for content in results.values()):
         lines.append("- GPU: not run: no CUDA device")

@@ -92,9 +92,7 @@ def draw_actions(profile: Profile) -> Figure:
 
 def draw_pairs(artifact: asymrnr.Artifact) -> Figure:
     """Pairs, point and bound of every certified schedule of an artifact."""
-    chosen = [(artifact.target, artifact.evidence)]
-    chosen += [(point.target, point.evidence) for point in artifact.frontier]
-    certified = sorted((target, evidence) for target, evidence in chosen if evidence is not None)
+    certified = [(point.target, point.evidence) for point in artifact.points() if point.evidence is not None]
     figure = Figure(figsize=(6.5, 0.9 + 0.6 * len(certified)), layout="constrained")
     axes = figure.add_subplot()
     for row, (target, evidence) in enumerate(certified):

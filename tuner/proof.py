@@ -8,8 +8,8 @@ from collections.abc import Callable
 from tuner.context import Context
 from tuner.errors import BudgetExhaustedError, NoisyMeasurementError, QualityGateError, TunerError
 from tuner.findings import Findings
-from tuner.stages.certify import SLACK, Certification, certify, cost_ie
 from tuner.stages.certify import STAGE as CERTIFY
+from tuner.stages.certify import Certification, certify, cost_ie, too_fast
 from tuner.stages.verify import AIM, corrected
 
 OF_TIME = ("speedup", "noise", "pairs")  # gates; the others are about the videos
@@ -65,7 +65,7 @@ def second_aim(certification: Certification, target: float) -> float | None:
     point = certification.denoise.point
     failed = {gate.name for gate in certification.failed()}
     if not failed:
-        return target * (1 + AIM) if point > target * (1 + SLACK) else None
+        return target * (1 + AIM) if too_fast(point, target) else None
     if failed <= {"speedup"}:
         low = certification.denoise.lower_bound_95
         short = math.log(point / low) if low is not None else 0.0  # by how much the bound falls short of the estimate

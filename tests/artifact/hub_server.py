@@ -42,6 +42,7 @@ class Hub(ThreadingHTTPServer):
     Attributes:
         repositories: by name.
         asked: every request so far, method and path.
+        refused: names of files that nobody gets.
     """
 
     daemon_threads = True
@@ -50,6 +51,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories: dict[str, Repository] = {}
         self.asked: list[str] = []
+        self.refused: set[str] = set()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -140,6 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         found = self.server.repositories.get(repo)
         if found is None or (found.private and not may_read):
             return self._refuse(401, "RepoNotFound", "Repository not found")
+        if path in self.server.refused:
+            return self._refuse(403, "", "Forbidden")
         oid = found.at(revision)
         if oid is None:
             return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")

@@ -96,6 +96,19 @@ def test_a_file_that_was_tampered_with_is_refused(hub: Hub, artifact: Artifact, 
         load_pretrained(f"{REPO}@1")
 
 
+def test_only_where_there_are_no_checksums_none_are_held_against(hub: Hub, artifact: Artifact, tmp_path: Path) -> None:
+    pushed = push_to_hub(artifact, REPO, token=TOKEN)
+    hub.refused.add(METADATA_NAME)
+    with pytest.raises(ArtifactError, match=f"{METADATA_NAME} cannot be had from the hub: "):
+        load_pretrained(REPO)
+    hub.refused.clear()
+    del hub.repositories[REPO].commits[pushed.commit][METADATA_NAME]  # as earlier releases pushed
+    assert load_pretrained(REPO).target == artifact.target
+    locked = lock([REPO], tmp_path / "a.lock")
+    assert set(locked[REPO]["files"]) == {FILE_NAME}
+    assert load_locked(REPO, tmp_path / "a.lock").target == artifact.target
+
+
 def test_a_lock_file_needs_no_network(hub: Hub, artifact: Artifact, tmp_path: Path) -> None:
     pushed = push_to_hub(artifact, REPO, token=TOKEN)
     path = tmp_path / "asymrnr.lock"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import numpy as np
@@ -14,9 +12,8 @@ import torch
 
 import asymrnr
 from asymrnr import Action, Artifact, ArtifactError, NotCertified, Schedule, ScheduleError, UniformSchedule
-from asymrnr.sections import ScheduleSection
 from tests.runtime.test_pipeline import schedule, snapshot
-from tests.runtime.tiny import cogvideox_pipeline, generate
+from tests.runtime.tiny import cogvideox_pipeline, generate, tiny_artifact
 
 
 @pytest.fixture
@@ -26,12 +23,7 @@ def pipeline() -> diffusers.CogVideoXPipeline:
 
 @pytest.fixture
 def artifact() -> Artifact:
-    document: dict[str, Any] = {
-        "model": {"repo": "tiny", "transformer": "CogVideoXTransformer3DModel", "blocks": 2},
-        "workload": {"frames": 9, "height": 16, "width": 16, "steps": 4},
-        "schedule": ScheduleSection.from_schedule(schedule(0.5, 0.25)).model_dump(mode="json"),
-    }
-    return Artifact.model_validate_json(json.dumps(document))
+    return tiny_artifact(schedule(0.5, 0.25), 9, 16)
 
 
 def test_artifacts_files_and_runs_are_applied_like_their_schedule(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from typing import Any
 
 import diffusers
 import pytest
 
 import asymrnr
 from asymrnr import Artifact, OtherWorkload, UniformSchedule
-from asymrnr.sections import ScheduleSection
 from tests.runtime.test_pipeline import schedule
-from tests.runtime.tiny import cogvideox_pipeline, generate
+from tests.runtime.tiny import cogvideox_pipeline, generate, tiny_artifact
 
 
 @pytest.fixture
@@ -24,13 +21,7 @@ def pipeline() -> diffusers.CogVideoXPipeline:
 @pytest.fixture
 def artifact() -> Artifact:
     """Not certified, for what `generate` does by default."""
-    document: dict[str, Any] = {
-        "model": {"repo": "tiny", "transformer": "CogVideoXTransformer3DModel", "blocks": 2},
-        "workload": {"frames": 13, "height": 96, "width": 96, "steps": 4},
-        "target": 1.3,
-        "schedule": ScheduleSection.from_schedule(schedule(0.5, 0.25)).model_dump(mode="json"),
-    }
-    return Artifact.model_validate_json(json.dumps(document))
+    return tiny_artifact(schedule(0.5, 0.25), 13, 96, target=1.3)
 
 
 def test_what_it_was_made_for_is_said_nothing_of(pipeline: diffusers.CogVideoXPipeline, artifact: Artifact) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,10 @@ import torch
 from diffusers.models.embeddings import get_3d_rotary_pos_embed, get_3d_rotary_pos_embed_allegro
 from torch import nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+from asymrnr.artifact import Artifact
+from asymrnr.schedule import Schedule
+from asymrnr.sections import ScheduleSection
 
 Inputs = dict[str, Any]
 HEADS: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4}
@@ -174,6 +179,17 @@ def assert_alike(found: torch.Tensor, want: torch.Tensor, plain: torch.Tensor | 
     """
     bound = 1e-5 * want.norm() if plain is None else 0.01 * (want - plain).norm()
     assert (found - want).norm() <= bound
+
+
+def tiny_artifact(schedule: Schedule, frames: int, size: int, target: float | None = None) -> Artifact:
+    """An artifact that is not certified, for square videos in four steps."""
+    document: dict[str, Any] = {
+        "model": {"repo": "tiny", "transformer": "CogVideoXTransformer3DModel", "blocks": schedule.blocks},
+        "workload": {"frames": frames, "height": size, "width": size, "steps": 4},
+        "target": target,
+        "schedule": ScheduleSection.from_schedule(schedule).model_dump(mode="json"),
+    }
+    return Artifact.model_validate_json(json.dumps(document))
 
 
 def cogvideox_pipeline(seed: int = 0, blocks: int = 2) -> diffusers.CogVideoXPipeline:

@@ -37,13 +37,10 @@ def tokens(entry: ModelEntry) -> str:
 
 def shipped(model: str) -> list[str]:
     """A line for every shipped profile of a model: its name, and the speed-ups that it is certified for."""
-    from asymrnr.artifact_io import load_artifact
-    from asymrnr.resources import profiles_folder
-    from asymrnr.shipped import available_profiles
+    from asymrnr.shipped import available_profiles, load_shipped
 
     lines = []
     for name in available_profiles().get(model, []):
-        artifact = load_artifact(profiles_folder() / model / f"{name}.json", policy="off")
-        certified = [f"{point.target:g}x" for point in artifact.points() if point.proven]
+        certified = [f"{point.target:g}x" for point in load_shipped(model, name).points() if point.proven]
         lines.append(f"schedule {name}: {'certified for ' + ', '.join(certified) if certified else 'not certified'}")
     return lines

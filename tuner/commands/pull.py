@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from tuner.commands.validation import require_writable
-from tuner.errors import UsageError
 
 
 def pull(
@@ -23,14 +22,11 @@ def pull(
     from asymrnr.artifact_io import load_artifact
     from asymrnr.hub import FILE_NAME, Place, fetch
 
-    parsed = Place.parse(place)
-    if parsed is None:
-        raise UsageError(f"'{place}' is no repository of the hub; give owner/name or owner/name@version.")
-    found = fetch(parsed)
-    artifact = load_artifact(found.paths[FILE_NAME])
-    target = found.paths[FILE_NAME] if output is None else output
+    found = fetch(Place.named(place))
+    path = found.paths[FILE_NAME]
+    artifact = load_artifact(path)
     if output is not None:
-        shutil.copyfile(found.paths[FILE_NAME], output)
+        path = Path(shutil.copyfile(path, output))
     kind = "certified" if artifact.certified else "not certified"
     version = "" if found.version is None else f", version {found.version}"
-    Console().print(f"{target}: {artifact.model.repo}, {kind}{version}, commit {found.commit}", soft_wrap=True)
+    Console().print(f"{path}: {artifact.model.repo}, {kind}{version}, commit {found.commit}", soft_wrap=True)

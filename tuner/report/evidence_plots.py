@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from tuner.certify.statistics import SpeedupEstimate
 from tuner.report.plots import SIZE
 from tuner.run.pair import Pair
+from tuner.stages.certify import SLACK
 from tuner.stages.compare import TUNED, Compared
-
-BAND = 1.05  # a certified speed-up further above its target costs quality that nobody asked for
 
 
 def evidence(pairs: Sequence[Pair], estimate: SpeedupEstimate, target: float) -> Figure:
@@ -30,7 +29,7 @@ def evidence(pairs: Sequence[Pair], estimate: SpeedupEstimate, target: float) ->
         steps.plot(np.arange(len(ratio)), ratio, marker=".", markersize=4, linewidth=0.6)  # coloured as below
     steps.axhline(target, color="gray", linestyle=":")
     steps.set(xlabel="denoising step", ylabel="plain / tuned seconds", title="Steps side by side")
-    forest.axvspan(target, target * BAND, color="tab:green", alpha=0.12)
+    forest.axvspan(target, target * (1 + SLACK), color="tab:green", alpha=0.12)
     forest.axvline(target, color="gray", linestyle=":")
     for number, pair in enumerate(pairs, start=1):
         found = pair.denoise

@@ -43,7 +43,7 @@ def headline(ctx: Context, findings: Findings) -> dict[str, tuple[str, str]]:
         found[what] = (f"{certification.denoise.point:.2f}x", f"on {n} held-out {'pair' if n == 1 else 'pairs'}")
         bound = ("no bound", "a single pair has none") if low is None else (f"{low:.3f}x", "with 95 % confidence")
         found["at least"] = bound
-        quality = {name: float(np.mean(values)) for name, values in certification.quality.items()}
+        quality = _means(certification)
         change = next((gate for gate in certification.gates if gate.name == "video"), None)
         changes = "" if change is None else f", changes by {change.value:.1%} of what another seed changes"
         found["quality"] = (
@@ -78,7 +78,7 @@ def facts(ctx: Context, findings: Findings) -> dict[str, str]:
         found["gap to the best possible, on the surrogate"] = gap_text(chosen)
         found["price of interpretability"] = price_text(verification.result.price_of_interpretability)
     if certification is not None:
-        quality = {name: float(np.mean(values)) for name, values in certification.quality.items()}
+        quality = _means(certification)
         found["PSNR to the unaccelerated video"] = f"{quality['psnr']:.1f} dB"
         found["SSIM to the unaccelerated video"] = f"{quality['ssim']:.4f}"
         if "attributes_right" in quality:
@@ -87,6 +87,11 @@ def facts(ctx: Context, findings: Findings) -> dict[str, str]:
     before = sum(row["ie"] or 0.0 for row in ctx.ledger.rows() if row["stage"] != CERTIFY)
     found["generations spent"] = f"{ctx.ledger.spent_ie:.1f} in all, {before:.1f} before certification"
     return found
+
+
+def _means(certification: Certification) -> dict[str, float]:
+    """Every quality metric, averaged over the pairs."""
+    return {name: float(np.mean(values)) for name, values in certification.quality.items()}
 
 
 def price_text(price: float | None) -> str:

@@ -147,7 +147,7 @@ def _level(residual: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     level = float(np.median(residual))
     limit = INFLUENCE * max(OF_NORMAL * float(np.median(np.abs(residual - level))), LEAST_SPREAD)
     for _ in range(ITERATIONS):
-        pull = np.minimum(1.0, limit / np.maximum(np.abs(residual - level), limit))
+        pull = limit / np.maximum(np.abs(residual - level), limit)  # 1 within the limit
         level = float(np.average(residual, weights=weights * pull))
     within = float(np.average(np.abs(residual - level) <= limit, weights=weights))
     return level, _standard_error(np.clip(residual - level, -limit, limit), weights) / within

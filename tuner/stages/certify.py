@@ -28,6 +28,11 @@ SLACK = 0.05  # a certified speed-up further above the target costs quality that
 LEAST = 1e-9  # of flicker and sharpness; a plain video that has less of it has none
 
 
+def too_fast(speedup: float, target: float) -> bool:
+    """Whether a speed-up lies further above the target than a certificate should."""
+    return speedup > target * (1 + SLACK)
+
+
 @dataclass(frozen=True)
 class Certification:
     """Evidence and verdicts.
@@ -76,9 +81,9 @@ class Certification:
 
     def settled(self, target: float) -> bool:
         """Whether more pairs are of no use: none could turn what failed, or show that it is not too fast after all."""
-        low, most = self.denoise.lower_bound_95, target * (1 + SLACK)
-        too_fast = self.certified and self.denoise.point > most
-        return not self.undecided and (not too_fast or (low is not None and low > most))
+        low = self.denoise.lower_bound_95
+        surely = low is not None and too_fast(low, target)
+        return not self.undecided and (surely or not (self.certified and too_fast(self.denoise.point, target)))
 
     @property
     def evidence(self) -> list[Evidence]:
