@@ -9,6 +9,7 @@ from asymrnr.adapters import ModelAdapter, register_adapter
 from asymrnr.apply import Handle, applied, apply, observe, remove
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact, save_artifact
+from asymrnr.candidates import Candidate, candidates
 from asymrnr.envelope import OtherWorkload
 from asymrnr.errors import ArtifactError, AsymRnRError, InterceptionError, ScheduleError
 from asymrnr.hub import from_pretrained
@@ -18,7 +19,7 @@ from asymrnr.observation import AttentionCall
 from asymrnr.partition import window_seed
 from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
-from asymrnr.shipped import NotCertified, load
+from asymrnr.shipped import NoneFits, NotCertified, load
 from asymrnr.summary import Summary
 from asymrnr.uniform import UniformSchedule
 
@@ -33,9 +34,11 @@ __all__ = [
     "ArtifactError",
     "AsymRnRError",
     "AttentionCall",
+    "Candidate",
     "Handle",
     "InterceptionError",
     "ModelAdapter",
+    "NoneFits",
     "NotCertified",
     "OtherWorkload",
     "Partner",
@@ -46,6 +49,7 @@ __all__ = [
     "__version__",
     "applied",
     "apply",
+    "candidates",
     "from_pretrained",
     "load",
     "load_artifact",

@@ -7,14 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from torch import nn
-
-from asymrnr.actions import Action
 from asymrnr.adapters import find_adapter
 from asymrnr.artifact import Artifact
 from asymrnr.engine import Engine
 from asymrnr.envelope import Envelope, Token
 from asymrnr.errors import InterceptionError, ScheduleError
+from asymrnr.fit import why_not_compiled
 from asymrnr.install import (
     Undo,
     base_model,
@@ -22,14 +20,13 @@ from asymrnr.install import (
     install,
     install_partner,
     is_compiled,
-    self_attentions,
     watch_scheduler,
 )
-from asymrnr.intercept import SITE_ATTRIBUTE, is_proxy
 from asymrnr.observation import Observer
 from asymrnr.resolve import resolve
 from asymrnr.schedule import Schedule
 from asymrnr.summary import Summary
+from asymrnr.target import denoisers, engine_of, sites
 from asymrnr.uniform import UniformSchedule
 
 _log = logging.getLogger("asymrnr")
@@ -121,15 +118,11 @@ def apply(target: Any, schedule: Schedule | UniformSchedule | Artifact | str | P
             says; once, at its first step.
         NotCertified: as for `asymrnr.load`.
     """
-    found, artifact = resolve(schedule, len(_sites(target)[0]))
-    if any(map(is_compiled, _denoisers(target))):
-        if "H" in found.rates and found.rates["H"].any():
-            raise ScheduleError("The schedule reduces H, which changes shapes in compiled code; use an eager model.")
-        if found.actions is not None and (found.actions == Action.BROADCAST).any():
-            raise ScheduleError("The schedule broadcasts, which leaves out compiled code; use an eager model.")
-        if found.partner is not None:
-            raise ScheduleError("The schedule brings a cache, which leaves out compiled code; use an eager model.")
-    envelope = Envelope.of(found, artifact, Token.of(target, base_model(_denoisers(target)[0])))
+    found, artifact = resolve(schedule, len(sites(target)[0]))
+    against = why_not_compiled(found)
+    if against is not None and any(map(is_compiled, denoisers(target))):
+        raise ScheduleError(f"The schedule {against}; use an eager model.")
+    envelope = Envelope.of(found, artifact, Token.of(target, base_model(denoisers(target)[0])))
     handle = _install(target, found, None, envelope)
     _log.info("applied %r to %s", found, type(target).__name__)
     return handle
@@ -141,12 +134,9 @@ def applied(target: Any) -> Handle | None:
     Raises:
         InterceptionError: the model is unknown.
     """
-    for modules in _sites(target):
-        for module in modules:
-            if is_proxy(module.processor):
-                handle: Handle = getattr(module.processor, SITE_ATTRIBUTE).engine.handle
-                return handle
-    return None
+    engine = engine_of(target)
+    handle: Handle | None = None if engine is None else engine.handle
+    return handle
 
 
 def remove(target: Any) -> bool:
@@ -174,7 +164,7 @@ def observe(target: Any, observer: Observer) -> Handle:
     Raises:
         InterceptionError: as for `apply`, or the model is compiled.
     """
-    if any(map(is_compiled, _denoisers(target))):
+    if any(map(is_compiled, denoisers(target))):
         raise InterceptionError("A compiled model cannot be observed; observe the eager one.")
     return _install(target, None, observer)
 
@@ -182,10 +172,10 @@ def observe(target: Any, observer: Observer) -> Handle:
 def _install(
     target: Any, schedule: Schedule | None, observer: Observer | None, envelope: Envelope | None = None
 ) -> Handle:
-    models, sites = _denoisers(target), _sites(target)
+    models, attentions = denoisers(target), sites(target)
     adapter = find_adapter(base_model(models[0]))
-    blocks = len(sites[0]) if schedule is None else schedule.blocks
-    for model, found in zip(models, sites, strict=True):
+    blocks = len(attentions[0]) if schedule is None else schedule.blocks
+    for model, found in zip(models, attentions, strict=True):
         if len(found) != blocks:
             name = type(base_model(model)).__name__
             raise ScheduleError(f"The schedule is for {blocks} blocks, but this {name} has {len(found)}.")
@@ -206,20 +196,3 @@ def _install(
         Handle(engine, undo).remove()
         raise
     return Handle(engine, undo)
-
-
-def _sites(target: Any) -> list[list[nn.Module]]:
-    """The self-attention modules of every denoiser, whatever is applied to them."""
-    models = _denoisers(target)
-    adapter = find_adapter(base_model(models[0]))
-    return [self_attentions(model, adapter) for model in models]
-
-
-def _denoisers(target: Any) -> list[nn.Module]:
-    if isinstance(target, nn.Module):
-        return [target]
-    parts = (getattr(target, name, None) for name in ("transformer", "transformer_2", "unet"))
-    models = [part for part in parts if isinstance(part, nn.Module)]
-    if not models:
-        raise InterceptionError(f"{type(target).__name__} is no diffusers pipeline or denoiser; pass one of these.")
-    return models

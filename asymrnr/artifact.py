@@ -123,14 +123,16 @@ def canonical(document: Any) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
-def tune_command(artifact: Artifact | None, *options: str) -> str:
+def tune_command(artifact: Artifact | None, *options: str, target: float | None = None) -> str:
     """The command that makes a schedule like an artifact's, or any.
 
     Args:
         artifact: for which model and speed-up.
         options: what else to ask for, such as "--steps 8".
+        target: for which speed-up instead.
     """
-    model, target = "MODEL", "X"
+    model, wanted = "MODEL", target
     if artifact is not None:
-        model, target = artifact.model.repo, f"{artifact.target or USUAL_TARGET:g}"
-    return " ".join(["asymrnr-tune", "--model", model, *options, "--target-speedup", target])
+        model, wanted = artifact.model.repo, target or artifact.target or USUAL_TARGET
+    speedup = "X" if wanted is None else f"{wanted:g}"
+    return " ".join(["asymrnr-tune", "--model", model, *options, "--target-speedup", speedup])

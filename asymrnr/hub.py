@@ -19,6 +19,7 @@ from asymrnr.errors import ArtifactError
 from asymrnr.schedule import Schedule
 
 FILE_NAME, CARD_NAME, METADATA_NAME = "asymrnr_schedule.json", "README.md", "metadata.json"
+_VERSION = re.compile(r"v([1-9]\d*)")
 _PLACE = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<version>[\w.-]+))?")
 
 
@@ -60,8 +61,31 @@ class Place:
             raise ArtifactError(f"'{text}' is no repository of the hub; give owner/name or owner/name@version.")
         return place
 
+    @property
+    def version(self) -> int | None:
+        """Its number; None for the newest, and for other revisions."""
+        found = None if self.revision is None else _VERSION.fullmatch(self.revision)
+        return None if found is None else int(found[1])
+
     def __str__(self) -> str:
-        return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
+        revision = self.revision if self.version is None else self.version
+        return self.repo if revision is None else f"{self.repo}@{revision}"
+
+
+def versions(repo: str, token: str | None = None) -> list[Place]:
+    """The versions of a repository that are out, newest first.
+
+    Raises:
+        ArtifactError: the hub refuses or cannot be reached.
+    """
+    import huggingface_hub
+
+    try:
+        branches = huggingface_hub.HfApi(token=token).list_repo_refs(repo).branches
+    except Exception as error:  # the hub client's errors have no common base
+        raise ArtifactError(f"The versions of {repo} cannot be had from the hub: {one_line(error)}.") from error
+    places = (Place(repo, branch.name) for branch in branches)
+    return sorted((each for each in places if each.version is not None), key=lambda each: -(each.version or 0))
 
 
 @dataclass(frozen=True)

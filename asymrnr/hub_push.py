@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from asymrnr.artifact import Artifact
 from asymrnr.errors import ArtifactError
-from asymrnr.hub import CARD_NAME, FILE_NAME, METADATA_NAME, one_line
+from asymrnr.hub import CARD_NAME, FILE_NAME, METADATA_NAME, one_line, versions
 from asymrnr.hub_card import model_card
-
-_VERSION = re.compile(r"v([1-9]\d*)")
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,7 @@ def push_to_hub(
     api = huggingface_hub.HfApi(token=token)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
-        names = [branch.name for branch in api.list_repo_refs(repo_id).branches]
-        version = 1 + max((int(found[1]) for name in names if (found := _VERSION.fullmatch(name))), default=0)
+        version = 1 + max((place.version or 0 for place in versions(repo_id, token)), default=0)
         operations = [
             huggingface_hub.CommitOperationAdd(name, content)
             for name, content in contents(artifact, repo_id, version).items()
@@ -70,6 +66,8 @@ def push_to_hub(
         message = commit_message or f"Schedule, version {version}"
         commit = api.create_commit(repo_id, operations, commit_message=message)
         api.create_branch(repo_id, branch=f"v{version}", revision=commit.oid)
+    except ArtifactError:
+        raise
     except Exception as error:  # the hub client's errors have no common base
         raise ArtifactError(f"The artifact cannot be pushed to {repo_id}: {one_line(error)}.") from error
     return Pushed(repo_id, version, commit.oid, str(commit.commit_url))

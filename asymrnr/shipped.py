@@ -1,25 +1,33 @@
-"""Looks up artifacts: by a model's name among the shipped profiles, by file, by a run's folder, or on the hub."""
+"""Loads schedules by name: a model's, a file's, a run's or a repository's."""
 
 from __future__ import annotations
 
-import re
+import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 from asymrnr.artifact import Artifact, tune_command
-from asymrnr.artifact_io import load_artifact
+from asymrnr.candidates import Candidate, candidates
 from asymrnr.errors import ArtifactError
-from asymrnr.hub import Place, load_pretrained
+from asymrnr.find import find
+from asymrnr.install import base_model
 from asymrnr.lock import load_locked
-from asymrnr.resources import profiles_folder
 from asymrnr.schedule import Schedule
+from asymrnr.target import denoisers, sites
+from asymrnr.uniform import UniformSchedule
 
-RUN_ARTIFACTS = "x*.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+SHOWN = 4  # rejected candidates that a warning names
+
+_log = logging.getLogger("asymrnr")
 
 
 class NotCertified(UserWarning):
-    """The schedule is predicted from those that are certified, or was measured and refused."""
+    """The schedule is predicted from those that are certified, was measured and refused, or was measured elsewhere."""
+
+
+class NoneFits(UserWarning):
+    """No schedule fits what it was asked for, so that nothing is reduced."""
 
 
 def load(
@@ -28,6 +36,11 @@ def load(
     *,
     speedup: float | None = None,
     lock: str | Path | None = None,
+    for_: Any = None,
+    steps: int | None = None,
+    frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
 ) -> Schedule:
     """The schedule of a shipped profile, of an artifact file, of a run or of a repository on the hub.
 
@@ -39,14 +52,38 @@ def load(
         speedup: denoising speed-up wanted: the slowest schedule that was made for at least that; without it the one
             that the profile was tuned for.
         lock: a lock file (`asymrnr-tune lock`) that names the repository: it is then loaded without a network.
+        for_: a diffusers pipeline or denoiser: of all profiles or versions the first that `asymrnr.candidates` accepts
+            for it, or where it accepts none a schedule that reduces nothing.
+        steps, frames, height, width: what is to be generated with the pipeline `for_`; None where it does not matter.
 
     Raises:
-        ArtifactError: there is none, with what there is; or the file is damaged.
+        ArtifactError: there is none, with what there is; or the file is damaged; or the arguments do not go together.
+        InterceptionError: the model of `for_` is unknown.
 
     Warns:
-        NotCertified: it was predicted, or measured and refused, and not asked for by name.
+        NotCertified: it was predicted, or measured and refused, and not asked for by name; or its certificate does not
+            cover the pipeline.
+        NoneFits: no schedule fits the pipeline, with the reasons and the command that makes one.
     """
-    return load_shipped(name_or_path, profile, speedup=speedup, lock=lock).schedule_object()
+    workload = {"steps": steps, "frames": frames, "height": height, "width": width}
+    if for_ is None:
+        given = [name for name, value in workload.items() if value is not None]
+        if given:
+            raise ArtifactError(f"{given[0]} says what a pipeline is to generate; give the pipeline, too (for_=pipe).")
+        return load_shipped(name_or_path, profile, speedup=speedup, lock=lock).schedule_object()
+    if isinstance(profile, int | float):
+        speedup, profile = float(profile), None
+    if profile is not None:
+        raise ArtifactError(f"With a pipeline (for_) the profile is found; leave '{profile}' out.")
+    found = candidates(name_or_path, for_, speedup=speedup, lock=lock, **workload)
+    for candidate in found:
+        _log.info("%s", candidate)
+    if found[0].accepted:
+        if found[0].remarks:
+            _warn_of(found[0])
+        return found[0].artifact.schedule_object()
+    _warn_none(found, for_, speedup, workload)
+    return UniformSchedule().for_blocks(len(sites(for_)[0]))
 
 
 def load_shipped(
@@ -56,13 +93,13 @@ def load_shipped(
     speedup: float | None = None,
     lock: str | Path | None = None,
 ) -> Artifact:
-    """Like `load`, with everything the artifact says: evidence, workload, certificate."""
+    """Like `load` without a pipeline, with everything the artifact says: evidence, workload, certificate."""
     if speedup is None and isinstance(profile, int | float):
         speedup, profile = float(profile), None
     if lock is not None:
         artifact = load_locked(str(name_or_path), lock)
     else:
-        artifact = _find(name_or_path, None if profile is None else str(profile))
+        artifact = find(name_or_path, None if profile is None else str(profile))
     if speedup is None:
         if profile is None and not artifact.certified:
             _warn(artifact, "the schedule")
@@ -84,60 +121,25 @@ def _warn(artifact: Artifact, what: str) -> None:
     )
 
 
-def _find(name_or_path: str | Path, profile: str | None) -> Artifact:
-    if isinstance(name_or_path, Path) or name_or_path.endswith(".json"):
-        path = Path(name_or_path)
-        if profile is not None:
-            raise ArtifactError(f"A profile ('{profile}') goes with a model's name, not with the file {path}.")
-        return load_artifact(_of_run(path) if path.is_dir() else path)
-    folder = Path(name_or_path) if name_or_path.isprintable() else Path()
-    if profile is None and folder.name and folder.is_dir() and any(folder.glob(RUN_ARTIFACTS)):
-        return load_artifact(_of_run(folder))
-    if profile is None and Place.parse(name_or_path) is not None:
-        return load_pretrained(name_or_path)
-    name = _plain_name(name_or_path)
-    if profile is not None:
-        _plain_name(profile)
-    profiles = available_profiles()
-    if name not in profiles:
-        there_are = f"there are profiles for {', '.join(profiles)}" if profiles else "this installation ships none"
-        raise ArtifactError(f"There is no profile for '{name}'; {there_are}.")
-    names = profiles[name]
-    folder = profiles_folder() / name
-    if profile is not None:
-        if profile not in names:
-            raise ArtifactError(f"There is no profile '{profile}' for '{name}'; there are {', '.join(names)}.")
-        return load_artifact(folder / f"{profile}.json")
-    artifacts = [load_artifact(folder / f"{each}.json") for each in names]
-    return next((artifact for artifact in artifacts if artifact.certified), artifacts[0])
+def _warn_of(candidate: Candidate) -> None:
+    warnings.warn(
+        f"The schedule {candidate.name} {' and '.join(candidate.remarks)}; `asymrnr-tune certify` measures it here.",
+        NotCertified,
+        stacklevel=3,
+    )
 
 
-def _of_run(folder: Path) -> Path:
-    """The artifact of a run.
-
-    Raises:
-        ArtifactError: there is none, or more than one.
-    """
-    found = sorted(folder.glob(RUN_ARTIFACTS))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found)
-        there_are = f"there are {names}; give one of them" if found else "there is none"
-        raise ArtifactError(f"{folder} is no folder of a run with one artifact: {there_are}.")
-    return found[0]
-
-
-def available_profiles() -> dict[str, list[str]]:
-    """The names of the shipped profiles by model, both sorted."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(profiles_folder().glob("*/*.json"), key=lambda path: (path.parent.name, path.stem)):
-        found.setdefault(path.parent.name, []).append(path.stem)
-    return found
-
-
-def _plain_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ArtifactError(
-            f"'{name}' is not the name of a profile: names have letters, digits, dots, dashes and underscores only "
-            "(a file name ends in .json)."
-        )
-    return name
+def _warn_none(found: list[Candidate], for_: Any, speedup: float | None, workload: dict[str, int | None]) -> None:
+    reasons = [str(candidate) for candidate in found[:SHOWN]]
+    if len(found) > SHOWN:
+        reasons.append(f"and {len(found) - SHOWN} more (asymrnr.candidates lists them)")
+    options = [f"--{name} {value}" for name, value in workload.items() if value is not None]
+    transformer = type(base_model(denoisers(for_)[0])).__name__
+    same = (each.artifact for each in found if each.artifact.model.transformer == transformer)
+    command = tune_command(next(same, None), *options, target=speedup)
+    warnings.warn(
+        f"No schedule fits this {type(for_).__name__}, so nothing is reduced: {'; '.join(reasons)}. "
+        f"`{command}` makes one.",
+        NoneFits,
+        stacklevel=3,
+    )

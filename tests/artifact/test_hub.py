@@ -16,7 +16,9 @@ from asymrnr.errors import ArtifactError
 from asymrnr.hub import CARD_NAME, FILE_NAME, METADATA_NAME, Place, fetch, from_pretrained, load_pretrained
 from asymrnr.hub_push import push_to_hub
 from asymrnr.lock import load_locked, lock
+
 from tests.artifact.hub_server import TOKEN, Hub
+from tests.runtime.tiny import cogvideox_pipeline
 
 REPO = "someone/schedules"
 
@@ -92,7 +94,7 @@ def test_a_file_that_was_tampered_with_is_refused(hub: Hub, artifact: Artifact, 
     pushed = push_to_hub(artifact, REPO, token=TOKEN)
     files = hub.repositories[REPO].commits[pushed.commit]
     files[name] = files[name].replace(b"tiny-cogvideox", b"tiny-cogvideos")
-    with pytest.raises(ArtifactError, match=rf"^{name} of {REPO}@v1 is not the file that was pushed"):
+    with pytest.raises(ArtifactError, match=rf"^{name} of {REPO}@1 is not the file that was pushed"):
         load_pretrained(f"{REPO}@1")
 
 
@@ -189,3 +191,24 @@ def test_the_command_line_pushes_pulls_and_locks(
     assert "certified, version 1, commit" in said
     assert (tmp_path / "got.json").read_bytes() == hub.repositories[REPO].commits[fetch(Place(REPO)).commit][FILE_NAME]
     assert json.loads((tmp_path / "a.lock").read_text())[REPO]["version"] == 1
+
+
+def test_of_all_versions_the_newest_that_fits_is_loaded(hub: Hub, artifact: Artifact, tmp_path: Path) -> None:
+    for transformer, target in (("CogVideoXTransformer3DModel", 1.2), ("MochiTransformer3DModel", 1.3)):
+        model = artifact.model.model_copy(update={"transformer": transformer})
+        push_to_hub(artifact.model_copy(update={"model": model, "target": target}), REPO, token=TOKEN)
+    pipe = cogvideox_pipeline()
+    found = asymrnr.candidates(REPO, pipe)
+    assert [(each.name, each.artifact.target, each.accepted) for each in found] == [
+        (f"{REPO}@1", 1.2, True),
+        (f"{REPO}@2", 1.3, False),
+    ]
+    assert [each.name for each in asymrnr.candidates(f"{REPO}@2", pipe)] == [f"{REPO}@2"]
+    assert asymrnr.load(REPO, for_=pipe).content_hash() == artifact.schedule_object().content_hash()
+    lock([f"{REPO}@1"], tmp_path / "a.lock")
+    asked = len(hub.asked)
+    assert asymrnr.load(REPO, for_=pipe, lock=tmp_path / "a.lock").seed == 7
+    assert len(hub.asked) == asked
+    hub.repositories.clear()
+    with pytest.raises(ArtifactError, match=f"^The versions of {REPO} cannot be had from the hub: "):
+        asymrnr.load(REPO, for_=pipe)

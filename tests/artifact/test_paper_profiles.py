@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import asymrnr
-from asymrnr.shipped import available_profiles, load_shipped
+from asymrnr.find import available_profiles
+from asymrnr.shipped import load_shipped
 
 COGVIDEOX_BASE = {"Q": {0.6: 0.4, 0.7: 0.8}, "V": {0.8: 0.3}}
 COGVIDEOX_FAST = {"Q": {0.6: 0.6, 0.7: 0.8}, "V": {0.7: 0.3, 0.9: 0.4}}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-import asymrnr.shipped as shipped
+import asymrnr.find as find
 from asymrnr.artifact import Artifact, document_sha256
 from asymrnr.artifact_io import load_artifact, parse_artifact, save_artifact
 from asymrnr.errors import ArtifactError
@@ -77,7 +77,7 @@ def test_load_picks_by_speed_and_says_what_is_only_predicted(
     several: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_artifact(several, tmp_path / "tiny-cogvideox" / "3-steps.json")
-    monkeypatch.setattr(shipped, "profiles_folder", lambda: tmp_path)
+    monkeypatch.setattr(find, "profiles_folder", lambda: tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load("tiny-cogvideox").seed == 13

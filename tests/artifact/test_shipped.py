@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 import asymrnr.resources as resources
-import asymrnr.shipped as shipped
+import asymrnr.find as find
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact, save_artifact
 from asymrnr.errors import ArtifactError
-from asymrnr.shipped import available_profiles, load, load_shipped
+from asymrnr.find import available_profiles
+from asymrnr.shipped import load, load_shipped
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def profiles(document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monke
         save_artifact(Artifact.model_validate({**content, "schedule": schedule}), folder / f"{name}.json")
     (folder / "README.md").write_text("not a profile")
     save_artifact(Artifact.model_validate(document), tmp_path / "outside.json")
-    monkeypatch.setattr(shipped, "profiles_folder", lambda: folder)
+    monkeypatch.setattr(find, "profiles_folder", lambda: folder)
     return folder
 
 
@@ -55,7 +56,7 @@ def test_what_there_is_is_listed(profiles: Path) -> None:
 
 
 def test_without_any_profile_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "profiles_folder", lambda: tmp_path / "nothing")
+    monkeypatch.setattr(find, "profiles_folder", lambda: tmp_path / "nothing")
     with pytest.raises(ArtifactError, match="ships none"):
         load("mochi")
 

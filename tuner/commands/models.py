@@ -37,7 +37,8 @@ def tokens(entry: ModelEntry) -> str:
 
 def shipped(model: str) -> list[str]:
     """A line for every shipped profile of a model: its name, and the speed-ups that it is certified for."""
-    from asymrnr.shipped import available_profiles, load_shipped
+    from asymrnr.find import available_profiles
+    from asymrnr.shipped import load_shipped
 
     lines = []
     for name in available_profiles().get(model, []):

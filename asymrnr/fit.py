@@ -1,0 +1,133 @@
+"""Whether an artifact fits a pipeline and what is to be generated with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from asymrnr.actions import Action
+from asymrnr.artifact import Artifact
+from asymrnr.install import base_model, has_caches, is_compiled
+from asymrnr.schedule import Schedule
+from asymrnr.target import denoisers, engine_of, sites
+
+CPU = "a CPU"
+
+
+@dataclass(frozen=True)
+class Here:
+    """A pipeline, and what is to be generated with it, as far as that is known.
+
+    Attributes:
+        transformer: class name of the denoiser.
+        blocks: of the denoiser.
+        scheduler: class name; None for a denoiser by itself.
+        dtype: of the weights, such as "bfloat16".
+        device: the GPU's name, or `CPU`.
+        may_cache: whether diffusers has caches for the denoiser.
+        cached: whether one is enabled that no schedule brought.
+        compiled: whether it runs through `torch.compile`.
+        workload: of steps, frames, height and width those that are known.
+    """
+
+    transformer: str
+    blocks: int
+    scheduler: str | None
+    dtype: str
+    device: str
+    may_cache: bool
+    cached: bool
+    compiled: bool
+    workload: Mapping[str, int]
+
+    @classmethod
+    def of(cls, target: Any, workload: Mapping[str, int | None]) -> Here:
+        """What is at hand.
+
+        Args:
+            target: a diffusers pipeline or denoiser.
+            workload: steps, frames, height and width of the video; None where it does not matter.
+
+        Raises:
+            InterceptionError: the model is unknown.
+        """
+        models, engine = denoisers(target), engine_of(target)
+        model: Any = base_model(models[0])
+        scheduler = getattr(target, "scheduler", None)
+        device = torch.device(getattr(target, "_execution_device", model.device))  # where offloading runs the denoiser
+        applied = None if engine is None else engine.schedule
+        return cls(
+            transformer=type(model).__name__,
+            blocks=len(sites(target)[0]),
+            scheduler=None if scheduler is None else type(scheduler).__name__,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else CPU,
+            may_cache=hasattr(model, "enable_cache"),
+            cached=has_caches(model) and (applied is None or applied.partner is None),
+            compiled=any(map(is_compiled, models)),
+            workload={name: value for name, value in workload.items() if value is not None},
+        )
+
+
+def misfits(artifact: Artifact, here: Here) -> list[str]:
+    """Why the artifact's schedule cannot be used here, or would do something else than it promises."""
+    found: list[str] = []
+    made, schedule = artifact.model, artifact.schedule_object()
+    if made.transformer != here.transformer:
+        found.append(f"is for {made.transformer}")
+    elif schedule.blocks != here.blocks:
+        found.append(f"is for {schedule.blocks} blocks, not {here.blocks}")
+    for name, now in here.workload.items():
+        was = schedule.steps if name == "steps" else getattr(artifact.workload, name)
+        if was != now and (name, was) != ("steps", 1):  # one column is for any number of steps
+            found.append(f"is for {name} {was}, not {now}")
+    where = made_on(artifact)
+    if where is not None and (where == CPU) != (here.device == CPU):
+        found.append(f"was measured on {where}, not on {here.device}")
+    if schedule.partner is not None and not here.may_cache:
+        found.append(f"brings {schedule.partner.cache}, but diffusers has no caches for this denoiser")
+    elif schedule.partner is not None and here.cached:
+        found.append(f"brings {schedule.partner.cache}, but a cache is enabled already")
+    if here.compiled and (against := why_not_compiled(schedule)) is not None:
+        found.append(against)
+    return found
+
+
+def remarks(artifact: Artifact, here: Here) -> list[str]:
+    """What its certificate does not cover here, or why it has none; of a schedule that can be used."""
+    found: list[str] = []
+    if not artifact.certified:
+        predicted = artifact.evidence is None and artifact.prediction is not None
+        found.append("is predicted, not measured" if predicted else "is not certified")
+    where = made_on(artifact)
+    if where is not None and where != here.device:
+        found.append(f"was measured on {where}, not on {here.device}")
+    for name, now in (("scheduler", here.scheduler), ("dtype", here.dtype)):
+        was = getattr(artifact.workload, name)
+        if None not in (was, now) and was != now:
+            found.append(f"was measured with {was}, not {now}")
+    if here.cached:
+        found.append("was measured without the cache that is enabled")
+    return found
+
+
+def why_not_compiled(schedule: Schedule) -> str | None:
+    """What a schedule does that `torch.compile` does not allow; None where there is nothing."""
+    if "H" in schedule.rates and schedule.rates["H"].any():
+        return "reduces H, which changes shapes in compiled code"
+    if schedule.actions is not None and (schedule.actions == Action.BROADCAST).any():
+        return "broadcasts, which leaves out compiled code"
+    if schedule.partner is not None:
+        return "brings a cache, which leaves out compiled code"
+    return None
+
+
+def made_on(artifact: Artifact) -> str | None:
+    """The GPU that an artifact was measured on, or `CPU`; None where it was not measured or does not say."""
+    environment = artifact.provenance.environment
+    if artifact.evidence is None or "gpu" not in environment:
+        return None
+    return str(environment["gpu"] or CPU)
