@@ -16,7 +16,6 @@ from asymrnr.errors import ArtifactError
 from asymrnr.hub import CARD_NAME, FILE_NAME, METADATA_NAME, Place, fetch, from_pretrained, load_pretrained
 from asymrnr.hub_push import push_to_hub
 from asymrnr.lock import load_locked, lock
-
 from tests.artifact.hub_server import TOKEN, Hub
 from tests.runtime.tiny import cogvideox_pipeline
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-import asymrnr.resources as resources
 import asymrnr.find as find
+import asymrnr.resources as resources
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import load_artifact, save_artifact
 from asymrnr.errors import ArtifactError
