@@ -254,7 +254,7 @@ class ProvenanceSection(Section):
     """Who made the artifact, with what, where and when."""
 
     environment: dict[str, Plain] = {}
-    """As `tuner.run.identity.environment` gives it."""
+    """As `tuner.run.identity.environment` and `tuner.run.checkout.checkout` give it."""
     command: str | None = None
     started: str | None = None
     """ISO 8601, UTC."""

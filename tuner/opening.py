@@ -16,6 +16,7 @@ from tuner.context import BUDGET, COMPARE_IE, Context, NoProgress, Progress, Tun
 from tuner.errors import EnvironmentMismatchError, UsageError
 from tuner.models import ModelEntry, load_pipeline
 from tuner.quality.lpips import Lpips
+from tuner.run.checkout import CHECKOUT_KEY, checkout
 from tuner.run.identity import differences, environment, subject
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
@@ -74,7 +75,8 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
         asked = store.get(OPTIONS_KEY)
         if asked is not None:  # a resumed run is still the one that was asked for
             options = replace(options, command=asked.values["command"])
-        for key, values in ((OPTIONS_KEY, options.to_dict()), (SUBJECT_KEY, found)):
+        said = ((OPTIONS_KEY, options.to_dict()), (SUBJECT_KEY, found), (CHECKOUT_KEY, checkout()))
+        for key, values in said:
             before = store.get(key)
             if before is None or before.values != values:
                 store.put(key, values)

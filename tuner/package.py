@@ -31,6 +31,7 @@ from tuner.latency.model import LatencyModel
 from tuner.models import WorkloadOptions
 from tuner.profile.profile import Profile
 from tuner.profile.similarity import PERCENTILES
+from tuner.run.checkout import CHECKOUT_KEY
 from tuner.run.identity import environment
 from tuner.run.instrument import COST
 from tuner.run.store import MeasurementStore
@@ -179,9 +180,10 @@ def provenance_of(store: MeasurementStore, command: str, source: str | None = No
     """
     records = store.lines()
     made_on = next((line["values"] for line in records if line["key"] == {"kind": "environment"}), environment())
+    code: dict[str, Any] = next((line["values"] for line in records if line["key"] == CHECKOUT_KEY), {})
     times = sorted(line["at"] for line in records if COST in line["values"])
     return ProvenanceSection(
-        environment=made_on,
+        environment={**made_on, **code},
         command=command or None,
         started=times[0] if times else None,
         finished=times[-1] if times else None,

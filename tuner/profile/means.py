@@ -30,3 +30,27 @@ class SiteMeans:
         for site, total in self._sums.items():
             result[site] = total / max(self._weights[site], 1e-30)
         return result
+
+    def follow(self, earlier: SiteMeans, until: int) -> None:
+        """Take the steps before `until` from another one, whatever this one has of them."""
+        for table, other in ((self._sums, earlier._sums), (self._weights, earlier._weights)):
+            for site in [site for site in table if site[1] < until]:
+                del table[site]
+            table.update({site: value for site, value in other.items() if site[1] < until})
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """sites (n, 2), sums (n, ...) and weights (n,)."""
+        sites = list(self._sums)
+        return {
+            "sites": np.array(sites, dtype=np.int64).reshape(-1, 2),
+            "sums": np.array([self._sums[site] for site in sites], dtype=np.float64),
+            "weights": np.array([self._weights[site] for site in sites], dtype=np.float64),
+        }
+
+    @classmethod
+    def from_arrays(cls, sites: np.ndarray, sums: np.ndarray, weights: np.ndarray) -> SiteMeans:
+        """Of what `to_arrays` gave."""
+        found = cls()
+        for (block, step), total, weight in zip(sites.tolist(), sums, weights.tolist(), strict=True):
+            found._sums[block, step], found._weights[block, step] = total, weight
+        return found

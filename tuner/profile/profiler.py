@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,7 +18,8 @@ from tuner.latency.model import LatencyModel
 from tuner.profile.changes import OutputChanges
 from tuner.profile.distribution import divergence_name, divergences, norm_tail
 from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_error
-from tuner.profile.means import Site, SiteMeans
+from tuner.profile.means import Site
+from tuner.profile.observed import Observed
 from tuner.profile.profile import Profile
 from tuner.profile.reuse import DenoiserChanges
 from tuner.profile.settings import GAPS, ProfilerSettings
@@ -49,13 +49,9 @@ class Profiler:
         self._progress = progress
         self._matches: dict[tuple[Any, ...], tuple[int, Match]] = {}
         self._bases: dict[tuple[Any, ...], tuple[int, Match]] = {}
-        self._means: dict[tuple[Any, ...], SiteMeans] = defaultdict(SiteMeans)
+        self.observed = Observed()
         self._changes = OutputChanges(self.rates, settings.memory_gaps, settings.memory_samples)
         self._reuse = DenoiserChanges(settings.total_steps, settings.memory_gaps)
-        self._timesteps: dict[int, float] = {}
-        self._blocks = 0
-        self._facts: dict[str, Any] = {}  # of the largest grid seen
-        self._zeros = 0
 
     @torch.no_grad()
     def __call__(self, call: AttentionCall) -> None:
@@ -66,15 +62,16 @@ class Profiler:
         """
         if call.step >= self.settings.total_steps:
             raise UsageError(f"The generation has more than the {self.settings.total_steps} steps to be profiled.")
-        if call.step not in self._timesteps:
-            self._timesteps[call.step] = call.timestep
+        observed = self.observed
+        if call.step not in observed.timesteps:
+            observed.timesteps[call.step] = call.timestep
             if self._progress is not None:
-                self._progress(len(self._timesteps), self.settings.total_steps)
-        self._blocks = max(self._blocks, call.block + 1)
-        if not self._facts or _tokens(call.grid) > _tokens(self._facts["grid"]):
+                self._progress(call.step + 1, self.settings.total_steps)
+        observed.blocks = max(observed.blocks, call.block + 1)
+        if not observed.facts or _tokens(call.grid) > _tokens(observed.facts["grid"]):
             _, heads, joint, head_dim = call.query.shape
             text_tokens = joint - _tokens(call.grid)
-            self._facts = {"grid": call.grid, "heads": heads, "head_dim": head_dim, "text_tokens": text_tokens}
+            observed.facts = {"grid": call.grid, "heads": heads, "head_dim": head_dim, "text_tokens": text_tokens}
         fresh = self._match(call)
         if self.settings.rates:
             self._query_errors(call)
@@ -85,10 +82,24 @@ class Profiler:
         self._similarities(call, fresh)
         self._persistence(call, fresh)
 
-    def on_output(self, output: torch.Tensor) -> None:
-        """Take in what a call of the denoiser gave, after its attention calls."""
-        if self.settings.memory_gaps and self._timesteps:
-            self._reuse.add(max(self._timesteps), output)
+    def on_output(self, step: int, output: torch.Tensor) -> None:
+        """Take in what a call of the denoiser gave at a step."""
+        if self.settings.memory_gaps:
+            self._reuse.add(step, output)
+
+    def looks_back(self, step: int) -> tuple[int, int]:
+        """How to go on with a generation of which an earlier profiler saw the steps before `step`, and no more.
+
+        Returns:
+            The first step to show to this one, and the first one of which what it observes counts: before that, it only
+            fills what it looks back on.
+        """
+        counts = step
+        base = (step - 1) // self.settings.persistence_every * self.settings.persistence_every
+        if step and step - base <= max(GAPS):  # it was not followed to its end
+            counts = base
+        windows = [counts // cache_step * cache_step for cache_step in self.settings.cache_steps]
+        return max(0, min(*windows, counts - self.settings.memory_gaps)), counts
 
     def finish(
         self,
@@ -110,23 +121,18 @@ class Profiler:
             UsageError: the generation ended early.
         """
         steps = self.settings.total_steps
-        if len(self._timesteps) < steps:
-            seen = len(self._timesteps)
+        observed, tables = self.observed, self.observed.tables
+        if (seen := len(observed.timesteps)) < steps:
             raise UsageError(f"Only {seen} of {steps} denoising steps were observed; profile a whole generation.")
-        shape = (self._blocks, steps)
-
-        def tables(kind: str) -> dict[Any, np.ndarray]:
-            return {key[1:]: means.table(shape) for key, means in self._means.items() if key[0] == kind}
-
-        diagnostics = {"kl_zero_distances": float(self._zeros)}
+        diagnostics = {"kl_zero_distances": float(observed.zeros.total())}
         if self.settings.rates:
             diagnostics["recomputed_rows"] = float(np.nanmax(tables("recomputed")[()]))
             diagnostics["v_sampling_error"] = float(np.nanmedian(tables("v_sampling")[()]))
         gaps, stride = range(1, self.settings.memory_gaps + 1), self.settings.strides[0]
 
         def by_gap(kind: str) -> dict[str, np.ndarray]:
-            found = [self._means[kind, gap].table(shape) for gap in gaps if (kind, gap) in self._means]
-            return {stride: np.stack(found, axis=2)} if found else {}
+            found = tables(kind)
+            return {stride: np.stack([found[gap,] for gap in gaps if (gap,) in found], axis=2)} if found else {}
 
         raw = {feature: fill_steps(table) for (feature,), table in tables("S").items()}
         return Profile(
@@ -135,8 +141,8 @@ class Profiler:
             prompt=prompt,
             seed=generation_seed,
             schedule_seed=self.settings.seed,
-            **self._facts,
-            timesteps=np.array([self._timesteps[step] for step in range(steps)]),
+            **observed.facts,
+            timesteps=np.array([observed.timesteps[step] for step in range(steps)]),
             raw_similarity=raw,
             similarity={feature: standardise(table) for feature, table in raw.items()},
             kl={name: table for (name,), table in tables("kl").items()},
@@ -189,7 +195,9 @@ class Profiler:
         output = call.output[:, :, call.video]
         energy = float(output.float().square().sum())
         for key, match in self._candidates(call, "Q"):
-            self._means["Q", *key].add((call.block, call.step), query_error_curve(output, match, self.rates), energy)
+            self.observed.means["Q", *key].add(
+                (call.block, call.step), query_error_curve(output, match, self.rates), energy
+            )
 
     def _value_errors(self, call: AttentionCall) -> None:
         site = (call.block, call.step)
@@ -197,11 +205,13 @@ class Profiler:
         picked = torch.randperm(_tokens(call.grid), generator=generator)[: self.settings.v_rows]
         rows = SampledRows(call.query, call.key, call.value, call.video, picked)
         seen = call.output[:, :, call.video].index_select(2, picked.to(call.output.device)).float()
-        self._means["recomputed",].add(site, float((rows.output - seen).square().sum()), float(seen.square().sum()))
+        self.observed.means["recomputed",].add(
+            site, float((rows.output - seen).square().sum()), float(seen.square().sum())
+        )
         for key, match in self._candidates(call, "V"):
             errors = rows.value_errors(match, self.rates)
-            self._means["V", *key].add(site, errors.sum(1), rows.energy)
-            self._means["v_sampling",].add(site, sampling_error(errors))
+            self.observed.means["V", *key].add(site, errors.sum(1), rows.energy)
+            self.observed.means["v_sampling",].add(site, sampling_error(errors))
 
     def _memory_errors(self, call: AttentionCall) -> None:
         output, stride = call.output[:, :, call.video], self.settings.strides[0]
@@ -211,8 +221,8 @@ class Profiler:
         energy = float(output.float().square().sum())
         for change in self._changes.add(_place(call), call.step, output, match):
             site = (call.block, call.step)
-            self._means["memory", change.gap].add(site, change.memory, energy)
-            self._means["broadcast", change.gap].add(site, change.broadcast, energy)
+            self.observed.means["memory", change.gap].add(site, change.memory, energy)
+            self.observed.means["broadcast", change.gap].add(site, change.broadcast, energy)
 
     def _similarities(self, call: AttentionCall, fresh: dict[str, Match]) -> None:
         site, reference = (call.block, call.step), self.settings.strides[0]
@@ -224,12 +234,12 @@ class Profiler:
                     continue
                 partition = self._partition(call.grid, reference, feature, call.block, call.step)
                 match = Match.of(_features(call, feature), partition)
-            self._means["S", feature].add(site, matched_similarity(match))
+            self.observed.means["S", feature].add(site, matched_similarity(match))
             if wants_kl:
                 self._distribution(site, feature, _features(call, feature), match)
 
     def _distribution(self, site: Site, feature: str, features: torch.Tensor, match: Match) -> None:
-        self._means["tail", feature].add(site, norm_tail(features))
+        self.observed.means["tail", feature].add(site, norm_tail(features))
         if self.settings.kl_rates:
             generator = torch.Generator().manual_seed(window_seed(self.settings.seed, "kl", *site))
             found, zeros = divergences(
@@ -241,8 +251,8 @@ class Profiler:
                 self.settings.kl_samples,
             )
             for (policy, rate, direction), value in found.items():
-                self._means["kl", divergence_name(feature, policy, rate, direction)].add(site, value)
-            self._zeros += zeros
+                self.observed.means["kl", divergence_name(feature, policy, rate, direction)].add(site, value)
+            self.observed.zeros[site[1]] += zeros
 
     def _persistence(self, call: AttentionCall, fresh: dict[str, Match]) -> None:
         for feature in REDUCED:
@@ -255,7 +265,7 @@ class Profiler:
                 some = replace(match.partition, src=match.partition.src[::PERSISTENCE_SHARE])
                 _, slot = match_tokens(_features(call, feature), some)
                 unchanged = float((slot == match.slot[..., ::PERSISTENCE_SHARE]).float().mean())
-                self._means["persistence", feature, gap].add((call.block, base), unchanged)
+                self.observed.means["persistence", feature, gap].add((call.block, base), unchanged)
 
 
 def _tokens(grid: Grid) -> int:

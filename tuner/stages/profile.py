@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
+import asymrnr
+from asymrnr.install import has_caches
 from tuner.context import Actions, Context
 from tuner.latency.model import LatencyModel
 from tuner.profile.agreement import agreement, at_timesteps
+from tuner.profile.checkpoint import Checkpoint, replayed
+from tuner.profile.observed import Observed
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler
 from tuner.profile.settings import ProfilerSettings
 from tuner.run.identity import describe_workload
 from tuner.run.instrument import Made
 from tuner.run.runner import Generation, Runner
+from tuner.run.store import key_hash
 from tuner.search.space import SearchSpace
 
 STAGE = "profile"
 EXPECTED_IE = 2.0
 SHORT_SHARE, SHORTEST = 8, 4  # steps of the second prompt's generation
 PROFILE_FILE = "profile.safetensors"
+CHECKPOINT_FOLDER = "profile-unfinished"
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ def observe_generation(
     seed: int,
     latency: LatencyModel,
     progress: Callable[[int, int], None],
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Profile, Generation]:
     """Generate the first tuning prompt with the profiler looking on, and the second one in a few steps to compare.
 
@@ -65,6 +74,7 @@ def observe_generation(
         seed: of both generations.
         latency: what predicts latency, kept with the profile.
         progress: told (steps begun, steps in all).
+        checkpoint: where an interrupted generation goes on from.
 
     Returns:
         The profile, and the generation it was made from.
@@ -73,7 +83,7 @@ def observe_generation(
     short = min(settings.total_steps, max(SHORTEST, settings.total_steps // SHORT_SHARE))
     total = settings.total_steps + short
     profiler = Profiler(settings, progress=lambda done, _: progress(done, total))
-    generation = runner.generate(prompt, seed, observer=profiler, on_output=profiler.on_output)
+    generation = watch(runner, profiler, prompt, seed, checkpoint)
     profile = profiler.finish(
         model=runner.entry.name,
         workload=describe_workload(runner),
@@ -94,6 +104,48 @@ def observe_generation(
     return replace(profile, agreement=agreements), generation
 
 
+def watch(runner: Runner, profiler: Profiler, prompt: str, seed: int, checkpoint: Checkpoint | None) -> Generation:
+    """Generate with the profiler looking on.
+
+    The steps that a checkpoint holds are not computed again, but for the last few, on which what follows looks back.
+
+    Args:
+        runner: the model.
+        profiler: looks on.
+        prompt, seed: of the generation.
+        checkpoint: keeps what was seen after every step; None for nowhere.
+    """
+    if any(has_caches(model) for model in runner.denoisers):
+        checkpoint = None  # a cache would not know what it left out
+    earlier, outputs = (Observed(), []) if checkpoint is None else checkpoint.load()
+    begin, counts = profiler.looks_back(len(outputs))
+    step, given = 0, list[torch.Tensor]()
+
+    def observer(call: asymrnr.AttentionCall) -> None:
+        profiler(replace(call, step=step))  # its own count begins where it was installed
+
+    def on_output(_: int, output: torch.Tensor) -> None:
+        profiler.on_output(step, output)
+        given.append(output)
+
+    with ExitStack() as stack:
+
+        def on_step(ended: int) -> None:
+            nonlocal step
+            if ended == counts:
+                profiler.observed.follow(earlier, counts)
+            if checkpoint is not None and ended > len(outputs):
+                checkpoint.keep(profiler.observed, given, step)
+            given.clear()
+            step = ended
+            if ended == begin:
+                stack.enter_context(asymrnr.observe(runner.pipe, observer))
+
+        stack.enter_context(replayed(runner.denoisers, outputs[:begin]))
+        first = observer if begin == 0 else None
+        return runner.generate(prompt, seed, on_step=on_step, observer=first, on_output=on_output)
+
+
 def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
     """Profile on the tuning prompt, or read back what an earlier run profiled; what predicts latency is kept with it.
 
@@ -107,11 +159,13 @@ def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
 
     def make() -> Made:
         runner = ctx.instrument.runner
-        profile, _ = observe_generation(runner, settings, ctx.tuning_seed, latency, ctx.progress.advance)
+        profile, _ = observe_generation(runner, settings, ctx.tuning_seed, latency, ctx.progress.advance, checkpoint)
+        checkpoint.remove()
         values, arrays = profile.to_record()
         return {"profile": values}, arrays
 
     key = ctx.instrument.key("profile", prompt=ctx.tuning_prompt, seed=ctx.tuning_seed, settings=repr(settings))
+    checkpoint = Checkpoint(ctx.options.output / CHECKPOINT_FOLDER, key_hash(key))
     record = ctx.instrument.measure(STAGE, key, make, EXPECTED_IE)
     ctx.report_budget()
     arrays = {name: np.array(array) for name, array in record.arrays.items()}
