@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from asymrnr.uniform import UniformSchedule
 
 SHOWN = 4  # rejected candidates that a warning names
 
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)x?")
 _log = logging.getLogger("asymrnr")
 
 
@@ -48,7 +50,7 @@ def load(
         name_or_path: name of a model that has shipped profiles ("tiny-cogvideox"), a file (a Path, or a string that
             ends in ".json"), the folder of a run, or a repository ("owner/name", or "owner/name@2" for a version).
         profile: which of the model's profiles, for example "8-steps"; without it the first certified one in the order
-            of their names, or else the first. A number is a `speedup`.
+            of their names, or else the first. A number (1.3, "1.3x") is a `speedup`.
         speedup: denoising speed-up wanted: the slowest schedule that was made for at least that; without it the one
             that the profile was tuned for.
         lock: a lock file (`asymrnr-tune lock`) that names the repository: it is then loaded without a network.
@@ -71,8 +73,7 @@ def load(
         if given:
             raise ArtifactError(f"{given[0]} says what a pipeline is to generate; give the pipeline, too (for_=pipe).")
         return load_shipped(name_or_path, profile, speedup=speedup, lock=lock).schedule_object()
-    if isinstance(profile, int | float):
-        speedup, profile = float(profile), None
+    profile, speedup = _profile_or_speedup(profile, speedup)
     if profile is not None:
         raise ArtifactError(f"With a pipeline (for_) the profile is found; leave '{profile}' out.")
     found = candidates(name_or_path, for_, speedup=speedup, lock=lock, **workload)
@@ -94,12 +95,8 @@ def load_shipped(
     lock: str | Path | None = None,
 ) -> Artifact:
     """Like `load` without a pipeline, with everything the artifact says: evidence, workload, certificate."""
-    if speedup is None and isinstance(profile, int | float):
-        speedup, profile = float(profile), None
-    if lock is not None:
-        artifact = load_locked(str(name_or_path), lock)
-    else:
-        artifact = find(name_or_path, None if profile is None else str(profile))
+    profile, speedup = _profile_or_speedup(profile, speedup)
+    artifact = load_locked(str(name_or_path), lock) if lock is not None else find(name_or_path, profile)
     if speedup is None:
         if profile is None and not artifact.certified:
             _warn(artifact, "the schedule")
@@ -108,6 +105,20 @@ def load_shipped(
     if not found.certified:
         _warn(found, f"the schedule for {found.target:g}x")
     return found
+
+
+def _profile_or_speedup(profile: str | float | None, speedup: float | None) -> tuple[str | None, float | None]:
+    """What a profile says: its name, or a number ("1.3", "1.3x") that is a speed-up.
+
+    Raises:
+        ArtifactError: two speed-ups are given.
+    """
+    number = None if profile is None else _NUMBER.fullmatch(str(profile))
+    if number is None:
+        return None if profile is None else str(profile), speedup
+    if speedup is not None:
+        raise ArtifactError(f"Two speed-ups are given, {profile} and {speedup:g}; leave one out.")
+    return None, float(number[1])
 
 
 def _warn(artifact: Artifact, what: str) -> None:

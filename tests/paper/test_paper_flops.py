@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from asymrnr.schedule import Schedule
 from asymrnr.shipped import load
 from benchmarks.paper_flops import PETA, Row, paper_rows
 from tuner.paper.architectures import ARCHITECTURES
@@ -52,3 +55,13 @@ def test_mochis_prompt_length_matters_little(attended: int) -> None:
     for target, paper in MOCHI.items():
         flops = count_flops(architecture, load("mochi", target) if target else None).flops
         assert flops / PETA == pytest.approx(paper, rel=0.004)
+
+
+@pytest.mark.parametrize("model", ["cogvideox-2b", "hunyuanvideo", "wan-1.3b"])
+def test_attention_is_what_dropping_keys_takes_from(model: str) -> None:
+    """Half of the video's keys are half of what its tokens cost in attention; nothing else becomes less."""
+    a = ARCHITECTURES[model]
+    half = Schedule({"V": np.full((len(a.blocks), a.steps), 0.5)}, stride=(2, 2, 2), cache_step=1)
+    count, tokens = count_flops(a, half), math.prod(a.grid)
+    expected = count.attention_flops * (tokens - tokens // 2) / (tokens + a.attended_text)
+    assert count.baseline_flops - count.flops == pytest.approx(expected, rel=1e-9)

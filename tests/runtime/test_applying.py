@@ -50,7 +50,10 @@ def test_a_folder_with_several_artifacts_or_none_is_no_run(artifact: Artifact, t
 
 def test_a_number_in_place_of_a_profile_is_a_speed_up() -> None:
     wanted = asymrnr.load("tiny-cogvideox", speedup=1.2)
-    assert asymrnr.load("tiny-cogvideox", 1.2).content_hash() == wanted.content_hash()
+    for number in (1.2, "1.2", "1.20", "1.2x"):
+        assert asymrnr.load("tiny-cogvideox", number).content_hash() == wanted.content_hash()
+    with pytest.raises(ArtifactError, match=r"^Two speed-ups are given, 1\.2 and 1\.8; leave one out\.$"):
+        asymrnr.load("tiny-cogvideox", 1.2, speedup=1.8)
 
 
 def test_what_is_not_certified_is_said_unless_asked_for_by_name(recwarn: pytest.WarningsRecorder) -> None:

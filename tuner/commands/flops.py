@@ -50,17 +50,18 @@ def flops_report(model: str, similarity: Path | None, schedule: str | None, as_j
     lines = [
         f"{model}: {frames}x{height}x{width} video tokens, {architecture.text_tokens} text tokens, "
         f"{len(architecture.blocks)} blocks, {architecture.steps} steps, batch {architecture.cfg_batches}",
-        f"baseline  {_amount(count.baseline_flops)} per video",
+        f"baseline  {amount(count.baseline_flops)} per video, {count.attention_flops / count.baseline_flops:.0%} of it "
+        "self-attention",
     ]
     if found is not None:
         share = count.flops / count.baseline_flops
         lines += [
-            f"schedule  {_amount(count.flops)} ({share:.1%} of the baseline)",
-            f"matching  {_amount(count.matching_flops)} on top",
+            f"schedule  {amount(count.flops)} ({share:.1%} of the baseline)",
+            f"matching  {amount(count.matching_flops)} on top",
         ]
     return "\n".join(lines)
 
 
-def _amount(flops: int) -> str:
+def amount(flops: int) -> str:
     """Operations in the unit of full-size models, or that of small ones."""
     return f"{flops / PETA:9.3f} PFLOP" if flops >= PETA / 10 else f"{flops / TERA:9.3f} TFLOP"

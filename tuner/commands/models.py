@@ -12,14 +12,23 @@ if TYPE_CHECKING:
     from tuner.models import ModelEntry
 
 
+TOOK = {  # seconds of one unaccelerated generation, and where; paper, tables 1 and 2
+    "cogvideox-2b": (137.3, "an A100"),
+    "cogvideox-5b": (347.5, "an A100"),
+    "mochi": (201.85, "an H100"),
+    "hunyuanvideo": (912.98, "an H100"),
+    "fastvideo-hunyuan": (158.66, "an H100"),
+}
+
+
 def models() -> None:
-    """List the models: workload, tokens that attend to each other, weights, shipped schedules with their speed-ups."""
+    """List the models: workload, tokens that attend to each other, operations, weights, shipped schedules."""
     from tuner.models import REGISTRY, weights_status
 
     table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for entry in REGISTRY.values():
         size = "; ".join(filter(None, (str(entry.workload), tokens(entry))))
-        lines = [size, f"weights: {weights_status(entry.weights)}", *shipped(entry.name)]
+        lines = [size, *operations(entry.name), f"weights: {weights_status(entry.weights)}", *shipped(entry.name)]
         table.add_row(f"[bold]{entry.name}[/]", "\n".join(lines))
     Console().print(table, highlight=False)
 
@@ -33,6 +42,21 @@ def tokens(entry: ModelEntry) -> str:
     if entry.sizes.frames_apart:
         return f"{height * width:,} tokens a frame ({height}x{width})"
     return f"{math.prod(grid):,} tokens ({frames}x{height}x{width})"
+
+
+def operations(model: str) -> list[str]:
+    """A line that says what a generation takes, and how much of that can be spared; none where it is not counted."""
+    from tuner.commands.flops import amount
+    from tuner.paper.architectures import ARCHITECTURES
+    from tuner.paper.counter import count_flops
+
+    if model not in ARCHITECTURES:
+        return []
+    count = count_flops(ARCHITECTURES[model])
+    share = f"{count.attention_flops / count.baseline_flops:.0%} of it attention"
+    took = TOOK.get(model)
+    time = "" if took is None else f"; {took[0] / 60:.1f} min on {took[1]} (paper)"
+    return [f"{amount(count.baseline_flops).strip()} a generation, {share}{time}"]
 
 
 def shipped(model: str) -> list[str]:

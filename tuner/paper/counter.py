@@ -21,11 +21,13 @@ class FlopCount:
 
     Attributes:
         baseline_flops: without any reduction.
+        attention_flops: what of them is self-attention proper, all that a schedule can spare.
         flops: with the schedule, without the matching.
         matching_flops: what the matching adds.
     """
 
     baseline_flops: int
+    attention_flops: int
     flops: int
     matching_flops: int
 
@@ -44,8 +46,9 @@ def count_flops(architecture: Architecture, schedule: Schedule | None = None) ->
     shape = len(architecture.blocks), architecture.steps
     none = np.zeros(shape)
     baseline = _block_flops(architecture, none, none, none)
+    attention = _self_attention_flops(architecture)
     if schedule is None:
-        return FlopCount(baseline, baseline, 0)
+        return FlopCount(baseline, attention, baseline, 0)
     if (schedule.blocks, schedule.steps) != shape:
         raise UsageError(
             f"The schedule is for {schedule.blocks} blocks and {schedule.steps} steps, "
@@ -55,7 +58,14 @@ def count_flops(architecture: Architecture, schedule: Schedule | None = None) ->
         raise UsageError("Operations of schedules with actions (memory, broadcasting) are not counted.")
     rates = schedule.effective_rates()
     h, q, v = (rates.get(feature, none) for feature in ("H", "Q", "V"))
-    return FlopCount(baseline, _block_flops(architecture, h, q, v), _matching_flops(architecture, schedule, (h, q, v)))
+    reduced, matching = _block_flops(architecture, h, q, v), _matching_flops(architecture, schedule, (h, q, v))
+    return FlopCount(baseline, attention, reduced, matching)
+
+
+def _self_attention_flops(architecture: Architecture) -> int:
+    a = architecture
+    pairs = (math.prod(a.grid) + a.attended_text) ** 2
+    return 2 * a.cfg_batches * 2 * pairs * a.width * len(a.blocks) * a.steps
 
 
 def _block_flops(architecture: Architecture, h: np.ndarray, q: np.ndarray, v: np.ndarray) -> int:
