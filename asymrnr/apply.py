@@ -22,6 +22,7 @@ from asymrnr.install import (
     is_compiled,
     watch_scheduler,
 )
+from asymrnr.notebook import html_table
 from asymrnr.observation import Observer
 from asymrnr.resolve import resolve
 from asymrnr.schedule import Schedule
@@ -53,6 +54,10 @@ class Handle:
     def __repr__(self) -> str:
         what = "observer" if self.schedule is None else repr(self.schedule)
         return f"<Handle of {what}, {'active' if self.active else 'removed'}>"
+
+    def _repr_html_(self) -> str:
+        rows = [("what", "observer")] if self.schedule is None else self.schedule.facts()
+        return html_table(f"Handle, {'active' if self.active else 'removed'}", rows)
 
     def remove(self) -> None:
         """Restore the model exactly as it was; further calls do nothing."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from asymrnr.actions import Action, Windows, check_actions
 from asymrnr.errors import ScheduleError
+from asymrnr.notebook import html_table
 from asymrnr.partner import Partner
 
 Feature = Literal["H", "Q", "V"]
@@ -127,17 +128,26 @@ class Schedule:
 
     def __repr__(self) -> str:
         """What it does, in a line."""
-        parts = [f"{self.blocks} blocks x {self.steps} steps", f"stride {'x'.join(map(str, self.stride))}"]
-        for feature, table in self.rates.items():
-            if table.any():
-                parts.append(f"{feature} at {(table > 0).mean():.0%} of the sites, {table[table > 0].mean():.2f} of it")
+        size, *facts = (f"{name} {value}".strip() for name, value in self.facts())
+        return f"<Schedule: {', '.join([size, *facts])}>"
+
+    def _repr_html_(self) -> str:
+        return html_table("Schedule", self.facts())
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What it does, for people: names and values."""
+        found = [("", f"{self.blocks} blocks x {self.steps} steps"), ("stride", "x".join(map(str, self.stride)))]
+        for feature, rates in self.rates.items():
+            if rates.any():
+                share, rate = (rates > 0).mean(), rates[rates > 0].mean()
+                found.append((feature, f"at {share:.0%} of the sites, {rate:.2f} of it"))
         if self.actions is not None:
             for action in (Action.MEMORY, Action.BROADCAST):
                 if (share := float((self.actions == action).mean())) > 0:
-                    parts.append(f"{action.name.lower()} at {share:.0%}")
+                    found.append((action.name.lower(), f"at {share:.0%}"))
         if self.partner is not None:
-            parts.append(str(self.partner))
-        return f"<Schedule: {', '.join(parts)}, attention {self.attention_cost():.2f}>"
+            found.append(("", str(self.partner)))
+        return [*found, ("attention", f"{self.attention_cost():.2f}")]
 
     @property
     def blocks(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from asymrnr.actions import Action
 from asymrnr.errors import InterceptionError, ScheduleError
+from asymrnr.notebook import html_table
 from asymrnr.schedule import Schedule
 
 
@@ -45,20 +46,24 @@ class Summary:
         return f"<Summary: {self}>"
 
     def __str__(self) -> str:
-        parts = [
-            f"{feature} reduced at {int(self.reduced[feature].sum())} of {int(planned.sum())} planned sites"
-            for feature, planned in self.planned.items()
-        ]
-        parts += [
-            f"{_DONE[action]} at {int(self.done[action].sum())} of {int(planned.sum())} planned sites"
-            for action, planned in self.planned_actions.items()
+        return "; ".join(f"{name} {value}".strip() for name, value in self._facts())
+
+    def _repr_html_(self) -> str:
+        return html_table("Last generation", self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        seen = f"{self.calls} attention calls in {self.steps_seen} steps, {self.matches} matchings"
+        found = [("", seen)]
+        counts = [(f"{name} reduced", self.reduced[name], planned) for name, planned in self.planned.items()]
+        counts += [(_DONE[action], self.done[action], planned) for action, planned in self.planned_actions.items()]
+        found += [
+            (what, f"at {int(done.sum())} of {int(planned.sum())} planned sites") for what, done, planned in counts
         ]
         if self.planned_actions:
-            parts.append(f"{self.memory_bytes / 2**20:.1f} MiB kept at most")
+            found.append(("", f"{self.memory_bytes / 2**20:.1f} MiB kept at most"))
         if self.skipped.any() or self.partner is not None:
-            parts.append(f"{self.partner or 'a cache'} left out {int(self.skipped.sum())} site calls")
-        seen = f"{self.calls} attention calls in {self.steps_seen} steps, {self.matches} matchings"
-        return "; ".join([seen, *parts])
+            found.append((self.partner or "a cache", f"left out {int(self.skipped.sum())} site calls"))
+        return found
 
 
 Name = TypeVar("Name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,3 +74,15 @@ def test_progress_shows_all_parts_and_what_is_left_in_all() -> None:
     assert "✓ preflight" in out.getvalue()
     assert "search and verify" in out.getvalue()
     assert "left in this stage, 17:30 to 40:00 in all" in out.getvalue()
+
+
+def test_money_is_shown_where_a_price_is_given() -> None:
+    out = io.StringIO()
+    with LiveProgress(Console(file=out, force_terminal=False, width=200), price=3.6) as progress:
+        progress.plan([Part("certify", ("certify",), 10.0)])
+        progress.budget(0.0, 40.0, 60.0)
+        progress.stage("certify")
+        progress._printed = -math.inf
+        progress.advance(1, 4)
+    assert "10:00 to 40:00 in all (0.60 to 2.40)" in out.getvalue()
+    assert "0:00 (0.00) certify" in out.getvalue()

@@ -104,8 +104,11 @@ def test_people_can_read_what_they_print(pipeline: diffusers.CogVideoXPipeline) 
     remembering = Schedule({"Q": np.where(actions == Action.MEMORY, 0.5, 0.0)}, actions=actions)
     text = "2 blocks x 4 steps, stride 2x2x2, Q at 50% of the sites, 0.50 of it, memory at 50%, broadcast at 25%"
     assert repr(remembering) == f"<Schedule: {text}, attention 0.50>"
+    assert "<tr><th>stride</th><td>2x2x2</td></tr>" in remembering._repr_html_()
     handle = asymrnr.apply(pipeline, remembering)
     generate(pipeline)
+    assert "<caption>Handle, active</caption>" in handle._repr_html_()
+    assert "<tr><th>broadcast</th><td>at " in handle.summary()._repr_html_()
     assert repr(handle) == f"<Handle of {remembering!r}, active>"
     assert repr(handle.summary()) == f"<Summary: {handle.summary()}>"
     handle.remove()

@@ -67,6 +67,10 @@ def tune(
     memory: Memory = None,
     partner: Partner = None,
     compare: Compare = False,
+    price: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of an hour of the device: progress then shows money beside time."),
+    ] = None,
     steps: Steps = None,
     frames: Frames = None,
     height: Height = None,
@@ -117,6 +121,6 @@ def tune(
         compare=compare,
         also=tuple(also or ()),
     )
-    with LiveProgress() as progress:
+    with LiveProgress(price=price) as progress:
         outcome = run(options, progress)
     print_summary(outcome, Console())

@@ -29,7 +29,13 @@ class LiveProgress:
     and from how long one takes.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, price: float | None = None) -> None:
+        """
+        Args:
+            console: where to show it; stderr by default.
+            price: of an hour of the device, to show money beside time.
+        """
+        self._price = price
         self.console = console or Console(stderr=True)
         self.began = self.stage_began = time.monotonic()
         self.name, self.detail, self.best_text = "start", "", ""
@@ -94,8 +100,16 @@ class LiveProgress:
         left = self.outlook.left(self.spent, self.limit)
         if left is None or self.unit_seconds is None:
             return ""
-        least, most = (clock(generations * self.unit_seconds) for generations in left)
-        return f", {least} to {most} in all"
+        least, most = (generations * self.unit_seconds for generations in left)
+        money = "" if self._price is None else f" ({self._money(least)} to {self._money(most)})"
+        return f", {clock(least)} to {clock(most)} in all{money}"
+
+    def _money(self, seconds: float) -> str:
+        return f"{(self._price or 0.0) * seconds / 3600:.2f}"
+
+    def _elapsed(self) -> str:
+        seconds = time.monotonic() - self.began
+        return clock(seconds) if self._price is None else f"{clock(seconds)} ({self._money(seconds)})"
 
     def _parts(self) -> Text:
         done, now, later = self.outlook.names()
@@ -105,13 +119,13 @@ class LiveProgress:
 
     def _line(self) -> str:
         far = f"{self.done / self.total:.0%}" if self.total else ""
-        elapsed = clock(time.monotonic() - self.began)
+        elapsed = self._elapsed()
         budget = f"; budget {self.spent:.1f}/{self.limit:g}" if self.limit else ""
         return f"{elapsed} {self.name} {far} {self.detail}{budget}; left {self._left()}{self._left_in_all()}"
 
     def __rich__(self) -> Group:
         table = Table.grid(padding=(0, 2))
-        elapsed = clock(time.monotonic() - self.began)
+        elapsed = self._elapsed()
         if any(self.outlook.names()):
             table.add_row("run", self._parts())
         table.add_row("stage", Text(f"{self.name}  {self.detail}", overflow="ellipsis", no_wrap=True))
