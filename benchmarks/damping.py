@@ -3,7 +3,7 @@
     python benchmarks/damping.py runs/tiny-cogvideox-x1.20/profile.safetensors
 
 Beta 1 is memory as it is, 0 is broadcasting. A dropped token that changed by `a` since the refresh, and whose match
-changed by `b`, is wrong by |b - a|^2 with memory, by |a|^2 broadcast, and by |a|^2 - (a b)^2 / |b|^2 with the best beta.
+changed by `b`, is wrong by |b - a|^2 with memory, by |a|^2 broadcast, by |a|^2 - (a b)^2 / |b|^2 with the best beta.
 A profile has the first two; destinations are drawn by lot, so that |b|^2 is |a|^2 on the whole. Then the best beta
 leaves 1 - rho / 4 of the error with memory, rho being that over the error of broadcasting.
 """
@@ -19,7 +19,7 @@ from tuner.profile.profile import Profile
 
 
 def remaining(profile: Profile) -> dict[float, np.ndarray]:
-    """By query rate, (sites,) what the best beta leaves of the squared error with memory, over blocks, steps and gaps."""
+    """By query rate, (sites,) what the best beta leaves of the squared error with memory; blocks, steps and gaps."""
     found = {}
     for stride, memory in profile.memory_error.items():
         every = profile.broadcast_error[stride]
