@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tuner.embedded import build, train
-from tuner.embedded.train import Denoiser, Stage, learning_rate, pick_frames, sample_timesteps
+from tuner.embedded import train
+from tuner.embedded.cogvideox import GRID, CogVideoX
+from tuner.embedded.denoiser import STRONG_NOISE, Stage, noise_levels
+from tuner.embedded.models import MODELS
+from tuner.embedded.train import learning_rate, pick_latents
+from tuner.embedded.wan import Wan
 
 
-def test_frames_are_ascending_and_whole_videos_whole():
+def test_latents_are_ascending_and_whole_videos_whole():
     generator = torch.Generator().manual_seed(0)
-    assert pick_frames(12, generator) == list(range(12))
+    assert pick_latents(12, 12, generator) == list(range(12))
     for _ in range(20):
-        clip = pick_frames(4, generator)
+        clip = pick_latents(4, 12, generator)
         assert clip == sorted(set(clip))
         assert len(clip) == 4
 
@@ -27,31 +31,111 @@ def test_learning_rate_rises_stays_and_falls():
     assert rates[-1] >= train.FLOOR_LR
 
 
-def test_a_share_of_the_timesteps_is_strong_noise():
+def test_a_share_of_the_noise_is_strong():
     generator = torch.Generator().manual_seed(0)
     for noisy, expected in ((0.0, 0.2), (0.5, 0.6), (1.0, 1.0)):
-        timesteps = sample_timesteps(20_000, 1000, noisy, generator)
-        assert timesteps.min() >= 0
-        assert timesteps.max() < 1000
-        assert float((timesteps >= train.STRONG_NOISE).float().mean()) == pytest.approx(expected, abs=0.02)
+        levels = noise_levels(20_000, noisy, generator)
+        assert levels.min() >= 0
+        assert levels.max() < 1
+        assert float((levels >= STRONG_NOISE).float().mean()) == pytest.approx(expected, abs=0.02)
 
 
 def test_a_clip_sees_the_positions_of_its_frames_and_leaves_the_table_as_it_was():
-    model = Denoiser()
+    model = CogVideoX(blocks=1)
     patch = model.transformer.patch_embed
     whole = patch.pos_embedding.clone()
     with model._positions_of([0, 11]):
-        tokens = build.GRID**2
+        tokens = GRID**2
         assert torch.equal(patch.pos_embedding[0, -tokens:], whole[0, -tokens:])
-        assert patch.pos_embedding.shape[1] == build.TEXT_TOKENS + 2 * tokens
+        assert patch.pos_embedding.shape[1] == model.text_tokens + 2 * tokens
     assert torch.equal(patch.pos_embedding, whole)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_trained_is_what_the_pipeline_calls(name):
+    """A generation of two steps calls the transformer with what training would: same text, same positions."""
+    torch.manual_seed(0)
+    model = MODELS[name](blocks=1).eval()
+    for parameter in model.transformer.parameters():  # what starts at zero would hide everything
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    pipe = model.pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    generator, seen = torch.Generator().manual_seed(1), []
+    scene = model.world.sample(1, generator, False)[0]
+    frames = (model.world.frames - 1) * model.ratio + 1
+    hook = model.transformer.register_forward_hook(
+        lambda _, args, kwargs, output: seen.append((kwargs, output[0])), with_kwargs=True
+    )
+    video = pipe(
+        scene.caption,
+        num_frames=frames,
+        height=model.world.size,
+        width=model.world.size,
+        num_inference_steps=2,
+        guidance_scale=model.guidance,
+        max_sequence_length=model.text_tokens,
+        generator=torch.Generator().manual_seed(2),
+        output_type="pt",
+    ).frames[0]
+    hook.remove()
+    assert video.shape == (frames, 3, model.world.size, model.world.size)
+    kwargs, output = seen[0]
+    channels_first = name == "tiny-wan"
+    noised, want = (x.transpose(1, 2) if channels_first else x for x in (kwargs["hidden_states"], output))
+    latents = list(range(model.world.frames))
+    if isinstance(model, CogVideoX):
+        found = model(noised, kwargs["timestep"], [scene.caption], latents)
+    else:
+        assert isinstance(model, Wan)
+        found = model.velocity(noised, kwargs["timestep"] / 1000, [scene.caption], latents)
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
+    clean = model.render([scene], latents, generator)
+    assert clean.shape == noised.shape
+    decoded = pipe.vae.decode(clean.transpose(1, 2), return_dict=False)[0]
+    assert decoded.shape == (1, 3, frames, model.world.size, model.world.size)
+    torch.testing.assert_close(pipe.vae.encode(decoded), clean.transpose(1, 2))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_clip_is_a_part_of_the_video(name):
+    """Alone among its latents, a clip is rendered as in the whole video."""
+    model = MODELS[name](blocks=1)
+    scene = model.world.sample(1, torch.Generator().manual_seed(0), False)
+    whole, clip = (
+        model.render(scene, latents, torch.Generator().manual_seed(3))
+        for latents in (list(range(model.world.frames)), [0, 3, model.world.frames - 1])
+    )
+    torch.testing.assert_close(clip, whole[:, [0, 3, -1]])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_few_steps_on_one_batch_teach_something(name):
+    torch.manual_seed(0)
+    model = MODELS[name](blocks=1)
+    stage = Stage(1, 2, 2)
+    clean, captions, latents, _ = train.make_batch(model, stage, 0)
+    optimizers, losses = train.build_optimizers(model), []
+    for _ in range(12):
+        loss = model.loss(clean, captions, latents, 0.5, torch.Generator().manual_seed(7))
+        losses.append(loss.item())
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert losses[-1] < 0.9 * losses[0]
+
+
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "BLOCKS", 1)
     monkeypatch.setattr(train, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(train, "STAGES", (Stage(4, 1, 1),))
-    straight = torch.load(train.train(tmp_path / "a", resume=False, seed=0, device="cpu"), weights_only=True)
+    monkeypatch.setattr(CogVideoX, "stages", (Stage(4, 1, 1),))
+
+    def run(output, resume=False):
+        torch.manual_seed(0)
+        return torch.load(train.train(CogVideoX(blocks=1), output, resume, seed=0), weights_only=True)
+
+    straight = run(tmp_path / "a")
 
     class KilledError(Exception):
         pass
@@ -61,12 +145,12 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, monkeypatch):
             raise KilledError
         return original(*args, **kwargs)
 
-    original = train.batch_loss
-    monkeypatch.setattr(train, "batch_loss", die_after_first_checkpoint)
+    original = CogVideoX.loss
+    monkeypatch.setattr(CogVideoX, "loss", die_after_first_checkpoint)
     with pytest.raises(KilledError):
-        train.train(tmp_path / "b", resume=False, seed=0, device="cpu")
-    monkeypatch.setattr(train, "batch_loss", original)
-    resumed = torch.load(train.train(tmp_path / "b", resume=True, seed=0, device="cpu"), weights_only=True)
+        run(tmp_path / "b")
+    monkeypatch.setattr(CogVideoX, "loss", original)
+    resumed = run(tmp_path / "b", resume=True)
     assert resumed["step"] == straight["step"] == 4
     for name, weight in straight["average"].items():
         assert torch.allclose(weight, resumed["average"][name], atol=1e-6), name

@@ -64,7 +64,7 @@ def test_rendering_is_seeded_and_in_range():
 
 def test_a_subset_of_frames_is_cut_from_the_same_video():
     whole = render(ALL[7], torch.Generator().manual_seed(1))
-    part = render(ALL[7], torch.Generator().manual_seed(1), frames=[2, 9])
+    part = render(ALL[7], torch.Generator().manual_seed(1), times=[2, 9])
     torch.testing.assert_close(part, whole[[2, 9]])
 
 

@@ -39,7 +39,16 @@ def _shape_overlap(shape: str, mask: torch.Tensor, cx: float, cy: float) -> floa
     return float((template & mask).sum() / (template | mask).sum())
 
 
-def _direction(times: torch.Tensor, cx: torch.Tensor, cy: torch.Tensor) -> str | None:
+def shape_of(masks: torch.Tensor, cx: torch.Tensor, cy: torch.Tensor) -> str:
+    """The shape that (frames, SIZE, SIZE) masks with these centroids overlap most with."""
+
+    def overlap(shape: str) -> float:
+        return sum(_shape_overlap(shape, m, float(x), float(y)) for m, x, y in zip(masks, cx, cy, strict=True))
+
+    return max(SHAPES, key=overlap)
+
+
+def direction_of(times: torch.Tensor, cx: torch.Tensor, cy: torch.Tensor) -> str | None:
     """Named direction of the centroid's least-squares velocity; None when it hardly moves."""
     centred = times - times.mean()
     spread = centred.square().sum()
@@ -69,11 +78,7 @@ def recover(video: torch.Tensor) -> dict[str, str | None]:
     cx = (mask * axis).flatten(1).sum(1)[seen] / area[seen]
     cy = (mask * axis[:, None]).flatten(1).sum(1)[seen] / area[seen]
     times = torch.arange(len(video), dtype=torch.float32)[seen]
-    overlap = {
-        shape: sum(_shape_overlap(shape, m, float(x), float(y)) for m, x, y in zip(mask[seen], cx, cy, strict=True))
-        for shape in SHAPES
-    }
-    return {"color": color, "shape": max(overlap, key=lambda s: overlap[s]), "direction": _direction(times, cx, cy)}
+    return {"color": color, "shape": shape_of(mask[seen], cx, cy), "direction": direction_of(times, cx, cy)}
 
 
 def attributes_right(video: torch.Tensor, scene: Scene) -> dict[str, bool]:

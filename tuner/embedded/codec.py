@@ -1,4 +1,4 @@
-"""A lossless space-to-depth codec with the surface `CogVideoXPipeline` expects of its VAE."""
+"""A lossless codec with the surface that diffusers' pipelines expect of their VAEs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from torch import nn
 
+CHANNELS = 12  # of a frame's latents: three colours of 2x2 pixels
+
 
 class SpaceToDepthCodec(ModelMixin, ConfigMixin):
     """Folds every 2x2 block of pixels into channels, and back; nothing is learned and nothing is lost.
 
-    Latents are (batch, 12, frames, height / 2, width / 2). `block_out_channels` and `temporal_compression_ratio` are
-    what the pipeline derives its spatial (2) and temporal (1) scale factors from.
+    With a temporal compression of t a latent holds t frames, but the first one, which holds the first frame alone, so
+    that n latents are t (n - 1) + 1 frames. Latents are (batch, 12 t, n, height / 2, width / 2). The scale factors of
+    pipelines follow from the configuration: CogVideoX's from `block_out_channels` and `temporal_compression_ratio`,
+    Wan's from `scale_factor_spatial` and `scale_factor_temporal`, whose latents are also scaled by mean and deviation.
     """
 
     @register_to_config
@@ -21,18 +25,41 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         self,
         block_out_channels: tuple[int, ...] = (1, 1),
         temporal_compression_ratio: int = 1,
-        latent_channels: int = 12,
+        latent_channels: int = CHANNELS,
         scaling_factor: float = 1.0,
         invert_scale_latents: bool = False,
+        scale_factor_spatial: int = 2,
+        scale_factor_temporal: int = 1,
+        z_dim: int = CHANNELS,
+        latents_mean: tuple[float, ...] = (0.0,) * CHANNELS,
+        latents_std: tuple[float, ...] = (1.0,) * CHANNELS,
     ) -> None:
         super().__init__()
         self.placeholder = nn.Parameter(torch.zeros(1), requires_grad=False)  # gives the module a dtype and a device
 
+    @classmethod
+    def over_time(cls, ratio: int) -> SpaceToDepthCodec:
+        """One whose latents hold so many frames each."""
+        channels = CHANNELS * ratio
+        return cls(
+            temporal_compression_ratio=ratio,
+            latent_channels=channels,
+            scale_factor_temporal=ratio,
+            z_dim=channels,
+            latents_mean=(0.0,) * channels,
+            latents_std=(1.0,) * channels,
+        )
+
     def encode(self, video: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, frames, height, width) to (batch, 12, frames, height / 2, width / 2)."""
-        return nn.functional.pixel_unshuffle(video.transpose(1, 2), 2).transpose(1, 2)
+        """(batch, 3, frames, height, width) to latents; in the first one the first frame stands for those before it."""
+        ratio = int(self.config.temporal_compression_ratio)
+        folded = nn.functional.pixel_unshuffle(video.transpose(1, 2), 2)  # (batch, frames, 12, h, w)
+        led = torch.cat([*[folded[:, :1]] * (ratio - 1), folded], dim=1)
+        return led.unflatten(1, (-1, ratio)).flatten(2, 3).transpose(1, 2)
 
     def decode(self, z: torch.Tensor, return_dict: bool = True) -> DecoderOutput | tuple[torch.Tensor]:
-        """(batch, 12, frames, height, width) to (batch, 3, frames, 2 * height, 2 * width)."""
-        video = nn.functional.pixel_shuffle(z.transpose(1, 2), 2).transpose(1, 2)
+        """Latents to (batch, 3, frames, height, width)."""
+        ratio = int(self.config.temporal_compression_ratio)
+        frames = z.transpose(1, 2).unflatten(2, (ratio, -1)).flatten(1, 2)[:, ratio - 1 :]
+        video = nn.functional.pixel_shuffle(frames, 2).transpose(1, 2)
         return DecoderOutput(sample=video) if return_dict else (video,)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -138,16 +139,16 @@ def _background(scene: Scene, x: torch.Tensor, y: torch.Tensor, brightness: floa
     return (base * shade + pattern).clamp(0, 1)
 
 
-def render(scene: Scene, generator: torch.Generator, frames: list[int] | None = None) -> torch.Tensor:
+def render(scene: Scene, generator: torch.Generator, times: Sequence[float] | None = None) -> torch.Tensor:
     """Render one video.
 
     Args:
         scene: what to show.
         generator: source of position, size and brightness.
-        frames: indices of the frames wanted, of `FRAMES`; all of them by default.
+        times: of the pictures wanted, in frames from the first one; all whole frames by default.
 
     Returns:
-        (frames, 3, SIZE, SIZE) in [-1, 1].
+        (times, 3, SIZE, SIZE) in [-1, 1].
     """
     u = torch.rand(4, generator=generator).tolist()
     radius = 9.0 + 2.0 * u[0]
@@ -155,8 +156,8 @@ def render(scene: Scene, generator: torch.Generator, frames: list[int] | None = 
     along, across = 4 * u[2] - 5, 16 * u[3] - 8  # it starts near the centre and leaves it
     direction = torch.tensor(DIRECTIONS[scene.direction], dtype=torch.float32)
     side = direction.flip(0).abs()
-    times = torch.tensor(range(FRAMES) if frames is None else frames, dtype=torch.float32)
-    travel = SPEEDS[scene.speed] * times + along
+    moments = torch.tensor(range(FRAMES) if times is None else times, dtype=torch.float32)
+    travel = SPEEDS[scene.speed] * moments + along
     centre = SIZE / 2 + travel[:, None] * direction + across * side
     axis = torch.arange(SIZE) + 0.5
     y, x = torch.meshgrid(axis, axis, indexing="ij")

@@ -1,0 +1,102 @@
+"""What an embedded model is while it is trained: everything that is learned, as one module."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import nn
+
+from tuner.embedded.worlds import World
+
+STRONG_NOISE = 0.8  # noise levels from here on are strong
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`steps` optimiser steps on batches of `batch` clips of `latents` latents; a share of them under strong noise."""
+
+    steps: int
+    latents: int
+    batch: int
+    noisy: float = 0.5
+
+
+class Denoiser(nn.Module, abc.ABC):
+    """Text encoders and transformer in one, so that one optimiser and one average cover all.
+
+    Attributes:
+        name: of the packaged model.
+        world: what it is trained on.
+        ratio: frames that a latent holds; the first one holds the first frame alone.
+        stages: of its training.
+        steps: denoising steps of a generation.
+        guidance: scale of its guidance, 1 for none.
+        text_tokens: that a caption may have.
+        about: what it is made of, for its card.
+        transformer: the denoiser.
+    """
+
+    name: ClassVar[str]
+    world: ClassVar[World]
+    ratio: ClassVar[int] = 1
+    stages: ClassVar[tuple[Stage, ...]]
+    steps: ClassVar[int]
+    guidance: ClassVar[float] = 1.0
+    text_tokens: ClassVar[int]
+    about: ClassVar[str]
+    transformer: Any
+
+    @abc.abstractmethod
+    def blocks(self) -> Iterator[nn.Module]:
+        """The transformer's blocks."""
+
+    @abc.abstractmethod
+    def loss(
+        self, clean: torch.Tensor, captions: list[str], latents: list[int], noisy: float, generator: torch.Generator
+    ) -> torch.Tensor:
+        """What a batch gets wrong under random noise.
+
+        Args:
+            clean: (batch, latents, channels, height, width).
+            captions: of the batch.
+            latents: which of the videos' latents these are, ascending.
+            noisy: the share of the batch that is under strong noise.
+            generator: of noise and noise levels, on the CPU.
+        """
+
+    @abc.abstractmethod
+    def pipeline(self) -> DiffusionPipeline:
+        """The real pipeline around the trained parts."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
+
+    def matrices(self) -> list[nn.Parameter]:
+        """The blocks' matrices of attention and feed-forward, which Muon trains."""
+        return [
+            p
+            for block in self.blocks()
+            for name, p in block.named_parameters()
+            if p.ndim == 2 and ("attn" in name or "ff" in name)
+        ]
+
+    def render(self, scenes: Sequence[Any], latents: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+        """(batch, latents, channels, height, width): these latents of the scenes' videos, without noise."""
+        r = self.ratio
+        times = [max(0.0, latent - 1 + (i + 1) / r) for latent in latents for i in range(r)]
+        video = torch.stack([self.world.render(scene, generator, times) for scene in scenes])
+        return nn.functional.pixel_unshuffle(video, 2).unflatten(1, (-1, r)).flatten(2, 3)
+
+
+def noise_levels(count: int, noisy: float, generator: torch.Generator) -> torch.Tensor:
+    """(count,) noise levels in [0, 1): a share of them strong, the others from anywhere."""
+    anywhere, strong = torch.rand(2, count, generator=generator)
+    chosen = torch.rand(count, generator=generator) < noisy
+    return torch.where(chosen, STRONG_NOISE + (1 - STRONG_NOISE) * strong, anywhere)

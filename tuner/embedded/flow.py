@@ -1,0 +1,49 @@
+"""Flow matching: the model predicts which way noise lies (Lipman et al. 2023; as in SD3, HunyuanVideo and Wan)."""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar
+
+import torch
+
+from tuner.embedded.denoiser import Denoiser, noise_levels
+
+NULL_SHARE = 0.1  # of the captions that are left out, where guidance compares with none
+
+
+class FlowDenoiser(Denoiser):
+    """See `Denoiser`; the loss is the squared error of the velocity, noise minus clean video.
+
+    Attributes:
+        shift: of the noise levels, as the pipeline's scheduler shifts them (SD3, section 5.3.2).
+    """
+
+    shift: ClassVar[float]
+
+    @abc.abstractmethod
+    def velocity(
+        self, noised: torch.Tensor, sigma: torch.Tensor, captions: list[str], latents: list[int]
+    ) -> torch.Tensor:
+        """Predict noise minus clean latents.
+
+        Args:
+            noised: (batch, latents, channels, height, width).
+            sigma: (batch,) noise levels in [0, 1).
+            captions, latents: see `Denoiser.loss`.
+        """
+
+    def loss(
+        self, clean: torch.Tensor, captions: list[str], latents: list[int], noisy: float, generator: torch.Generator
+    ) -> torch.Tensor:
+        level = noise_levels(len(captions), noisy, generator)
+        sigma = self.shift * level / (1 + (self.shift - 1) * level)
+        noise = torch.randn(clean.shape, generator=generator)
+        if self.guidance != 1:
+            left_out = torch.rand(len(captions), generator=generator) < NULL_SHARE
+            captions = ["" if none else caption for caption, none in zip(captions, left_out.tolist(), strict=True)]
+        device, part = self.device, sigma.view(-1, 1, 1, 1, 1)
+        noised = (1 - part) * clean + part * noise
+        with torch.autocast(device.type, torch.bfloat16):
+            predicted = self.velocity(noised.to(device), sigma.to(device), captions, latents)
+        return (predicted.float() - (noise - clean).to(device)).square().mean()

@@ -1,0 +1,9 @@
+"""The embedded models that can be trained, by name."""
+
+from __future__ import annotations
+
+from tuner.embedded.cogvideox import CogVideoX
+from tuner.embedded.denoiser import Denoiser
+from tuner.embedded.wan import Wan
+
+MODELS: dict[str, type[Denoiser]] = {model.name: model for model in (CogVideoX, Wan)}

@@ -1,0 +1,122 @@
+"""`tiny-wan`: Wan's transformer, with cross-attention to the text and guidance in two passes, behind its pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from torch import nn
+from transformers import UMT5Config, UMT5EncoderModel
+
+from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
+from tuner.embedded.denoiser import Stage
+from tuner.embedded.flow import FlowDenoiser
+from tuner.embedded.text import build_tokenizer
+from tuner.embedded.worlds import OBJECT
+
+HEADS, HEAD_DIM, BLOCKS, TEXT_WIDTH = 2, 64, 8, 64
+RATIO = 2
+LATENT, GRID = OBJECT.size // 2, OBJECT.size // 4
+TIMESTEPS = 1000
+
+
+class Wan(FlowDenoiser):
+    """See `Denoiser`."""
+
+    name = "tiny-wan"
+    world = OBJECT
+    ratio = RATIO
+    stages = (
+        Stage(2400, 1, 14),
+        Stage(2400, 4, 3),
+        Stage(2400, 12, 1, noisy=0.4),
+    )
+    steps = 20
+    guidance = 2.0
+    text_tokens = 16
+    shift = 3.0
+    about = (
+        f"the real `WanTransformer3DModel` (RoPE alone, patch 1x2x2, {BLOCKS} blocks, {HEADS} heads of {HEAD_DIM}, "
+        f"{OBJECT.frames * GRID * GRID:,} video tokens, cross-attention to the text), a one-layer UMT5 encoder, a "
+        f"word-level tokenizer, `UniPCMultistepScheduler` ({steps} steps of flow matching, guidance {guidance:g} in "
+        "two passes) and a lossless codec that folds 2x2 pixels of two frames"
+    )
+
+    def __init__(self, blocks: int = BLOCKS) -> None:
+        super().__init__()
+        self.tokenizer = build_tokenizer(self.world.words, self.text_tokens)
+        self.text_encoder = UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=len(self.tokenizer),
+                d_model=TEXT_WIDTH,
+                d_kv=16,
+                d_ff=128,
+                num_layers=1,
+                num_heads=4,
+                dropout_rate=0.0,
+                pad_token_id=0,
+                eos_token_id=1,
+            )
+        )
+        self.transformer = WanTransformer3DModel(
+            num_attention_heads=HEADS,
+            attention_head_dim=HEAD_DIM,
+            patch_size=(1, 2, 2),
+            in_channels=CHANNELS * RATIO,
+            out_channels=CHANNELS * RATIO,
+            text_dim=TEXT_WIDTH,
+            freq_dim=64,
+            ffn_dim=4 * HEADS * HEAD_DIM,
+            num_layers=blocks,
+            rope_max_seq_len=32,
+        )
+        nn.init.zeros_(self.transformer.proj_out.weight)
+        nn.init.zeros_(self.transformer.proj_out.bias)
+
+    def blocks(self) -> Iterator[nn.Module]:
+        return iter(self.transformer.blocks)
+
+    def velocity(
+        self, noised: torch.Tensor, sigma: torch.Tensor, captions: list[str], latents: list[int]
+    ) -> torch.Tensor:
+        with self._positions_of(latents, noised):
+            predicted: torch.Tensor = self.transformer(
+                hidden_states=noised.transpose(1, 2),
+                timestep=sigma * TIMESTEPS,
+                encoder_hidden_states=self._text(captions, noised.device),
+                return_dict=False,
+            )[0]
+        return predicted.transpose(1, 2)
+
+    def pipeline(self) -> WanPipeline:
+        scheduler = UniPCMultistepScheduler(
+            num_train_timesteps=TIMESTEPS,
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=self.shift,
+        )
+        vae = SpaceToDepthCodec.over_time(RATIO)
+        return WanPipeline(self.tokenizer, self.text_encoder, vae, scheduler, self.transformer)
+
+    def _text(self, captions: list[str], device: torch.device) -> torch.Tensor:
+        """As the pipeline gives it: nothing where the caption has ended."""
+        found = self.tokenizer(
+            captions, padding="max_length", max_length=self.text_tokens, truncation=True, return_tensors="pt"
+        )
+        mask = found.attention_mask.to(device)
+        text: torch.Tensor = self.text_encoder(found.input_ids.to(device), mask).last_hidden_state
+        return text * mask[..., None]
+
+    @contextmanager
+    def _positions_of(self, latents: list[int], noised: torch.Tensor) -> Iterator[None]:
+        """Let the rotary embedding see the positions of these latents instead of those of the first so many."""
+        rope = self.transformer.rope
+        tables = rope(noised.new_empty(1, 1, self.world.frames, LATENT, LATENT))
+        picked = tuple(t.view(1, self.world.frames, GRID * GRID, 1, -1)[:, latents].flatten(1, 2) for t in tables)
+        rope.forward = lambda _: picked
+        try:
+            yield
+        finally:
+            del rope.forward

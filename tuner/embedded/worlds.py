@@ -1,0 +1,68 @@
+"""The worlds that embedded models are trained on, by what training and checking need of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tuner.embedded import checker, scenes, scenes_checker, world
+
+
+@dataclass(frozen=True)
+class World:
+    """Captioned videos that are rendered on the fly.
+
+    Attributes:
+        module: where it is described.
+        form: of its captions, for people.
+        size, frames: pixels of a side, and frames of a video.
+        words: of all captions.
+        sample: (count, generator, held out) gives scenes, each with its `caption`.
+        render: (scene, generator, times) gives (times, 3, size, size) in [-1, 1]; times in frames.
+        parse: the scene that a caption names.
+        attributes_right: which attributes a video (frames, 3, size, size) in [0, 1] shows as its scene says.
+        bars: the share of held-out captions that must have each right.
+    """
+
+    module: str
+    form: str
+    size: int
+    frames: int
+    words: tuple[str, ...]
+    sample: Callable[[int, torch.Generator, bool], list[Any]]
+    render: Callable[[Any, torch.Generator, Sequence[float]], torch.Tensor]
+    parse: Callable[[str], Any]
+    attributes_right: Callable[[torch.Tensor, Any], dict[str, bool]]
+    bars: Mapping[str, float]
+
+
+OBJECT = World(
+    module="tuner/embedded/world.py",
+    form="a <color> <shape> moving <slowly|quickly> <direction> on a <texture> <background> background",
+    size=world.SIZE,
+    frames=world.FRAMES,
+    words=tuple(world.vocabulary()),
+    sample=world.sample_scenes,
+    render=world.render,
+    parse=world.parse_caption,
+    attributes_right=checker.attributes_right,
+    bars={"color": 0.95, "direction": 0.95, "shape": 0.90},
+)
+SCENES = World(
+    module="tuner/embedded/scenes.py",
+    form=(
+        "a <color> <shape> moving <direction> <in front of|behind> a <color> <shape> moving <direction> "
+        "on a <texture> <background> background while the camera <stands still|pans left|pans right>"
+    ),
+    size=world.SIZE,
+    frames=scenes.FRAMES,
+    words=tuple(scenes.vocabulary()),
+    sample=scenes.sample_scenes,
+    render=scenes.render,
+    parse=scenes.parse_caption,
+    attributes_right=scenes_checker.attributes_right,
+    bars={"color": 0.95, "direction": 0.95, "shape": 0.90, "camera": 0.90},
+)
