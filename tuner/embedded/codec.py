@@ -17,7 +17,9 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
     With a temporal compression of t a latent holds t frames, but the first one, which holds the first frame alone, so
     that n latents are t (n - 1) + 1 frames. Latents are (batch, 12 t, n, height / 2, width / 2). The scale factors of
     pipelines follow from the configuration: CogVideoX's from `block_out_channels` and `temporal_compression_ratio`,
-    Wan's from `scale_factor_spatial` and `scale_factor_temporal`, whose latents are also scaled by mean and deviation.
+    HunyuanVideo's from the two compression ratios, Wan's from `scale_factor_spatial` and `scale_factor_temporal`, whose
+    latents are also scaled by mean and deviation.
+    Mochi's pipeline has factors of its own, so that pictures are enlarged, and held for some frames, but the first one.
     """
 
     @register_to_config
@@ -33,8 +35,11 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         z_dim: int = CHANNELS,
         latents_mean: tuple[float, ...] = (0.0,) * CHANNELS,
         latents_std: tuple[float, ...] = (1.0,) * CHANNELS,
+        enlarged: int = 1,
+        held: int = 1,
     ) -> None:
         super().__init__()
+        self.spatial_compression_ratio, self.temporal_compression_ratio = 2, temporal_compression_ratio
         self.placeholder = nn.Parameter(torch.zeros(1), requires_grad=False)  # gives the module a dtype and a device
 
     @classmethod
@@ -52,14 +57,22 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
 
     def encode(self, video: torch.Tensor) -> torch.Tensor:
         """(batch, 3, frames, height, width) to latents; in the first one the first frame stands for those before it."""
-        ratio = int(self.config.temporal_compression_ratio)
+        ratio, enlarged, held = self._factors()
+        video = nn.functional.avg_pool3d(video[:, :, ::held], (1, enlarged, enlarged))
         folded = nn.functional.pixel_unshuffle(video.transpose(1, 2), 2)  # (batch, frames, 12, h, w)
         led = torch.cat([*[folded[:, :1]] * (ratio - 1), folded], dim=1)
         return led.unflatten(1, (-1, ratio)).flatten(2, 3).transpose(1, 2)
 
     def decode(self, z: torch.Tensor, return_dict: bool = True) -> DecoderOutput | tuple[torch.Tensor]:
         """Latents to (batch, 3, frames, height, width)."""
-        ratio = int(self.config.temporal_compression_ratio)
+        ratio, enlarged, held = self._factors()
         frames = z.transpose(1, 2).unflatten(2, (ratio, -1)).flatten(1, 2)[:, ratio - 1 :]
         video = nn.functional.pixel_shuffle(frames, 2).transpose(1, 2)
+        if enlarged * held > 1:
+            video = video.repeat_interleave(enlarged, -1).repeat_interleave(enlarged, -2)
+            video = torch.cat([video[:, :, :1], video[:, :, 1:].repeat_interleave(held, 2)], dim=2)
         return DecoderOutput(sample=video) if return_dict else (video,)
+
+    def _factors(self) -> tuple[int, int, int]:
+        config = self.config
+        return int(config.temporal_compression_ratio), int(config.enlarged), int(config.held)

@@ -13,10 +13,10 @@ from transformers import T5Config, T5EncoderModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Denoiser, Stage, noise_levels
-from tuner.embedded.text import build_tokenizer
+from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT
 
-HEADS, HEAD_DIM, BLOCKS, TEXT_WIDTH = 2, 64, 8, 64
+HEADS, HEAD_DIM, BLOCKS = 2, 64, 8
 LATENT, GRID = OBJECT.size // 2, OBJECT.size // 4
 MAX_WEIGHT = 10.0
 
@@ -48,7 +48,8 @@ class CogVideoX(Denoiser):
     def __init__(self, blocks: int = BLOCKS) -> None:
         super().__init__()
         self.tokenizer = build_tokenizer(self.world.words, self.text_tokens)
-        self.text_encoder = _text_encoder(len(self.tokenizer))
+        sizes = {**T5_SIZES, "feed_forward_proj": "gated-gelu"}
+        self.text_encoder = T5EncoderModel(T5Config(vocab_size=len(self.tokenizer), **sizes))
         self.transformer = _transformer(blocks, self.text_tokens)
         self.alphas = _scheduler().alphas_cumprod.float()
         cos, sin = _rotary_embedding()
@@ -75,10 +76,8 @@ class CogVideoX(Denoiser):
         self, noised: torch.Tensor, timestep: torch.Tensor, captions: list[str], frames: list[int]
     ) -> torch.Tensor:
         """Predict the clean latents of (batch, frames, 12, h, w)."""
-        ids = self.tokenizer(
-            captions, padding="max_length", max_length=self.text_tokens, truncation=True, return_tensors="pt"
-        ).input_ids
-        text = self.text_encoder(ids.to(noised.device))[0]
+        ids, _ = tokens_of(self.tokenizer, captions, self.text_tokens, noised.device)
+        text = self.text_encoder(ids)[0]
         rotary = (self.cos[frames].flatten(0, 1), self.sin[frames].flatten(0, 1))
         with self._positions_of(frames):
             predicted: torch.Tensor = self.transformer(
@@ -111,24 +110,6 @@ class CogVideoX(Denoiser):
             yield
         finally:
             patch.pos_embedding, patch.sample_frames = whole, self.world.frames
-
-
-def _text_encoder(vocab_size: int) -> T5EncoderModel:
-    """One T5 layer: the captions are short and of one form."""
-    return T5EncoderModel(
-        T5Config(
-            vocab_size=vocab_size,
-            d_model=TEXT_WIDTH,
-            d_kv=16,
-            d_ff=128,
-            num_layers=1,
-            num_heads=4,
-            dropout_rate=0.0,
-            feed_forward_proj="gated-gelu",
-            pad_token_id=0,
-            eos_token_id=1,
-        )
-    )
 
 
 def _transformer(blocks: int, text_tokens: int) -> CogVideoXTransformer3DModel:

@@ -33,6 +33,7 @@ class Denoiser(nn.Module, abc.ABC):
         name: of the packaged model.
         world: what it is trained on.
         ratio: frames that a latent holds; the first one holds the first frame alone.
+        enlarged, held: how many times pictures are enlarged, and for how many frames all but the first are held.
         stages: of its training.
         steps: denoising steps of a generation.
         guidance: scale of its guidance, 1 for none.
@@ -44,6 +45,8 @@ class Denoiser(nn.Module, abc.ABC):
     name: ClassVar[str]
     world: ClassVar[World]
     ratio: ClassVar[int] = 1
+    enlarged: ClassVar[int] = 1
+    held: ClassVar[int] = 1
     stages: ClassVar[tuple[Stage, ...]]
     steps: ClassVar[int]
     guidance: ClassVar[float] = 1.0
@@ -72,6 +75,11 @@ class Denoiser(nn.Module, abc.ABC):
     @abc.abstractmethod
     def pipeline(self) -> DiffusionPipeline:
         """The real pipeline around the trained parts."""
+
+    @classmethod
+    def video(cls) -> tuple[int, int]:
+        """Frames of a generated video, and pixels of its sides."""
+        return (cls.world.frames - 1) * cls.ratio * cls.held + 1, cls.world.size * cls.enlarged
 
     @property
     def device(self) -> torch.device:

@@ -9,17 +9,17 @@ import torch
 
 from tuner.embedded.denoiser import Denoiser, noise_levels
 
-NULL_SHARE = 0.1  # of the captions that are left out, where guidance compares with none
-
 
 class FlowDenoiser(Denoiser):
     """See `Denoiser`; the loss is the squared error of the velocity, noise minus clean video.
 
     Attributes:
         shift: of the noise levels, as the pipeline's scheduler shifts them (SD3, section 5.3.2).
+        null_share: of the captions that are left out, where guidance compares with none.
     """
 
     shift: ClassVar[float]
+    null_share: ClassVar[float] = 0.0
 
     @abc.abstractmethod
     def velocity(
@@ -39,9 +39,8 @@ class FlowDenoiser(Denoiser):
         level = noise_levels(len(captions), noisy, generator)
         sigma = self.shift * level / (1 + (self.shift - 1) * level)
         noise = torch.randn(clean.shape, generator=generator)
-        if self.guidance != 1:
-            left_out = torch.rand(len(captions), generator=generator) < NULL_SHARE
-            captions = ["" if none else caption for caption, none in zip(captions, left_out.tolist(), strict=True)]
+        left_out = torch.rand(len(captions), generator=generator) < self.null_share
+        captions = ["" if none else caption for caption, none in zip(captions, left_out.tolist(), strict=True)]
         device, part = self.device, sigma.view(-1, 1, 1, 1, 1)
         noised = (1 - part) * clean + part * noise
         with torch.autocast(device.type, torch.bfloat16):

@@ -75,20 +75,20 @@ def noise_level(video: torch.Tensor) -> float:
 
 
 def card(
-    model: type[Denoiser], accuracy: dict[str, float], noise: float, seconds: float, megabytes: float, device: str
+    model: type[Denoiser], accuracy: dict[str, float], noise: float, seconds: float, megabytes: float, trained: str
 ) -> str:
     """The model card, in Markdown."""
-    world = model.world
+    world, (frames, size) = model.world, model.video()
     rows = "\n".join(f"| {name} | {accuracy[name]:.1%} | {bar:.0%} |" for name, bar in world.bars.items())
     stages = ", ".join(f"{s.steps} steps (batch {s.batch}, latents {s.latents})" for s in model.stages)
     return f"""# {model.name}
 
-A small trained text-to-video diffusion transformer: {model.about}. It makes {(world.frames - 1) * model.ratio + 1}
-frames of {world.size}x{world.size} of the procedural world in `{world.module}`.
+A small trained text-to-video diffusion transformer: {model.about}. It makes {frames} frames of
+{size}x{size} of the procedural world in `{world.module}`.
 
 Captions read `{world.form}`.
 
-Trained by `python -m tuner.embedded.train {model.name}` ({stages}) on {device}; {megabytes:.1f} MB on disk in half
+Trained by `python -m tuner.embedded.train {model.name}` ({stages}) {trained}; {megabytes:.1f} MB on disk in half
 precision.
 
 Measured by `python -m tuner.embedded.publish {model.name}` on {CAPTIONS} held-out captions with unseen seeds, judged
@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--checkpoint", type=Path, help="default: runs/MODEL/checkpoint.pt")
-    parser.add_argument("--trained-on", default="2 CPU cores", help="for the card")
+    parser.add_argument("--trained", default="on 2 CPU cores", help="where and with which options; for the card")
     arguments = parser.parse_args()
     name, model = arguments.model, MODELS[arguments.model]
     weights = REGISTRY[name].weights
@@ -121,7 +121,7 @@ def main() -> None:
     megabytes = sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6
     plain = [video for prompt, video in videos if "checkered" not in prompt and "speckled" not in prompt]
     noise = statistics.median(noise_level(video) for video in plain)
-    (folder / "README.md").write_text(card(model, accuracy, noise, seconds, megabytes, arguments.trained_on))
+    (folder / "README.md").write_text(card(model, accuracy, noise, seconds, megabytes, arguments.trained))
     print(json.dumps({"accuracy": accuracy, "noise": noise, "seconds": seconds, "megabytes": megabytes}))
     missed = [attribute for attribute, bar in model.world.bars.items() if accuracy[attribute] < bar]
     if noise > MAX_NOISE:

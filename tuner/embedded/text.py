@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+TEXT_WIDTH = 64
+# One layer: the captions are short and of one form.
+T5_SIZES: dict[str, Any] = {
+    "d_model": TEXT_WIDTH,
+    "d_kv": 16,
+    "d_ff": 2 * TEXT_WIDTH,
+    "num_layers": 1,
+    "num_heads": 4,
+    "dropout_rate": 0.0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
 
 
 def build_tokenizer(words: Sequence[str], length: int) -> PreTrainedTokenizerFast:
@@ -24,3 +38,11 @@ def build_tokenizer(words: Sequence[str], length: int) -> PreTrainedTokenizerFas
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN, model_max_length=length
     )
+
+
+def tokens_of(
+    tokenizer: PreTrainedTokenizerFast, captions: list[str], length: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(batch, length) ids and mask of captions, padded at their ends."""
+    found = tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return found.input_ids.to(device), found.attention_mask.to(device)

@@ -4,7 +4,8 @@
 
 Training starts on many single frames, half of them under strong noise, which teach at a fraction of the cost what a
 scene looks like and where its caption puts the object at which time; goes on with clips of four frames, and finishes on
-whole videos. `--compile` saves about a sixth of the time where torch finds a C++ compiler.
+whole videos. `--compile` saves about a sixth of the time where torch finds a C++ compiler; `--batch-factor 8` gives a
+GPU, to which these models are small, enough to do.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import copy
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -73,7 +75,9 @@ def batches(model: Denoiser, plan: list[Stage], start: int, seed: int) -> Iterat
             waiting = after
 
 
-def train(model: Denoiser, output: Path, resume: bool, seed: int, compiled: bool = False) -> Path:
+def train(
+    model: Denoiser, output: Path, resume: bool, seed: int, compiled: bool = False, batch_factor: int = 1
+) -> Path:
     """Run every stage.
 
     Args:
@@ -82,6 +86,7 @@ def train(model: Denoiser, output: Path, resume: bool, seed: int, compiled: bool
         resume: go on from the checkpoint there.
         seed: of everything that is drawn.
         compiled: compile the transformer's blocks.
+        batch_factor: how many times as large all batches are.
 
     Returns:
         The path of the final checkpoint, whose weights to use are the moving average.
@@ -101,7 +106,8 @@ def train(model: Denoiser, output: Path, resume: bool, seed: int, compiled: bool
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         start = state["step"]
-    plan = [stage for stage in model.stages for _ in range(stage.steps)]
+    stages = [replace(stage, batch=stage.batch * batch_factor) for stage in model.stages]
+    plan = [stage for stage in stages for _ in range(stage.steps)]
     total, smooth, began = len(plan), None, time.perf_counter()
     for step, batch in enumerate(batches(model, plan, start, seed), start=start):
         clean, captions, latents, generator = batch
@@ -149,12 +155,13 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
+    parser.add_argument("--batch-factor", type=int, default=1, help="how many times as large all batches are")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     model = MODELS[arguments.model]().to(arguments.device)
     output = arguments.output or Path("runs") / arguments.model
-    path = train(model, output, arguments.resume, arguments.seed, arguments.compile)
+    path = train(model, output, arguments.resume, arguments.seed, arguments.compile, arguments.batch_factor)
     print(f"weights in {path}; `python -m tuner.embedded.publish {arguments.model}` checks and packages them")
 
 

@@ -13,10 +13,10 @@ from transformers import UMT5Config, UMT5EncoderModel
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Stage
 from tuner.embedded.flow import FlowDenoiser
-from tuner.embedded.text import build_tokenizer
+from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT
 
-HEADS, HEAD_DIM, BLOCKS, TEXT_WIDTH = 2, 64, 8, 64
+HEADS, HEAD_DIM, BLOCKS = 2, 64, 8
 RATIO = 2
 LATENT, GRID = OBJECT.size // 2, OBJECT.size // 4
 TIMESTEPS = 1000
@@ -35,6 +35,7 @@ class Wan(FlowDenoiser):
     )
     steps = 20
     guidance = 2.0
+    null_share = 0.1
     text_tokens = 16
     shift = 3.0
     about = (
@@ -47,19 +48,7 @@ class Wan(FlowDenoiser):
     def __init__(self, blocks: int = BLOCKS) -> None:
         super().__init__()
         self.tokenizer = build_tokenizer(self.world.words, self.text_tokens)
-        self.text_encoder = UMT5EncoderModel(
-            UMT5Config(
-                vocab_size=len(self.tokenizer),
-                d_model=TEXT_WIDTH,
-                d_kv=16,
-                d_ff=128,
-                num_layers=1,
-                num_heads=4,
-                dropout_rate=0.0,
-                pad_token_id=0,
-                eos_token_id=1,
-            )
-        )
+        self.text_encoder = UMT5EncoderModel(UMT5Config(vocab_size=len(self.tokenizer), **T5_SIZES))
         self.transformer = WanTransformer3DModel(
             num_attention_heads=HEADS,
             attention_head_dim=HEAD_DIM,
@@ -102,11 +91,8 @@ class Wan(FlowDenoiser):
 
     def _text(self, captions: list[str], device: torch.device) -> torch.Tensor:
         """As the pipeline gives it: nothing where the caption has ended."""
-        found = self.tokenizer(
-            captions, padding="max_length", max_length=self.text_tokens, truncation=True, return_tensors="pt"
-        )
-        mask = found.attention_mask.to(device)
-        text: torch.Tensor = self.text_encoder(found.input_ids.to(device), mask).last_hidden_state
+        ids, mask = tokens_of(self.tokenizer, captions, self.text_tokens, device)
+        text: torch.Tensor = self.text_encoder(ids, mask).last_hidden_state
         return text * mask[..., None]
 
     @contextmanager

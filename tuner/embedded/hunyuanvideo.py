@@ -1,0 +1,134 @@
+"""`tiny-hunyuanvideo`: dual and single blocks, masked text and embedded guidance, behind HunyuanVideo's pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
+from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
+from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
+
+from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
+from tuner.embedded.denoiser import Stage
+from tuner.embedded.flow import FlowDenoiser
+from tuner.embedded.text import TEXT_WIDTH, build_tokenizer, tokens_of
+from tuner.embedded.worlds import SCENES
+
+HEADS, HEAD_DIM, DUAL, SINGLE = 2, 64, 2, 6
+LATENT, GRID = SCENES.size // 2, SCENES.size // 4
+TIMESTEPS = 1000
+SKIPPED = 2  # of the text encoder's last layers, which the pipeline does not look at
+CLIP_TOKENS = 77  # the pipeline asks for so many
+
+
+class HunyuanVideo(FlowDenoiser):
+    """See `Denoiser`. Guidance is a number that the model is told; it is trained with one only."""
+
+    name = "tiny-hunyuanvideo"
+    world = SCENES
+    stages = (
+        Stage(3000, 1, 14),
+        Stage(3000, 4, 3),
+        Stage(2400, 16, 1, noisy=0.4),
+    )
+    steps = 24
+    guidance = 6.0
+    text_tokens = 40
+    shift = 3.0
+    about = (
+        f"the real `HunyuanVideoTransformer3DModel` (RoPE, patch 2, {DUAL} dual and {SINGLE} single blocks, {HEADS} "
+        f"heads of {HEAD_DIM}, {SCENES.frames * GRID * GRID:,} video tokens, text of varying length behind a mask), a "
+        "small Llama and a small CLIP text encoder, word-level tokenizers, `FlowMatchEulerDiscreteScheduler` "
+        f"({steps} steps, guidance embedded) and a lossless space-to-depth codec"
+    )
+
+    def __init__(self, dual: int = DUAL, single: int = SINGLE) -> None:
+        super().__init__()
+        self.tokenizer = build_tokenizer(self.world.words, 256)
+        self.tokenizer_2 = build_tokenizer(self.world.words, CLIP_TOKENS)
+        sizes = {"vocab_size": len(self.tokenizer), "hidden_size": TEXT_WIDTH, "intermediate_size": 2 * TEXT_WIDTH}
+        sizes |= {"num_attention_heads": 4, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1}
+        layers = 1 + SKIPPED
+        self.text_encoder = LlamaModel(LlamaConfig(**sizes, num_hidden_layers=layers, max_position_embeddings=256))
+        clip = CLIPTextConfig(
+            **sizes, num_hidden_layers=1, max_position_embeddings=CLIP_TOKENS, projection_dim=TEXT_WIDTH
+        )
+        self.text_encoder_2 = CLIPTextModel(clip)
+        self.transformer = HunyuanVideoTransformer3DModel(
+            num_attention_heads=HEADS,
+            attention_head_dim=HEAD_DIM,
+            in_channels=CHANNELS,
+            out_channels=CHANNELS,
+            num_layers=dual,
+            num_single_layers=single,
+            num_refiner_layers=1,
+            patch_size=2,
+            patch_size_t=1,
+            guidance_embeds=True,
+            text_embed_dim=TEXT_WIDTH,
+            pooled_projection_dim=TEXT_WIDTH,
+            rope_axes_dim=(16, 24, 24),
+        )
+        zeroed = [self.transformer.proj_out]
+        for module in self.transformer.modules():
+            if isinstance(module, AdaLayerNormZero | AdaLayerNormZeroSingle | AdaLayerNormContinuous):
+                zeroed.append(module.linear)
+        for layer in zeroed:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def blocks(self) -> Iterator[nn.Module]:
+        return chain(self.transformer.transformer_blocks, self.transformer.single_transformer_blocks)
+
+    def velocity(
+        self, noised: torch.Tensor, sigma: torch.Tensor, captions: list[str], latents: list[int]
+    ) -> torch.Tensor:
+        text, mask, pooled = self._text(captions, noised.device)
+        with self._positions_of(latents, noised):
+            predicted: torch.Tensor = self.transformer(
+                hidden_states=noised.transpose(1, 2),
+                timestep=sigma * TIMESTEPS,
+                encoder_hidden_states=text,
+                encoder_attention_mask=mask,
+                pooled_projections=pooled,
+                guidance=torch.full_like(sigma, self.guidance * TIMESTEPS),
+                return_dict=False,
+            )[0]
+        return predicted.transpose(1, 2)
+
+    def pipeline(self) -> HunyuanVideoPipeline:
+        return HunyuanVideoPipeline(
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            transformer=self.transformer,
+            vae=SpaceToDepthCodec(),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=self.shift),
+            text_encoder_2=self.text_encoder_2,
+            tokenizer_2=self.tokenizer_2,
+        )
+
+    def _text(self, captions: list[str], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As the pipeline gives it: hidden states and mask behind most of its template, and the pooled caption."""
+        crop: int = DEFAULT_PROMPT_TEMPLATE["crop_start"]
+        told = [DEFAULT_PROMPT_TEMPLATE["template"].format(caption) for caption in captions]
+        ids, mask = tokens_of(self.tokenizer, told, self.text_tokens + crop, device)
+        hidden = self.text_encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        pooled = self.text_encoder_2(tokens_of(self.tokenizer_2, captions, CLIP_TOKENS, device)[0]).pooler_output
+        return hidden[-(SKIPPED + 1)][:, crop:], mask[:, crop:], pooled
+
+    @contextmanager
+    def _positions_of(self, latents: list[int], noised: torch.Tensor) -> Iterator[None]:
+        """Let the rotary embedding see the positions of these latents instead of those of the first so many."""
+        rope = self.transformer.rope
+        tables = rope(noised.new_empty(1, 1, self.world.frames, LATENT, LATENT))
+        picked = tuple(t.view(self.world.frames, GRID * GRID, -1)[latents].flatten(0, 1) for t in tables)
+        rope.forward = lambda _: picked
+        try:
+            yield
+        finally:
+            del rope.forward

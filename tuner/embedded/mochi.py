@@ -1,0 +1,122 @@
+"""`tiny-mochi`: Mochi's asymmetric text stream, with guidance in one batch, behind its pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, MochiPipeline, MochiTransformer3DModel
+from torch import nn
+from transformers import T5Config, T5EncoderModel
+
+from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
+from tuner.embedded.denoiser import Stage
+from tuner.embedded.flow import FlowDenoiser
+from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
+from tuner.embedded.worlds import OBJECT
+
+HEADS, HEAD_DIM, BLOCKS = 2, 64, 8
+GRID = OBJECT.size // 4
+TIMESTEPS = 1000
+TOKEN = 12.0  # distance of two tokens, in the units of Mochi's positions: 192 for the whole picture
+
+
+class Mochi(FlowDenoiser):
+    """See `Denoiser`. Mochi counts from noise to clean, and predicts that way."""
+
+    name = "tiny-mochi"
+    world = OBJECT
+    enlarged, held = 4, 6  # the pipeline takes a latent for 8 pixels and 6 frames; here it is 2 pixels of one frame
+    stages = (
+        Stage(2400, 1, 14),
+        Stage(2400, 4, 3),
+        Stage(2400, 12, 1, noisy=0.4),
+    )
+    steps = 20
+    guidance = 2.0
+    null_share = 0.1
+    text_tokens = 16
+    shift = 3.0
+    about = (
+        f"the real `MochiTransformer3DModel` (learned RoPE, patch 2, {BLOCKS} blocks, {HEADS} heads of {HEAD_DIM}, "
+        f"{OBJECT.frames * GRID * GRID:,} video tokens, a narrower text stream with every prompt's own length), a "
+        f"one-layer T5 encoder, a word-level tokenizer, `FlowMatchEulerDiscreteScheduler` ({steps} steps, guidance "
+        f"{guidance:g} in one batch) and a lossless space-to-depth codec, whose pictures are enlarged {enlarged} times "
+        f"and held for {held} frames, because the pipeline counts so"
+    )
+
+    def __init__(self, blocks: int = BLOCKS) -> None:
+        super().__init__()
+        self.tokenizer = build_tokenizer(self.world.words, self.text_tokens)
+        self.text_encoder = T5EncoderModel(T5Config(vocab_size=len(self.tokenizer), **T5_SIZES))
+        self.transformer = MochiTransformer3DModel(
+            patch_size=2,
+            num_attention_heads=HEADS,
+            attention_head_dim=HEAD_DIM,
+            num_layers=blocks,
+            pooled_projection_dim=TEXT_WIDTH,
+            in_channels=CHANNELS,
+            text_embed_dim=TEXT_WIDTH,
+            time_embed_dim=64,
+            max_sequence_length=self.text_tokens,
+        )
+        with torch.no_grad():
+            self.transformer.pos_frequencies.copy_(_frequencies())
+        for layer in (self.transformer.proj_out, self.transformer.norm_out.linear):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def blocks(self) -> Iterator[nn.Module]:
+        return iter(self.transformer.transformer_blocks)
+
+    def velocity(
+        self, noised: torch.Tensor, sigma: torch.Tensor, captions: list[str], latents: list[int]
+    ) -> torch.Tensor:
+        ids, mask = tokens_of(self.tokenizer, captions, self.text_tokens, noised.device)
+        with self._positions_of(latents):
+            predicted: torch.Tensor = self.transformer(
+                hidden_states=noised.transpose(1, 2),
+                encoder_hidden_states=self.text_encoder(ids, attention_mask=mask)[0],
+                timestep=(1 - sigma) * TIMESTEPS,
+                encoder_attention_mask=mask.bool(),
+                return_dict=False,
+            )[0]
+        return -predicted.transpose(1, 2)
+
+    def pipeline(self) -> MochiPipeline:
+        return MochiPipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+            vae=SpaceToDepthCodec(enlarged=self.enlarged, held=self.held),
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            transformer=self.transformer,
+        )
+
+    @contextmanager
+    def _positions_of(self, latents: list[int]) -> Iterator[None]:
+        """Let the rotary embedding see the positions of these latents instead of those of the first so many."""
+        rope = self.transformer.rope
+        whole = rope.forward
+
+        def picked(frequencies: torch.Tensor, _: int, *size: int, **where: Any) -> tuple[torch.Tensor, ...]:
+            tables = whole(frequencies, self.world.frames, *size, **where)
+            return tuple(t.view(self.world.frames, GRID * GRID, *t.shape[1:])[latents].flatten(0, 1) for t in tables)
+
+        rope.forward = picked
+        try:
+            yield
+        finally:
+            del rope.forward
+
+
+def _frequencies() -> torch.Tensor:
+    """(3, heads, head dim / 2) to begin with: a quarter of the pairs for time, the others for height and width."""
+    pairs = HEAD_DIM // 2
+    found = torch.zeros(3, HEADS, pairs)
+    begin = 0
+    for axis, (count, unit) in enumerate(((pairs // 4, 1.0), (3 * pairs // 8, TOKEN), (3 * pairs // 8, TOKEN))):
+        found[axis, :, begin : begin + count] = torch.logspace(0, -2, count) / unit
+        begin += count
+    return found
