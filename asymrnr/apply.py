@@ -12,6 +12,7 @@ from asymrnr.artifact import Artifact
 from asymrnr.engine import Engine
 from asymrnr.envelope import Envelope, Token
 from asymrnr.errors import InterceptionError, ScheduleError
+from asymrnr.extrapolation import install_extrapolation
 from asymrnr.fit import why_not_compiled
 from asymrnr.install import (
     Undo,
@@ -194,7 +195,9 @@ def _install(
         for index, model in enumerate(models):
             undo += install(model, index, engine, modules[index])
         undo += watch_scheduler(getattr(target, "scheduler", None), engine)
-        if schedule is not None and schedule.partner is not None:
+        if schedule is not None and schedule.partner is not None and schedule.partner.is_planned:
+            undo += install_extrapolation(models, schedule, engine)
+        elif schedule is not None and schedule.partner is not None:
             for model in models:
                 undo += install_partner(model, schedule.partner, engine)
     except BaseException:

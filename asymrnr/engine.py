@@ -48,7 +48,8 @@ class Engine:
         counter: what was reduced.
         sites: all sites of all denoisers.
         last_step: last denoising step of the generation, where the scheduler told.
-        caches: what resets the caches that the schedule brought, see `new_generation`.
+        caches: what empties the caches that the schedule brought, see `new_generation`.
+        left_out: whether one of them stood in for the running forward pass, or the one finished last.
         handle: what removes it; None before it is installed.
         strict: fail after the first forward pass that does not do what the schedule says.
     """
@@ -72,6 +73,7 @@ class Engine:
         self.sites: list[Site] = []
         self.last_step: int | None = None
         self.caches: list[Callable[[], None]] = []
+        self.left_out = False
         self.handle: Any = None
         self.strict = False
         self._grids: list[Grid] = []
@@ -101,6 +103,7 @@ class Engine:
             InterceptionError: another thread is in a forward pass.
         """
         self.one_thread.enter()
+        self.left_out = False
         self.tracker.observe(timestep, branch, step_index)
         if self.tracker.generation != self._generation:
             self._generation = self.tracker.generation

@@ -87,7 +87,7 @@ def misfits(artifact: Artifact, here: Here) -> list[str]:
     where = made_on(artifact)
     if where is not None and (where == CPU) != (here.device == CPU):
         found.append(f"was measured on {where}, not on {here.device}")
-    if schedule.partner is not None and not here.may_cache:
+    if schedule.partner is not None and not schedule.partner.is_planned and not here.may_cache:
         found.append(f"brings {schedule.partner.cache}, but diffusers has no caches for this denoiser")
     elif schedule.partner is not None and here.cached:
         found.append(f"brings {schedule.partner.cache}, but a cache is enabled already")

@@ -110,10 +110,7 @@ def install_partner(model: nn.Module, partner: Partner, engine: Engine) -> list[
     name, denoiser = type(model).__name__, cast(Any, model)
     if not hasattr(model, "enable_cache"):
         raise InterceptionError(f"The schedule brings {partner.cache}, but diffusers has no caches for {name}.")
-    if denoiser.is_cache_enabled:
-        raise InterceptionError(
-            f"A cache is enabled in this {name}, and the schedule brings another; disable it first."
-        )
+    refuse_cached(model)
     before = {id(module): vars(module).keys() & _TRACES for module in model.modules()}
 
     def disable() -> None:
@@ -131,6 +128,19 @@ def install_partner(model: nn.Module, partner: Partner, engine: Engine) -> list[
         raise ScheduleError(f"{partner.cache} cannot be enabled in {name}: {error}.") from error
     engine.caches.append(denoiser._reset_stateful_cache)
     return [disable]
+
+
+def refuse_cached(model: nn.Module) -> None:
+    """Where a schedule brings a cache there must be no other.
+
+    Raises:
+        InterceptionError: there is.
+    """
+    if has_caches(model):
+        name = type(model).__name__
+        raise InterceptionError(
+            f"A cache is enabled in this {name}, and the schedule brings another; disable it first."
+        )
 
 
 def _restore(module: nn.Module, original: Any, proxy: Any) -> None:
@@ -184,7 +194,7 @@ def _watch_forward(
 
     def after(*_: Any) -> None:
         missing, late = engine.finish(), engine.counter.late
-        if (missing or late) and has_caches(model):
+        if (missing or late) and (engine.left_out or has_caches(model)):
             engine.counter.excuse(missing, late)
         elif missing and engine.counter.forwards == 1:
             raise InterceptionError(

@@ -1,4 +1,4 @@
-"""Caches of diffusers that are installed along with a schedule, see docs/partners.md."""
+"""Caches that are installed along with a schedule, diffusers' and one of our own, see docs/partners.md."""
 
 from __future__ import annotations
 
@@ -64,17 +64,18 @@ _CACHES = {
     ),
     "mag-cache": _Cache("MagCacheConfig", "threshold", {"threshold": 0.06}),
 }
-_LEFT_OUT, _COMPUTED, _THRESHOLD = 1.0, 0.0, 0.5  # ratios that MagCache takes for no change, and for all there can be
+PLANNED = "extrapolation"  # of what the denoiser gave, see `asymrnr.extrapolation`
 
 
 @dataclass(frozen=True)
 class Partner:
-    """A cache of diffusers with its settings.
+    """A cache with its settings.
 
     Attributes:
-        cache: its name, see `Partner.names`.
+        cache: its name, see `Partner.names`, or "extrapolation" for the one that leaves out the steps it is told.
         settings: arguments of diffusers' configuration class as plain JSON values; tuples are lists, data types names.
-            What tells a cache the timestep is filled in when it is installed.
+            What tells a cache the timestep is filled in when it is installed. Of an extrapolation `left_out`, the
+            numbers of the steps, of `num_inference_steps`.
     """
 
     cache: str
@@ -85,17 +86,29 @@ class Partner:
         Raises:
             ScheduleError: there is no such cache, or a setting is no plain value.
         """
-        if self.cache not in _CACHES:
+        if self.cache not in (*_CACHES, PLANNED):
             raise ScheduleError(f"There is no cache '{self.cache}'; choose one of {', '.join(_CACHES)}.")
         try:
             plain = json.loads(json.dumps(dict(self.settings), allow_nan=False))
         except (TypeError, ValueError):
             raise ScheduleError(f"The settings of {self.cache} must be numbers, texts and lists of them.") from None
         object.__setattr__(self, "settings", plain)
+        if self.is_planned:
+            steps, left_out = plain.get("num_inference_steps"), plain.get("left_out")
+            if plain.keys() != {"num_inference_steps", "left_out"} or not (
+                isinstance(steps, int)
+                and steps > 0
+                and isinstance(left_out, list)
+                and all(isinstance(step, int) and 0 < step < steps for step in left_out)
+            ):
+                raise ScheduleError(
+                    "An extrapolation is told num_inference_steps and left_out, the numbers of the steps to leave out; "
+                    "the first step cannot be one of them, because there is nothing to go on from yet."
+                )
 
     @staticmethod
     def names() -> tuple[str, ...]:
-        """The caches there are."""
+        """The caches of diffusers there are."""
         return tuple(_CACHES)
 
     @classmethod
@@ -119,10 +132,7 @@ class Partner:
 
     @classmethod
     def planned(cls, left_out: Sequence[bool] | np.ndarray) -> Partner:
-        """A cache that leaves all blocks out of the steps given, and of no others.
-
-        MagCache leaves out steps whose residuals it is told are as large as those before; so it is told that of these
-        steps.
+        """One that leaves out the steps given, and no others.
 
         Args:
             left_out: (steps,) of a generation; the first one has to be computed.
@@ -130,12 +140,13 @@ class Partner:
         Raises:
             ScheduleError: the first step is left out.
         """
-        steps = np.asarray(left_out, dtype=bool)
-        if not len(steps) or steps[0]:
-            raise ScheduleError("The first step cannot be left out: there is nothing to reuse yet.")
-        ratios = np.where(steps, _LEFT_OUT, _COMPUTED).tolist()
-        settings = {"threshold": _THRESHOLD, "max_skip_steps": len(steps), "retention_ratio": 0.0}
-        return cls("mag-cache", {**settings, "num_inference_steps": len(steps), "mag_ratios": ratios})
+        steps = np.flatnonzero(np.asarray(left_out, dtype=bool)).tolist()
+        return cls(PLANNED, {"num_inference_steps": len(left_out), "left_out": steps})
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether it is told which steps to leave out."""
+        return self.cache == PLANNED
 
     @property
     def needs_calibration(self) -> bool:
@@ -150,9 +161,11 @@ class Partner:
     def left_out(self, steps: int) -> np.ndarray:
         """(steps,) bool, steps of a generation in which it leaves all blocks out, as far as that is known beforehand.
 
-        Only MagCache knows: its rule is followed here.
+        A planned one is told, and MagCache knows: its rule is followed here.
         """
         found = np.zeros(steps, dtype=bool)
+        if self.is_planned:
+            found[[step for step in self.settings["left_out"] if step < steps]] = True
         if self.cache != "mag-cache" or "mag_ratios" not in self.settings:
             return found
         config = self.config(lambda: 0)
@@ -196,9 +209,9 @@ class Partner:
             raise ScheduleError(f"{self.cache} does not take its settings: {reason}.") from None
 
     def __str__(self) -> str:
-        known = _CACHES[self.cache]
         left_out = self.left_out(int(self.settings.get("num_inference_steps", 0)))
-        if left_out.any():
+        if left_out.any() or self.is_planned:
             return f"{self.cache}, {int(left_out.sum())} of {len(left_out)} steps left out"
+        known = _CACHES[self.cache]
         value = self.settings.get(known.knob, known.settings.get(known.knob))
         return f"{self.cache}:{value}"

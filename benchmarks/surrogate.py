@@ -89,7 +89,7 @@ def trials(profile: Profile, space: SearchSpace) -> list[Trial]:
         found.append(Trial(setting, kind, aim, schedule, judged.loss, model.speedup(schedule)))
 
     for setting, changed in {**SETTINGS, REUSED + "half as steep": halved}.items():
-        if changed.get("reuse") and profile.reuse_error is None:
+        if changed.get("reuse") and profile.extrapolation_error is None:
             continue
         solver = MemorySolver(profile, model, space.model_copy(update=changed))
         for aim in SPEEDUPS:

@@ -130,8 +130,56 @@ def test_a_model_without_caches_is_refused() -> None:
     model, _ = build_denoiser(animatediff)
     rates = {"Q": np.zeros((len(find_sites(model, find_adapter(model))), 2))}
     with pytest.raises(InterceptionError, match="diffusers has no caches for UNetMotionModel"):
-        asymrnr.apply(model, Schedule(rates, partner=Partner.planned([False, True])))
+        asymrnr.apply(model, Schedule(rates, partner=Partner.parse("first-block-cache")))
     asymrnr.apply(model, Schedule(rates)).remove()  # the refusal left nothing behind
+
+
+@pytest.mark.parametrize("make", [cogvideox, animatediff])
+@pytest.mark.parametrize("as_tuple", [True, False])
+def test_steps_that_are_left_out_are_extrapolated_over_time(make: Any, as_tuple: bool) -> None:
+    """Against the formula, with unevenly spaced timesteps, one step back and two, whatever the output's form."""
+    model: Any
+    model, inputs = build_denoiser(make)
+    times = (900.0, 850.0, 700.0, 400.0, 150.0)
+    left_out = np.array([0, 1, 0, 1, 1], dtype=bool)
+
+    def call(timestep: float) -> torch.Tensor:
+        with torch.no_grad():
+            return model(**{**inputs, "timestep": torch.tensor([timestep]), "return_dict": not as_tuple})[0]
+
+    plain = [call(time) for time in times]
+    blocks = len(find_sites(model, find_adapter(model)))
+    schedule = Schedule({"Q": np.zeros((blocks, len(times)))}, partner=Partner.planned(left_out))
+    with asymrnr.apply(model, schedule) as handle:
+        for _ in range(2):
+            found = [call(time) for time in times]
+            handle.reset()
+    expected = [*plain]
+    expected[1] = plain[0]  # nothing lies before it
+    for step in (3, 4):
+        far = (times[step] - times[2]) / (times[2] - times[0])
+        expected[step] = plain[2] + far * (plain[2] - plain[0])
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert "forward" not in vars(model)
+    assert torch.equal(call(times[1]), plain[1])
+
+
+def test_guidance_branches_and_batches_are_kept_apart() -> None:
+    model: Any
+    model, inputs = build_denoiser(cogvideox)
+    blocks = len(find_sites(model, find_adapter(model)))
+    schedule = Schedule({"Q": np.zeros((blocks, 3))}, partner=Partner.planned([False, False, True]))
+    found: dict[str, list[torch.Tensor]] = {"cond": [], "uncond": []}
+    with asymrnr.apply(model, schedule):
+        for timestep in (900, 800, 700):
+            for branch, scale in (("cond", 1.0), ("uncond", 0.5)):
+                with model.cache_context(branch):
+                    text = inputs["encoder_hidden_states"] * scale
+                    found[branch].append(run(model, {**inputs, "encoder_hidden_states": text}, timestep))
+    for first, second, third in found.values():
+        torch.testing.assert_close(third, 2 * second - first)
+    assert not torch.equal(found["cond"][2], found["uncond"][2])
 
 
 def test_a_denoiser_alone_knows_the_timestep_and_begins_anew_when_told() -> None:

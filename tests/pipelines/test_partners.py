@@ -74,7 +74,7 @@ def test_a_planned_cache_is_seen_in_a_pair(runner: Runner) -> None:
     assert pair.mode == "lock-step"
 
 
-def test_a_profile_says_how_the_output_changes(runner: Runner) -> None:
+def test_a_profile_says_how_well_outputs_are_extrapolated(runner: Runner) -> None:
     settings = ProfilerSettings(
         strides=("1x2x2",), cache_steps=(2,), rates=(0.5,), total_steps=STEPS, memory_gaps=3, kl_rates=()
     )
@@ -82,15 +82,18 @@ def test_a_profile_says_how_the_output_changes(runner: Runner) -> None:
         recorded = runner.generate(ctx.tuning_prompt, 0, record=True).trajectory
     profile, _ = observe_generation(runner, settings, 0, None, lambda *_: None)  # type: ignore[arg-type]
     assert recorded is not None
-    assert profile.reuse_error is not None
-    assert profile.reuse_error.shape == (STEPS, 3)
-    calls = len(recorded.outputs) // STEPS
-    for step, gap in ((1, 1), (4, 3), (5, 2)):
-        now, before = ([o.double() for o in recorded.outputs[s * calls : (s + 1) * calls]] for s in (step, step - gap))
-        change = sum(float((a - b).square().sum()) for a, b in zip(now, before, strict=True))
-        expected = change / sum(float(a.square().sum()) for a in now)
-        assert profile.reuse_error[step, gap - 1] == pytest.approx(expected, rel=1e-4)
-    assert np.isnan(profile.reuse_error[0]).all()
+    found = profile.extrapolation_error
+    assert found is not None
+    assert found.shape == (STEPS, 3, 4)
+    calls, times = len(recorded.outputs) // STEPS, profile.timesteps
+    for step, gap, before in ((4, 3, 0), (4, 1, 2), (5, 2, 1)):
+        last, first = step - gap, step - gap - before - 1
+        now, late, early = ([o.double() for o in recorded.outputs[s * calls :][:calls]] for s in (step, last, first))
+        far = (times[step] - times[last]) / (times[last] - times[first])
+        wrong = sum(float((b + far * (b - c) - a).square().sum()) for a, b, c in zip(now, late, early, strict=True))
+        expected = wrong / sum(float(a.square().sum()) for a in now)
+        assert found[step, gap - 1, before] == pytest.approx(expected, rel=1e-3)
+    assert np.isnan(found[0]).all()
 
 
 def test_alternatives_are_measured_beside_the_tuned_schedule(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,21 @@ def test_the_first_step_cannot_be_left_out() -> None:
             Partner.planned(steps)
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_inference_steps": 3}, {"num_inference_steps": 3, "left_out": [3]}, {"left_out": [1]}]
+)
+def test_an_extrapolation_is_told_its_steps(settings: dict[str, object]) -> None:
+    with pytest.raises(ScheduleError, match=r"is told num_inference_steps and left_out"):
+        Partner("extrapolation", settings)
+
+
+def test_caches_of_earlier_releases_go_on_leaving_out_what_they_were_told() -> None:
+    """Planned steps were once carried out by MagCache, with ratios of one where a step is left out."""
+    settings = {"threshold": 0.5, "max_skip_steps": 6, "retention_ratio": 0.0, "num_inference_steps": 6}
+    partner = Partner("mag-cache", {**settings, "mag_ratios": [0.0, 1.0, 1.0, 0.0, 1.0, 0.0]})
+    assert partner.left_out(6).tolist() == [False, True, True, False, True, False]
+
+
 def test_calibrated_ratios_say_what_is_left_out() -> None:
     partner = Partner.parse("mag-cache:0.05").calibrated([1.0, 0.99, 0.99, 0.99, 0.9, 0.99, 1.0, 1.0, 1.0, 1.0])
     # From step 2 on: 1 - 0.99, then that and 1 - 0.98 pass 0.05 only with the third; 0.9 is too much at once.

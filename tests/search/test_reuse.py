@@ -36,11 +36,12 @@ def timed(whole: LatencyModel) -> LatencyModel:
 def seen(remembering: Profile) -> Profile:
     """The output changes with the distance, and late in a generation less."""
     rng = np.random.default_rng(3)
-    change = (
-        1e-4 * np.exp(rng.normal(0, 0.3, (STEPS, 1))) * np.arange(1, GAPS + 1) * np.linspace(2, 0.2, STEPS)[:, None]
-    )
-    there = np.arange(STEPS)[:, None] >= np.arange(1, GAPS + 1)
-    return replace(remembering, reuse_error=np.where(there, change, np.nan))
+    gap, before = np.arange(1, GAPS + 1)[:, None], np.arange(GAPS + 1)
+    step = np.arange(STEPS)[:, None, None]
+    noise = np.exp(rng.normal(0, 0.3, (STEPS, 1, GAPS + 1)))
+    change = 1e-4 * noise * gap * np.linspace(2, 0.2, STEPS)[:, None, None]
+    there = (step > gap + before) | ((step == gap) & (before == 0))
+    return replace(remembering, extrapolation_error=np.where(there, change, np.nan))
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_leaving_blocks_out_is_only_planned_where_it_is_allowed_and_known(
     for without in (
         MemorySolver(seen, timed, space),
         MemorySolver(seen, whole, reusing),
-        MemorySolver(replace(seen, reuse_error=None), timed, reusing),
+        MemorySolver(replace(seen, extrapolation_error=None), timed, reusing),
     ):
         assert without.candidate("refreshes", 4.0).schedule.partner is None
         assert without.attainable < solver.attainable

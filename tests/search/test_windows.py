@@ -30,7 +30,9 @@ def assert_sound(p: WindowProblem, plan: Plan) -> None:
         assert (plan.program[:, step] == FULL).all()
         assert p.reuse_loss is not None
         assert p.reuse_seconds is not None
-        loss += p.reuse_loss[step, plan.length[step] - 1]
+        ending = [s for s in np.flatnonzero(plan.reused) if s + plan.length[s] + 1 == step]
+        before = plan.length[ending[0]] if ending else 0  # steps left out right before
+        loss += p.reuse_loss[step, before, plan.length[step] - 1]
         seconds += p.reuse_seconds[plan.length[step] - 1]
     for block, step in np.argwhere(plan.program != FULL):
         which, gap = plan.program[block, step], plan.length[step] - 1

@@ -33,7 +33,7 @@ def problem(
     seconds = learnt[..., None] - saved[..., None] * np.arange(1, gaps + 1)
     if not reuse:
         return WindowProblem(programs, loss, seconds)
-    of_all = 1.5 * loss[0].sum(0) * np.exp(rng.normal(size=(steps, 1)))
+    of_all = 1.5 * loss[0].sum(0)[:, None] * np.exp(rng.normal(size=(steps, gaps + 1, 1)))
     return WindowProblem(programs, loss, seconds, of_all, 1.4 * seconds[0].sum(0))
 
 
@@ -88,34 +88,55 @@ def random_plan(problem: WindowProblem, rng: np.random.Generator) -> Plan:
 def optimum(problem: WindowProblem, budget: float) -> float:
     """The least loss within a budget, by HiGHS.
 
-    A binary for each window, for each program of a block in it, and for leaving out all blocks in it.
+    A binary for each window, for each program of a block in it, and for leaving out all blocks in it after so many
+    steps that were left out.
     """
     programs, blocks, steps, gaps = problem.loss.shape
-    of_reuse = np.full((steps, gaps), np.inf) if problem.reuse_loss is None else problem.reuse_loss
+    of_reuse = np.full((steps, 1, gaps), np.inf) if problem.reuse_loss is None else problem.reuse_loss
+    states = of_reuse.shape[1]
     saved = np.zeros(gaps) if problem.reuse_seconds is None else problem.reuse_seconds
     step, gap = np.nonzero(np.isfinite(problem.loss).all(axis=(0, 1)))
     windows, choices = len(step), programs * blocks * len(step)
     loss = problem.loss[:, :, step, gap].reshape(-1)  # (programs, blocks, windows)
     seconds = problem.seconds[:, :, gap].reshape(-1)
     covered = (step <= np.arange(steps)[:, None]) & (np.arange(steps)[:, None] <= step + gap + 1)
-    at_most_one = np.hstack([covered, np.zeros((steps, choices + windows))])
+    at_most_one = np.hstack([covered, np.zeros((steps, choices + states * windows))])
     # A block does one thing, only in a window that there is, and nothing where all blocks are left out.
-    shape = (blocks * windows, windows + choices + windows)
+    shape = (blocks * windows, windows + choices + states * windows)
     row, window = np.arange(blocks * windows), np.tile(np.arange(windows), blocks)
     chosen = coo_array((np.ones(choices), (np.tile(row, programs), windows + np.arange(choices))), shape)
     there = coo_array((np.ones(len(window)), (row, window)), shape)
-    left_out = coo_array((np.ones(len(window)), (row, windows + choices + window)), shape)
-    only_there = np.hstack([-np.eye(windows), np.zeros((windows, choices)), np.eye(windows)])
-    reusable = np.isfinite(of_reuse[step, gap])
+    columns = windows + choices + np.arange(states)[:, None] * windows + window  # (states, blocks * windows)
+    left_out = coo_array((np.ones(columns.size), (np.tile(row, states), columns.reshape(-1))), shape)
+    only_there = np.hstack([-np.eye(windows), np.zeros((windows, choices)), *[np.eye(windows)] * states])
+    # After so many steps that were left out there is the window that left them out, or, after none, no such window.
+    before, at = np.repeat(np.arange(states), windows), np.tile(step, states)
+    length = np.tile(gap + 1, states)
+    comes = np.zeros((states * windows, shape[1]))
+    most = np.zeros(states * windows)
+    for index in range(states * windows):
+        comes[index, windows + choices + index] = 1
+        if before[index]:
+            earlier = (at == at[index] - before[index] - 1) & (length == before[index])
+            comes[index, windows + choices + np.flatnonzero(earlier)] -= 1
+        else:
+            earlier = at + length + 1 == at[index]
+            comes[index, windows + choices + np.flatnonzero(earlier)] += 1
+            most[index] = 1
+    lost = of_reuse[step, :, gap].T.reshape(-1)  # (states * windows,)
+    reusable = np.isfinite(lost)
     result = milp(
-        np.concatenate([np.zeros(windows), loss, np.where(reusable, of_reuse[step, gap], 0.0)]),
+        np.concatenate([np.zeros(windows), loss, np.where(reusable, lost, 0.0)]),
         integrality=np.ones(shape[1]),
         bounds=Bounds(0, np.concatenate([np.ones(windows + choices), reusable.astype(float)])),
         constraints=[
             LinearConstraint(at_most_one, -np.inf, 1),
             LinearConstraint(chosen - there + left_out, -np.inf, 0),
             LinearConstraint(only_there, -np.inf, 0),
-            LinearConstraint(np.concatenate([np.zeros(windows), seconds, saved[gap]])[None], -np.inf, budget),
+            LinearConstraint(comes, -np.inf, most),
+            LinearConstraint(
+                np.concatenate([np.zeros(windows), seconds, np.tile(saved[gap], states)])[None], -np.inf, budget
+            ),
         ],
         options={"mip_rel_gap": 1e-6},
     )

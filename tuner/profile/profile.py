@@ -62,7 +62,8 @@ class Profile:
             the refresh was 1, 2, ... steps earlier, relative as `q_error` is; NaN where there is no such step, inf
             where the rate is out of reach. Empty where it was not measured.
         broadcast_error: stride, as of `memory_error`, to (blocks, steps, gaps): the same for broadcasting.
-        reuse_error: (steps, gaps), see `tuner.profile.reuse.output_changes`; None where it was not measured.
+        extrapolation_error: (steps, gaps, before), see `tuner.profile.reuse.ExtrapolatedOutputs`; None where it was not
+            measured.
     """
 
     model: str
@@ -89,7 +90,7 @@ class Profile:
     transformer: str | None = None
     memory_error: dict[str, np.ndarray] = field(default_factory=dict)
     broadcast_error: dict[str, np.ndarray] = field(default_factory=dict)
-    reuse_error: np.ndarray | None = None
+    extrapolation_error: np.ndarray | None = None
 
     @property
     def blocks(self) -> int:
@@ -138,8 +139,8 @@ class Profile:
     def to_record(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Plain values and arrays, from which `from_record` makes the same profile again."""
         arrays = {"timesteps": self.timesteps, "rates": self.rates}
-        if self.reuse_error is not None:
-            arrays["reuse_error"] = self.reuse_error
+        if self.extrapolation_error is not None:
+            arrays["extrapolation_error"] = self.extrapolation_error
         for name in TABLES:
             arrays |= {f"{name}/{key}": table for key, table in getattr(self, name).items()}
         for name in CURVES:
@@ -158,7 +159,8 @@ class Profile:
         content, arrays = dict(content), dict(arrays)
         fields: dict[str, Any] = {name: {} for name in (*TABLES, *CURVES)}
         timesteps, rates = arrays.pop("timesteps"), arrays.pop("rates")
-        reuse_error = arrays.pop("reuse_error", None)
+        extrapolation_error = arrays.pop("extrapolation_error", None)
+        arrays.pop("reuse_error", None)  # of earlier releases, for outputs that are used again as they were
         for full_name, array in arrays.items():
             name, key = full_name.split("/", 1)
             if name in CURVES:
@@ -174,7 +176,7 @@ class Profile:
             **fields,
             timesteps=timesteps,
             rates=rates,
-            reuse_error=reuse_error,
+            extrapolation_error=extrapolation_error,
             latency=None if latency is None else LatencyModel.from_dict(latency, blocks, len(timesteps)),
         )
         profile._check()
@@ -198,9 +200,9 @@ class Profile:
                 raise ValueError(f"an error with memory at stride {stride} has a wrong shape or values")
             if (broadcast < 0).any():
                 raise ValueError(f"an error of broadcasting at stride {stride} has wrong values")
-        reuse = self.reuse_error
-        if reuse is not None and (reuse.ndim != 2 or len(reuse) != self.steps or (reuse < 0).any()):
-            raise ValueError("the changes of the output have a wrong shape or values")
+        found = self.extrapolation_error
+        if found is not None and (found.ndim != 3 or len(found) != self.steps or (found < 0).any()):
+            raise ValueError("the errors of extrapolated outputs have a wrong shape or values")
         for tables in (self.raw_similarity, self.similarity):
             for array in tables.values():
                 if array.shape != sites or not np.isfinite(array).all():

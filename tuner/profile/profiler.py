@@ -21,7 +21,7 @@ from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_
 from tuner.profile.means import Site
 from tuner.profile.observed import Observed
 from tuner.profile.profile import Profile
-from tuner.profile.reuse import DenoiserChanges
+from tuner.profile.reuse import ExtrapolatedOutputs
 from tuner.profile.settings import GAPS, ProfilerSettings
 from tuner.profile.similarity import fill_steps, matched_similarity, standardise
 from tuner.strides import parse_stride
@@ -51,7 +51,7 @@ class Profiler:
         self._bases: dict[tuple[Any, ...], tuple[int, Match]] = {}
         self.observed = Observed()
         self._changes = OutputChanges(self.rates, settings.memory_gaps, settings.memory_samples)
-        self._reuse = DenoiserChanges(settings.total_steps, settings.memory_gaps)
+        self._outputs = ExtrapolatedOutputs(settings.total_steps, settings.memory_gaps)
 
     @torch.no_grad()
     def __call__(self, call: AttentionCall) -> None:
@@ -83,9 +83,9 @@ class Profiler:
         self._persistence(call, fresh)
 
     def on_output(self, step: int, output: torch.Tensor) -> None:
-        """Take in what a call of the denoiser gave at a step."""
+        """Take in what a call of the denoiser gave at a step, after its attention calls."""
         if self.settings.memory_gaps:
-            self._reuse.add(step, output)
+            self._outputs.add(step, self.observed.timesteps[step], output)
 
     def looks_back(self, step: int) -> tuple[int, int]:
         """How to go on with a generation of which an earlier profiler saw the steps before `step`, and no more.
@@ -156,7 +156,7 @@ class Profiler:
             transformer=transformer,
             memory_error=by_gap("memory"),
             broadcast_error=by_gap("broadcast"),
-            reuse_error=self._reuse.table() if self._reuse.seen else None,
+            extrapolation_error=self._outputs.table() if self._outputs.seen else None,
         )
 
     def _due(self, call: AttentionCall, every: int) -> bool:

@@ -1,4 +1,4 @@
-"""How the denoiser's output changes over the steps: what leaving out all of its blocks would get wrong."""
+"""What leaving out whole steps would get wrong: the denoiser's output, extrapolated from earlier ones."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ import numpy as np
 import torch
 
 
-class DenoiserChanges:
-    """Squared changes of the denoiser's output since earlier steps, relative to its square.
+class ExtrapolatedOutputs:
+    """Squared errors of outputs that are extrapolated from two earlier steps, relative to the square of the output.
 
-    A cache that leaves all blocks out adds again what they added at the last step that computed them. So what it gets
-    wrong is, but for what surrounds the blocks, how the output has changed since. Nothing older than the largest gap is
-    kept.
+    A step that is left out gets what follows from the last step that was computed, and from the one computed before
+    that, see `asymrnr.extrapolation`. Nothing older than what the table needs is kept.
     """
 
     def __init__(self, steps: int, gaps: int) -> None:
         """
         Args:
             steps: denoising steps of the generation.
-            gaps: largest number of steps to look back.
+            gaps: largest number of steps that are left out in a row.
         """
-        self._shape = (steps, gaps)
-        self._change, self._energy = np.zeros((steps, gaps)), np.zeros((steps, gaps))
-        self._seen: deque[tuple[int, list[torch.Tensor]]] = deque(maxlen=gaps + 1)
+        self._shape = (steps, gaps, gaps + 1)
+        self._error, self._energy = np.zeros(self._shape), np.zeros(self._shape)
+        self._seen: deque[tuple[int, float, list[torch.Tensor]]] = deque(maxlen=2 * gaps + 2)
 
     @property
     def seen(self) -> bool:
@@ -32,21 +31,42 @@ class DenoiserChanges:
         return bool((self._energy > 0).any())
 
     @torch.no_grad()
-    def add(self, step: int, output: torch.Tensor) -> None:
-        """Take in the output of one call; the calls of a step are compared with those of the same order."""
+    def add(self, step: int, timestep: float, output: torch.Tensor) -> None:
+        """Take in the output of one call; the calls of a step are compared with those of the same order.
+
+        Args:
+            step: denoising step.
+            timestep: of the sampler.
+            output: what the denoiser gave.
+        """
         if not self._seen or self._seen[-1][0] != step:
-            self._seen.append((step, []))
-        calls = self._seen[-1][1]
+            self._seen.append((step, timestep, []))
+        calls = self._seen[-1][2]
         calls.append(output.detach().clone())
         now, order = output.detach().float(), len(calls) - 1
-        for earlier, others in self._seen:
-            gap = step - earlier
-            if not 1 <= gap <= self._shape[1] or len(others) <= order or others[order].shape != now.shape:
+        energy = float(now.square().sum())
+        there = {
+            earlier: (time, others[order].float())
+            for earlier, time, others in self._seen
+            if earlier < step and len(others) > order and others[order].shape == now.shape
+        }
+        for gap in range(1, self._shape[1] + 1):
+            if step - gap not in there:
                 continue
-            self._change[step, gap - 1] += float((now - others[order].float()).square().sum())
-            self._energy[step, gap - 1] += float(now.square().sum())
+            time, last = there[step - gap]
+            for before in range(self._shape[2]):
+                if step == gap and before == 0:  # nothing lies before the first step
+                    wrong = last - now
+                elif step - gap - before - 1 in there:
+                    long_ago, first = there[step - gap - before - 1]
+                    wrong = torch.lerp(first, last, 1 + (timestep - time) / (time - long_ago)) - now
+                else:
+                    continue
+                self._error[step, gap - 1, before] += float(wrong.square().sum())
+                self._energy[step, gap - 1, before] += energy
 
     def table(self) -> np.ndarray:
-        """(steps, gaps) for 1, 2, ... steps back; NaN where there is no such step."""
+        """(steps, gaps, before): the last computed step lies 1, 2, ... steps back, and the one before it 1, 2, ...
+        steps before that; NaN where there is no such step. From the first step on there is nothing but its output."""
         unknown = np.full(self._shape, np.nan)
-        return np.divide(self._change, self._energy, out=unknown, where=self._energy > 0)
+        return np.divide(self._error, self._energy, out=unknown, where=self._energy > 0)

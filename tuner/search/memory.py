@@ -3,8 +3,8 @@
 Three kinds, from free to plain, all judged by one yardstick: every block with programs of its own; all blocks alike,
 which believes nothing of what one generation says of single blocks; and the same window again and again after a lead,
 which is what one would write by hand. What a plan leaves of the time wanted, single
-blocks use up with gentler programs. Where the search may plan a cache of diffusers, windows may leave all blocks out
-instead.
+blocks use up with gentler programs. Where the search may plan it, windows may leave the whole denoiser out instead, and
+extrapolate what it gave.
 """
 
 from __future__ import annotations
@@ -84,15 +84,15 @@ class MemorySolver:
         return WindowProblem(self.programs, np.stack(losses), np.stack(seconds), *self._reuse())
 
     def _reuse(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """(steps, gaps) losses and (gaps,) seconds of windows in which all blocks are left out, where that is known."""
-        error, share = self.profile.reuse_error, self.model.reused_share
+        """(steps, before, gaps) losses and (gaps,) seconds of windows without the blocks, where that is known."""
+        error, share = self.profile.extrapolation_error, self.model.reused_share
         if error is None or share is None or not self._space.reuse or self.model.alongside is not None:
             return None, None
         gaps = self._memory.shape[2]
         weights = self._space.reuse_weights(self.profile.steps)
-        weighted = weights[:, None] * np.where(np.isnan(error), np.inf, error)[:, :gaps]
+        weighted = weights[:, None, None] * np.where(np.isnan(error), np.inf, error)[:, :gaps, : gaps + 1]
         seconds = -np.arange(1, gaps + 1) * (1 - share) * self.model.step_seconds
-        return window_losses(weighted[None])[0], seconds
+        return window_losses(np.moveaxis(weighted, 2, 0)).swapaxes(0, 1), seconds
 
     def _seconds(self, program: Program) -> np.ndarray:
         """(blocks, gaps) of windows beyond what their steps take in full."""

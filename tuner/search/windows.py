@@ -1,14 +1,15 @@
 """Which steps refresh, and what the blocks do until the next refresh: a shortest path over the steps.
 
 A *window* is a refresh of all blocks and the steps that live on what it kept, where every block restores with memory at
-one rate, broadcasts, or still computes in full, or where all blocks are left out and what they added is reused. All
-blocks refresh together: one that refreshed while others live on memory would keep what they got wrong (on the embedded
-model that is worth 1 to 5 dB). What a window gets wrong points the same way, because it grows with the distance from
-one refresh, so that amplitudes add up within a window of a block, and squares over windows and blocks.
+one rate, broadcasts, or still computes in full, or where the whole denoiser is left out and what it gave is
+extrapolated. All blocks refresh together: one that refreshed while others live on memory would keep what they got wrong
+(on the embedded model that is worth 1 to 5 dB). What a window gets wrong points the same way, because it grows with the
+distance from one refresh, so that amplitudes add up within a window of a block, and squares over windows and blocks.
 
 With a price on seconds every block picks the cheapest program of a window by itself, and the steps are a path whose
-edges are steps in full and windows, found backwards. The best price is found by bisection, and the dual value bounds
-the loss of all such schedules from below.
+edges are steps in full and windows, found backwards. Extrapolation looks back on two steps that were computed, so that
+a place on the path is a step and how many steps were left out right before it. The best price is found by bisection,
+and the dual value bounds the loss of all such schedules from below.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class WindowProblem:
         loss: (programs, blocks, steps, gaps) in the window whose refresh is at a step and which goes on for 1, 2, ...
             further steps; inf where there is no such window.
         seconds: (programs, blocks, gaps) of such a window beyond what its steps take in full; negative where it saves.
-        reuse_loss: (steps, gaps) of the windows in which all blocks are left out; None where that is not allowed.
+        reuse_loss: (steps, before, gaps) of the windows in which all blocks are left out, by how many steps were left
+            out right before their first step, which is computed; None where that is not allowed.
         reuse_seconds: (gaps,) of them, likewise.
     """
 
@@ -81,8 +83,11 @@ class WindowProblem:
             return 0.0, 0.0
         assert self.reuse_loss is not None
         assert self.reuse_seconds is not None
-        gap = length[steps] - 1
-        return float(self.reuse_loss[steps, gap].sum()), float(self.reuse_seconds[gap].sum())
+        gap, before = length[steps] - 1, np.zeros(len(length), dtype=int)
+        after = steps + length[steps] + 1
+        there = after < len(length)
+        before[after[there]] = length[steps[there]]
+        return float(self.reuse_loss[steps, before[steps], gap].sum()), float(self.reuse_seconds[gap].sum())
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def relax(problem: WindowProblem, price: float, left_out: int | None = None) -> 
     best = np.where(least < 0, value.argmin(axis=0), FULL)
     impossible = np.isinf(least.min(axis=0, initial=np.inf))  # (steps, gaps)
     edge = np.where(impossible, np.inf, np.minimum(least, 0.0).sum(axis=0))
-    reuse = np.full((steps, gaps), np.inf)
+    reuse = np.full((steps, 1, gaps), np.inf)
     if problem.reuse_loss is not None and problem.reuse_seconds is not None:
         reuse = loss_of(problem.reuse_loss) + price * problem.reuse_seconds
     length, reused, total = _cheapest(edge, reuse, left_out)
@@ -174,34 +179,37 @@ def _cheapest(edge: np.ndarray, reuse: np.ndarray, left_out: int | None) -> tupl
 
     Args:
         edge: (steps, gaps) costs of windows by the step of their refresh, as the blocks like it best.
-        reuse: (steps, gaps) the same where all blocks are left out.
+        reuse: (steps, before, gaps) the same where all blocks are left out, see `WindowProblem.reuse_loss`.
         left_out: see `relax`.
 
     Returns:
         (steps,) gap of the window that begins at a step, 0 where there is none; (steps,) bool, it leaves all blocks
         out; and the cost, inf where there is no such path.
     """
-    steps, gaps = edge.shape
+    (steps, gaps), states = edge.shape, reuse.shape[1]
     count, counts = (0, 0) if left_out is None else (left_out, 1)
-    ahead = np.full((steps + gaps + 1, count + 1), np.inf)  # from a step on, by the steps still to be left out
-    ahead[steps, 0] = 0.0
-    chosen = np.zeros((steps, count + 1), dtype=int)
+    longest = min(states - 1, gaps if left_out is None else left_out)
+    # From a step on, by the steps left out right before it and by those still to be left out.
+    ahead = np.full((steps + gaps + 1, states, count + 1), np.inf)
+    ahead[steps, :, 0] = 0.0
+    chosen = np.zeros((steps, states, count + 1), dtype=int)
     for step in reversed(range(steps)):
-        after = ahead[step + 2 : step + 2 + gaps]
-        options = np.full((1 + 2 * gaps, count + 1), np.inf)  # in full, windows, windows without the blocks
-        options[0] = ahead[step + 1]
-        options[1 : 1 + gaps] = edge[step][:, None] + after
-        for gap in range(1, gaps + 1 if counts == 0 else min(gaps, count) + 1):
+        options = np.full((1 + 2 * gaps, states, count + 1), np.inf)  # in full, windows, windows without the blocks
+        options[0] = ahead[step + 1, 0]
+        options[1 : 1 + gaps] = (edge[step][:, None] + ahead[step + 2 : step + 2 + gaps, 0])[:, None]
+        for gap in range(1, longest + 1):
             taken = counts * gap
-            options[gaps + gap, taken:] = reuse[step, gap - 1] + after[gap - 1, : count + 1 - taken]
+            after = ahead[step + 1 + gap, gap, : count + 1 - taken]
+            options[gaps + gap, :, taken:] = reuse[step, :, gap - 1, None] + after
         chosen[step], ahead[step] = options.argmin(axis=0), options.min(axis=0)
-    length, reused, step = np.zeros(steps, dtype=int), np.zeros(steps, dtype=bool), 0
-    total = float(ahead[0, count])
+    length, reused, step, before = np.zeros(steps, dtype=int), np.zeros(steps, dtype=bool), 0, 0
+    total = float(ahead[0, 0, count])
     while step < steps and np.isfinite(total):
-        option = int(chosen[step, count])
+        option = int(chosen[step, before, count])
         reused[step] = option > gaps
         length[step] = option - gaps if reused[step] else option
-        count -= counts * length[step] * reused[step]
+        before = int(length[step] * reused[step])
+        count -= counts * before
         step += 1 + length[step]
     return length, reused, total
 

@@ -119,6 +119,7 @@ def watch(runner: Runner, profiler: Profiler, prompt: str, seed: int, checkpoint
         checkpoint = None  # a cache would not know what it left out
     earlier, outputs = (Observed(), []) if checkpoint is None else checkpoint.load()
     begin, counts = profiler.looks_back(len(outputs))
+    profiler.observed.timesteps.update({step: earlier.timesteps[step] for step in range(begin)})
     step, given = 0, list[torch.Tensor]()
 
     def observer(call: asymrnr.AttentionCall) -> None:
