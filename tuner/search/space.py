@@ -60,9 +60,9 @@ class SearchSpace(BaseModel):
         steering: logarithms of how much a squared error of attention weighs in the final video, at equally spaced
             moments of a generation, for restoring with memory and broadcasting. Early errors steer everything after
             them, and the last ones nobody corrects. The default was measured on the embedded model.
-        reuse: steps may leave out all blocks, by a cache of diffusers.
-        reuse_steering: as `steering` and in its unit, of a squared change of the denoiser's output, relative to its
-            square.
+        reuse: steps may leave out the whole denoiser, whose output is then extrapolated.
+        reuse_steering: as `steering` and in its unit, of a squared error of the denoiser's output, relative to its
+            square. The default was measured with outputs that are used again as they were.
         warm_starts: threshold rules to begin with.
         rank_correlation: Spearman's correlation of the predicted error with measured quality loss and its 95 %
             interval, as {"value": ..., "low": ..., "high": ...}, where it was studied on the model.
@@ -97,7 +97,7 @@ class SearchSpace(BaseModel):
         return _over_steps(self.steering, steps)
 
     def reuse_weights(self, steps: int) -> np.ndarray:
-        """(steps,) weight of a squared change of the output; see `reuse_steering`."""
+        """(steps,) weight of a squared error of the output; see `reuse_steering`."""
         return _over_steps(self.reuse_steering, steps)
 
     def for_steps(self, steps: int) -> SearchSpace:
