@@ -109,6 +109,13 @@ def test_help_names_what_there_is(run, arguments: list[str], says: str) -> None:
     assert " . " not in out
 
 
+@pytest.mark.parametrize("price", ["-1", "nan"])
+def test_a_price_below_nothing_is_refused(run, price: str) -> None:
+    code, _, error = run("--model", "tiny-cogvideox", "--target-speedup", "1.3", "--price", price)
+    assert code == 2
+    assert f"--price is {price}; give what an hour of the device costs, 0 or more." in " ".join(error.split())
+
+
 def test_long_errors_break_between_words_on_a_narrow_terminal(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "30")

@@ -69,7 +69,7 @@ def tune(
     compare: Compare = False,
     price: Annotated[
         float | None,
-        typer.Option(min=0, help="Of an hour of the device: progress then shows money beside time."),
+        typer.Option(help="Of an hour of the device: progress then shows money beside time."),
     ] = None,
     steps: Steps = None,
     frames: Frames = None,
@@ -95,6 +95,8 @@ def tune(
         return
     if model is None or target_speedup is None:
         raise UsageError("Give --model and --target-speedup, or one of the commands that --help lists.")
+    if price is not None and not price >= 0:
+        raise UsageError(f"--price is {price:g}; give what an hour of the device costs, 0 or more.")
     from tuner.context import ALSO_IE, BUDGET, TuneOptions
     from tuner.models import find_model
     from tuner.pipeline import tune as run
