@@ -50,7 +50,7 @@ def films(entry: ModelEntry) -> Iterator[str]:
         assert artifact.evidence is not None
         speedup = artifact.evidence.speedup
         if profile != before:
-            yield f"### {steps} steps{', with a cache of diffusers' if artifact.schedule.partner else ''}"
+            yield f"### {steps} steps{', some left out' if artifact.schedule.partner else ''}"
         before = profile
         yield f"**{speedup.point:.2f}x** (certified: at least {speedup.lower_bound_95:.2f}x; `{profile}`)"
         for index, prompt in enumerate(prompts):
@@ -59,11 +59,11 @@ def films(entry: ModelEntry) -> Iterator[str]:
             tuned = runner.generate(prompt, SEED + index, artifact).video
             label = f"{psnr(tuned, plain[steps, index]):.1f} dB"
             made = film(Comparison(prompt, SEED + index, label, plain[steps, index], tuned), entry.fps)
-            path = Path(FOLDER) / f"{entry.name}-{profile}-{artifact.target:g}-{index + 1}.mp4"
-            (DOCS / path).write_bytes(base64.b64decode(made.data))
-            print(f"{path}: {label}", flush=True)
-            yield (
-                f'<figure markdown="0"><video src="{path}" width="100%" controls loop muted playsinline></video>'
+            name = f"{entry.name}-{profile}-{artifact.target:g}-{index + 1}.mp4"
+            (DOCS / FOLDER / name).write_bytes(base64.b64decode(made.data))
+            print(f"{name}: {label}", flush=True)
+            yield (  # the site shows the page from the films' folder
+                f'<figure markdown="0"><video src="{name}" width="100%" controls loop muted playsinline></video>'
                 f"<figcaption>{prompt}: {label}</figcaption></figure>"
             )
 
