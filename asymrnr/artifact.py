@@ -57,6 +57,13 @@ class Artifact(Judged):
         """Whether evidence is there, no gate failed and the certificate was not withdrawn."""
         return self.proven and self.withdrawn is None
 
+    @property
+    def why_not_certified(self) -> str | None:
+        """In a few words, for "it is ..."; None where it is certified."""
+        if self.certified:
+            return None
+        return "predicted, not measured" if self.evidence is None and self.prediction is not None else "not certified"
+
     def schedule_object(self) -> Schedule:
         """The schedule that `asymrnr.apply` takes."""
         return self.schedule.schedule()

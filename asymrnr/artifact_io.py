@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 
 from asymrnr.artifact import SCHEMA_VERSION, Artifact, canonical, document_sha256
 from asymrnr.differences import differences
+from asymrnr.durable import write_durably
 from asymrnr.errors import ArtifactError
 from asymrnr.migration import OLDEST, migrate
 
@@ -40,14 +40,9 @@ def save_artifact(artifact: Artifact, path: Path | str) -> Artifact:
     """
     path = Path(path)
     saved = artifact.model_copy(update={"sha256": artifact.content_sha256()})
-    temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(saved.canonical_json().encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_durably(path, saved.canonical_json().encode())
     except (OSError, ValueError) as error:
         raise ArtifactError(f"The artifact cannot be written to {path}: {_reason(error)}.") from None
     return saved

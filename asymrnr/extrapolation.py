@@ -9,7 +9,6 @@ output alone, and at the steps that a schedule says.
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 
 from asymrnr.engine import Engine
-from asymrnr.install import Undo, refuse_cached
+from asymrnr.install import Undo, refuse_cached, replace_forward
 from asymrnr.schedule import Schedule
 
 KEPT = 2  # steps
@@ -52,21 +51,9 @@ class Extrapolation:
         Returns:
             What undoes it.
         """
-        own, inner = vars(model).get("forward"), model.forward
-
-        @functools.wraps(inner)  # pipelines inspect its signature
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            return self._forward(index, lambda: inner(*args, **kwargs))
-
-        def undo() -> None:
-            if vars(model).get("forward") is not forward:  # replaced by someone else: theirs now
-                return
-            del model.forward
-            if own is not None:
-                model.forward = own
-
-        model.forward = forward
-        return undo
+        return replace_forward(
+            model, lambda inner: lambda *args, **kwargs: self._forward(index, lambda: inner(*args, **kwargs))
+        )
 
     def _forward(self, index: int, compute: Callable[[], Any]) -> Any:
         tracker = self._engine.tracker

@@ -99,9 +99,8 @@ def misfits(artifact: Artifact, here: Here) -> list[str]:
 def remarks(artifact: Artifact, here: Here) -> list[str]:
     """What its certificate does not cover here, or why it has none; of a schedule that can be used."""
     found: list[str] = []
-    if not artifact.certified:
-        predicted = artifact.evidence is None and artifact.prediction is not None
-        found.append("is predicted, not measured" if predicted else "is not certified")
+    if artifact.why_not_certified is not None:
+        found.append(f"is {artifact.why_not_certified}")
     where = made_on(artifact)
     if where is not None and where != here.device:
         found.append(f"was measured on {where}, not on {here.device}")

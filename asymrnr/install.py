@@ -130,6 +130,30 @@ def install_partner(model: nn.Module, partner: Partner, engine: Engine) -> list[
     return [disable]
 
 
+def replace_forward(model: nn.Module, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Undo:
+    """Let something else stand in for a module's forward pass; its hooks run as before.
+
+    Args:
+        model: the module, not compiled.
+        make: makes it, of what is there now.
+
+    Returns:
+        What undoes it.
+    """
+    own, inner = vars(model).get("forward"), model.forward
+    forward = functools.wraps(inner)(make(inner))  # pipelines inspect its signature
+
+    def undo() -> None:
+        if vars(model).get("forward") is not forward:  # replaced by someone else: theirs now
+            return
+        del model.forward
+        if own is not None:
+            model.forward = own
+
+    model.forward = forward
+    return undo
+
+
 def refuse_cached(model: nn.Module) -> None:
     """Where a schedule brings a cache there must be no other.
 

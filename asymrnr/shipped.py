@@ -122,11 +122,9 @@ def _profile_or_speedup(profile: str | float | None, speedup: float | None) -> t
 
 
 def _warn(artifact: Artifact, what: str) -> None:
-    predicted = artifact.evidence is None and artifact.prediction is not None
-    known = "predicted, not measured" if predicted else "not certified"
     command = tune_command(artifact, f"--steps {artifact.workload.steps}")
     warnings.warn(
-        f"{what.capitalize()} of {artifact.model.repo} is {known}; `{command}` certifies one.",
+        f"{what.capitalize()} of {artifact.model.repo} is {artifact.why_not_certified}; `{command}` certifies one.",
         NotCertified,
         stacklevel=4,
     )

@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
+from torch import nn
 
+from asymrnr.install import replace_forward
 from tuner.embedded.denoiser import Denoiser, noise_levels
+
+Tables = tuple[torch.Tensor, ...]
+
+
+@contextmanager
+def positions_of(
+    rope: nn.Module, latents: list[int], total: int, whole: Callable[..., Tables], axis: int = 0
+) -> Iterator[None]:
+    """Let a rotary embedding give the positions of these latents instead of those of the first so many.
+
+    Args:
+        rope: the embedding; what it gives has the tokens of all latents along one axis.
+        latents: which.
+        total: latents of a whole video.
+        whole: calls what the embedding does, given first, for a whole video.
+        axis: see above.
+    """
+
+    def picked(table: torch.Tensor) -> torch.Tensor:
+        chosen = torch.tensor(latents, device=table.device)
+        return table.unflatten(axis, (total, -1)).index_select(axis, chosen).flatten(axis, axis + 1)
+
+    undo = replace_forward(rope, lambda inner: lambda *a, **k: tuple(picked(table) for table in whole(inner, *a, **k)))
+    try:
+        yield
+    finally:
+        undo()
 
 
 class FlowDenoiser(Denoiser):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from itertools import chain
 
 import torch
@@ -15,12 +15,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Stage
-from tuner.embedded.flow import FlowDenoiser
+from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
 from tuner.embedded.text import TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import SCENES
 
 HEADS, HEAD_DIM, DUAL, SINGLE = 2, 64, 2, 6
-LATENT, GRID = SCENES.size // 2, SCENES.size // 4
+GRID = SCENES.size // 4
 TIMESTEPS = 1000
 SKIPPED = 2  # of the text encoder's last layers, which the pipeline does not look at
 CLIP_TOKENS = 77  # the pipeline asks for so many
@@ -89,7 +89,7 @@ class HunyuanVideo(FlowDenoiser):
         self, noised: torch.Tensor, sigma: torch.Tensor, captions: list[str], latents: list[int]
     ) -> torch.Tensor:
         text, mask, pooled = self._text(captions, noised.device)
-        with self._positions_of(latents, noised):
+        with self._positions_of(latents):
             predicted: torch.Tensor = self.transformer(
                 hidden_states=noised.transpose(1, 2),
                 timestep=sigma * TIMESTEPS,
@@ -121,14 +121,10 @@ class HunyuanVideo(FlowDenoiser):
         pooled = self.text_encoder_2(tokens_of(self.tokenizer_2, captions, CLIP_TOKENS, device)[0]).pooler_output
         return hidden[-(SKIPPED + 1)][:, crop:], mask[:, crop:], pooled
 
-    @contextmanager
-    def _positions_of(self, latents: list[int], noised: torch.Tensor) -> Iterator[None]:
-        """Let the rotary embedding see the positions of these latents instead of those of the first so many."""
-        rope = self.transformer.rope
-        tables = rope(noised.new_empty(1, 1, self.world.frames, LATENT, LATENT))
-        picked = tuple(t.view(self.world.frames, GRID * GRID, -1)[latents].flatten(0, 1) for t in tables)
-        rope.forward = lambda _: picked
-        try:
-            yield
-        finally:
-            del rope.forward
+    def _positions_of(self, latents: list[int]) -> AbstractContextManager[None]:
+        total = self.world.frames
+
+        def whole(inner: Callable[..., Tables], noised: torch.Tensor) -> Tables:
+            return inner(noised.new_empty(1, 1, total, *noised.shape[3:]))
+
+        return positions_of(self.transformer.rope, latents, total, whole)

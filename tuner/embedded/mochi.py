@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from transformers import T5Config, T5EncoderModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Stage
-from tuner.embedded.flow import FlowDenoiser
+from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
 from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT
 
@@ -94,21 +94,13 @@ class Mochi(FlowDenoiser):
             transformer=self.transformer,
         )
 
-    @contextmanager
-    def _positions_of(self, latents: list[int]) -> Iterator[None]:
-        """Let the rotary embedding see the positions of these latents instead of those of the first so many."""
-        rope = self.transformer.rope
-        whole = rope.forward
+    def _positions_of(self, latents: list[int]) -> AbstractContextManager[None]:
+        total = self.world.frames
 
-        def picked(frequencies: torch.Tensor, _: int, *size: int, **where: Any) -> tuple[torch.Tensor, ...]:
-            tables = whole(frequencies, self.world.frames, *size, **where)
-            return tuple(t.view(self.world.frames, GRID * GRID, *t.shape[1:])[latents].flatten(0, 1) for t in tables)
+        def whole(inner: Callable[..., Tables], frequencies: torch.Tensor, _: int, *size: int, **where: Any) -> Tables:
+            return inner(frequencies, total, *size, **where)
 
-        rope.forward = picked
-        try:
-            yield
-        finally:
-            del rope.forward
+        return positions_of(self.transformer.rope, latents, total, whole)
 
 
 def _frequencies() -> torch.Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import torch
 from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
@@ -12,13 +12,13 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Stage
-from tuner.embedded.flow import FlowDenoiser
+from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
 from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT
 
 HEADS, HEAD_DIM, BLOCKS = 2, 64, 8
 RATIO = 2
-LATENT, GRID = OBJECT.size // 2, OBJECT.size // 4
+GRID = OBJECT.size // 4
 TIMESTEPS = 1000
 
 
@@ -70,7 +70,7 @@ class Wan(FlowDenoiser):
     def velocity(
         self, noised: torch.Tensor, sigma: torch.Tensor, captions: list[str], latents: list[int]
     ) -> torch.Tensor:
-        with self._positions_of(latents, noised):
+        with self._positions_of(latents):
             predicted: torch.Tensor = self.transformer(
                 hidden_states=noised.transpose(1, 2),
                 timestep=sigma * TIMESTEPS,
@@ -95,14 +95,10 @@ class Wan(FlowDenoiser):
         text: torch.Tensor = self.text_encoder(ids, mask).last_hidden_state
         return text * mask[..., None]
 
-    @contextmanager
-    def _positions_of(self, latents: list[int], noised: torch.Tensor) -> Iterator[None]:
-        """Let the rotary embedding see the positions of these latents instead of those of the first so many."""
-        rope = self.transformer.rope
-        tables = rope(noised.new_empty(1, 1, self.world.frames, LATENT, LATENT))
-        picked = tuple(t.view(1, self.world.frames, GRID * GRID, 1, -1)[:, latents].flatten(1, 2) for t in tables)
-        rope.forward = lambda _: picked
-        try:
-            yield
-        finally:
-            del rope.forward
+    def _positions_of(self, latents: list[int]) -> AbstractContextManager[None]:
+        total = self.world.frames
+
+        def whole(inner: Callable[..., Tables], noised: torch.Tensor) -> Tables:
+            return inner(noised.new_empty(1, 1, total, *noised.shape[3:]))
+
+        return positions_of(self.transformer.rope, latents, total, whole, axis=1)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import nn
 
+from asymrnr.durable import write_durably
+from asymrnr.install import replace_forward
 from tuner.profile.observed import Observed
 
 STATE_NAME = "observed.safetensors"
@@ -59,8 +60,8 @@ class Checkpoint:
         with suppress(OSError, safetensors.SafetensorError):
             self.folder.mkdir(parents=True, exist_ok=True)
             tensors = {str(index): output.cpu().contiguous() for index, output in enumerate(outputs)}
-            _replace(self._path(step), safetensors.torch.save(tensors))
-            _replace(self.folder / STATE_NAME, safetensors.numpy.save(arrays, {"values": json.dumps(values)}))
+            write_durably(self._path(step), safetensors.torch.save(tensors))
+            write_durably(self.folder / STATE_NAME, safetensors.numpy.save(arrays, {"values": json.dumps(values)}))
 
     def remove(self) -> None:
         """Throw away what is kept."""
@@ -81,37 +82,17 @@ def replayed(models: Sequence[nn.Module], outputs: Outputs) -> Iterator[None]:
     if not left:
         yield
         return
-    with _forwards(models) as forwards:
-        for model, forward in zip(models, forwards, strict=True):
 
-            @functools.wraps(forward)  # pipelines inspect its signature
-            def again(*args: Any, _model: nn.Module = model, _forward: Any = forward, **kwargs: Any) -> Any:
-                if not left:
-                    return _forward(*args, **kwargs)
-                output = left.pop().to(next(_model.parameters()).device)
-                return Transformer2DModelOutput(sample=output) if kwargs.get("return_dict", True) else (output,)
+    def instead(model: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def again(*args: Any, **kwargs: Any) -> Any:
+            if not left:
+                return forward(*args, **kwargs)
+            output = left.pop().to(next(model.parameters()).device)
+            return Transformer2DModelOutput(sample=output) if kwargs.get("return_dict", True) else (output,)
 
-            model.forward = again
+        return again
+
+    with ExitStack() as stack:
+        for model in models:
+            stack.callback(replace_forward(model, partial(instead, model)))
         yield
-
-
-@contextmanager
-def _forwards(models: Sequence[nn.Module]) -> Iterator[list[Any]]:
-    """The denoisers' methods, which are theirs again afterwards."""
-    own = [vars(model).get("forward") for model in models]
-    try:
-        yield [model.forward for model in models]
-    finally:
-        for model, forward in zip(models, own, strict=True):
-            vars(model).pop("forward", None)
-            if forward is not None:
-                model.forward = forward
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

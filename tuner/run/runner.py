@@ -94,7 +94,7 @@ class Runner:
         *,
         on_step: Callable[[int], None] | None = None,
         observer: Callable[[asymrnr.AttentionCall], None] | None = None,
-        on_output: Callable[[int, torch.Tensor], None] | None = None,
+        on_output: Callable[[torch.Tensor], None] | None = None,
         record: bool = False,
         forced: Trajectory | None = None,
         turn: Turn | None = None,
@@ -108,7 +108,7 @@ class Runner:
             schedule: reduction to run with, or the artifact that holds it; none means the plain pipeline.
             on_step: told after every step how many have ended.
             observer: sees every attention call of an unreduced run (profiling).
-            on_output: is shown the step, and what a denoiser gives, at every call.
+            on_output: is shown what every call of a denoiser gives.
             record: keep the trajectory.
             forced: replay this trajectory's latents and measure the denoiser's error at each of its inputs.
             turn: hands over to another generation at the end of every step.
@@ -122,10 +122,9 @@ class Runner:
         trajectory = Trajectory()
         errors: list[float] = []
         final: list[torch.Tensor] = []
-        ended = [0]
 
         def after_step(step: int, latents: torch.Tensor) -> dict[str, Any]:
-            final[:], ended[:] = [latents], [step + 1]
+            final[:] = [latents]
             if on_step is not None:
                 on_step(step + 1)
             if record:
@@ -135,7 +134,7 @@ class Runner:
         def after_call(_: Any, __: Any, output: Any) -> None:
             value = output[0].detach()
             if on_output is not None:
-                on_output(ended[0], value)
+                on_output(value)
             if record:
                 trajectory.outputs.append(value.clone())
             if forced is not None:

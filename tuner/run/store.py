@@ -18,6 +18,7 @@ import safetensors.numpy
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from asymrnr.durable import write_durably
 from tuner.errors import UsageError
 
 LOG_NAME = "measurements.jsonl"
@@ -167,7 +168,7 @@ class MeasurementStore:
                 data = safetensors.numpy.save(kept)
                 content = hashlib.sha256(data).hexdigest()
                 name = f"{digest[:32]}-{content[:16]}.safetensors"
-                _write_durably(self.folder / ARRAYS_NAME / name, data)
+                write_durably(self.folder / ARRAYS_NAME / name, data)
                 line["arrays"] = {"file": name, "sha256": content}
             self._append(line)
         except OSError as error:
@@ -205,7 +206,7 @@ class MeasurementStore:
     def _open_log(self) -> None:
         path = self.folder / LOG_NAME
         if not path.exists() and not self.read_only:
-            _write_durably(path, b"")
+            write_durably(path, b"")
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         for number, text in enumerate(data[:whole].splitlines(), start=1):
@@ -230,22 +231,6 @@ class MeasurementStore:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _plain(value: Any) -> Any:

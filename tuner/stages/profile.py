@@ -125,9 +125,9 @@ def watch(runner: Runner, profiler: Profiler, prompt: str, seed: int, checkpoint
     def observer(call: asymrnr.AttentionCall) -> None:
         profiler(replace(call, step=step))  # its own count begins where it was installed
 
-    def on_output(_: int, output: torch.Tensor) -> None:
+    def on_output(output: torch.Tensor) -> None:
         profiler.on_output(step, output)
-        given.append(output)
+        given.append(output.clone())  # samplers may work in place
 
     with ExitStack() as stack:
 
@@ -161,7 +161,6 @@ def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
     def make() -> Made:
         runner = ctx.instrument.runner
         profile, _ = observe_generation(runner, settings, ctx.tuning_seed, latency, ctx.progress.advance, checkpoint)
-        checkpoint.remove()
         values, arrays = profile.to_record()
         return {"profile": values}, arrays
 
@@ -172,6 +171,8 @@ def profile_model(ctx: Context, latency: LatencyModel) -> Profiled:
     arrays = {name: np.array(array) for name, array in record.arrays.items()}
     profile = Profile.from_record(record.values["profile"], arrays)
     path = ctx.options.output / PROFILE_FILE
-    if not ctx.instrument.store.read_only and not path.is_file():
-        profile.save(path)
+    if not ctx.instrument.store.read_only:
+        checkpoint.remove()  # the record is on disk now
+        if not path.is_file():
+            profile.save(path)
     return Profiled(profile, f"{record.key_hash} {record.at}")
