@@ -60,7 +60,10 @@ def candidates(
         name_or_path: as for `asymrnr.load`.
         for_: the diffusers pipeline or denoiser that it is for.
         speedup: denoising speed-up wanted.
-        steps, frames, height, width: what is to be generated; None where it does not matter.
+        steps: denoising steps to generate with it; None where it does not matter.
+        frames: of the video to generate; None where it does not matter.
+        height: of the video, in pixels; None where it does not matter.
+        width: of the video, in pixels; None where it does not matter.
         lock: a lock file, as for `asymrnr.load`.
 
     Raises:

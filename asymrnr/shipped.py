@@ -56,7 +56,10 @@ def load(
         lock: a lock file (`asymrnr-tune lock`) that names the repository: it is then loaded without a network.
         for_: a diffusers pipeline or denoiser: of all profiles or versions the first that `asymrnr.candidates` accepts
             for it, or where it accepts none a schedule that reduces nothing.
-        steps, frames, height, width: what is to be generated with the pipeline `for_`; None where it does not matter.
+        steps: denoising steps to generate with the pipeline `for_`; None where it does not matter.
+        frames: of the video to generate; None where it does not matter.
+        height: of the video, in pixels; None where it does not matter.
+        width: of the video, in pixels; None where it does not matter.
 
     Raises:
         ArtifactError: there is none, with what there is; or the file is damaged; or the arguments do not go together.
