@@ -43,12 +43,13 @@ class Memory:
 
     Attributes:
         windows: what the refreshes have to provide.
+        storage: how tensors are kept.
     """
 
     def __init__(self, schedule: Schedule) -> None:
         windows = schedule.windows()
         assert windows is not None
-        self.windows = windows
+        self.windows, self.storage = windows, schedule.storage
         self._kept: dict[Place, dict[Hashable, _Kept]] = {}
         self._streams: dict[tuple[int, str], _Stream] = {}
         self._stream, self._column = (0, ""), 0

@@ -16,8 +16,12 @@ def migrate(document: dict[str, Any]) -> dict[str, Any]:
     Returns:
         The same where it is of the present version; else without its hash, which was that of the old one.
     """
-    if document["schema_version"] == 1:
-        return _to_2({name: value for name, value in document.items() if name != "sha256"})
+    version = document["schema_version"]
+    if version >= len(_NEXT) + OLDEST:
+        return document
+    document = {name: value for name, value in document.items() if name != "sha256"}
+    for step in _NEXT[version - OLDEST :]:
+        document = step(document)
     return document
 
 
@@ -27,3 +31,12 @@ def _to_2(document: dict[str, Any]) -> dict[str, Any]:
     every = [gate for gate in gates if isinstance(gate, dict)] if isinstance(gates, list) else []
     target = next((gate.get("threshold") for gate in every if gate.get("name") == "speedup"), None)
     return {"target": target, "frontier": [], **document, "schema_version": 2}
+
+
+def _to_3(document: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 says how refreshes keep what later steps need; before, there was but one way, which is what it takes
+    where nothing is said."""
+    return {**document, "schema_version": 3}
+
+
+_NEXT = (_to_2, _to_3)

@@ -18,6 +18,7 @@ import torch
 from asymrnr.actions import Action
 from asymrnr.call import Call
 from asymrnr.reduction import Plan, add_tokens, gather_tokens
+from asymrnr.storage import Kept, Storage
 
 if TYPE_CHECKING:
     from asymrnr.site import Site
@@ -29,27 +30,57 @@ class Residual:
 
     Attributes:
         queries, keys: joint plans, or None where nothing is reduced.
-        rest: (batch, heads, n, head dim) what the reduction got wrong.
+        rest: what the reduction got wrong, (batch, heads, n, head dim).
         where: (batch, heads, n) int32, the tokens that it got wrong; None for all of the joint sequence.
     """
 
     queries: Plan | None
     keys: Plan | None
-    rest: torch.Tensor
+    rest: Kept
     where: torch.Tensor | None
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """All that takes memory."""
         plans = [plan for plan in (self.queries, self.keys) if plan is not None]
         indices = [index for plan in plans for index in (plan.take, plan.back)]
-        return (self.rest, *indices, *([] if self.where is None else [self.where]))
+        return (*self.rest.tensors(), *indices, *([] if self.where is None else [self.where]))
 
     def correct(self, copied: torch.Tensor) -> torch.Tensor:
         """Add what the reduction got wrong to (batch, heads, joint tokens, head dim), which may be overwritten."""
         if self.where is None:
-            return copied + self.rest
-        add_tokens(copied, self.where, self.rest)
+            return copied + self.rest.tensor()
+        add_tokens(copied, self.where, self.rest.tensor())
         return copied
+
+
+@dataclass(frozen=True)
+class Output:
+    """What an attention module gave at a refresh.
+
+    Attributes:
+        parts: of a tuple, or the one thing that it gave.
+        alone: it is the one thing.
+    """
+
+    parts: tuple[Any, ...]
+    alone: bool
+
+    @classmethod
+    def of(cls, output: Any, storage: Storage) -> Output:
+        """Tensors as they are to be kept, anything else as it is."""
+        alone = not isinstance(output, tuple)
+        parts = (output,) if alone else output
+        kept = (Kept.of(part.detach(), storage) if isinstance(part, torch.Tensor) else part for part in parts)
+        return cls(tuple(kept), alone)
+
+    def value(self) -> Any:
+        """What the module gave."""
+        parts = tuple(part.tensor() if isinstance(part, Kept) else part for part in self.parts)
+        return parts[0] if self.alone else parts
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All that takes memory."""
+        return tuple(tensor for part in self.parts if isinstance(part, Kept) for tensor in part.tensors())
 
 
 def attend_with_memory(site: Site, call: Call, action: Action) -> torch.Tensor:
@@ -99,13 +130,14 @@ def _residual(site: Site, call: Call, output: torch.Tensor, window: int) -> Resi
         match = engine.match(feature, site.row, features, call.grid, call.video, engine.tracker.step)
         plans.append(match.plan(rate).joint(call.video.start, features.shape[2] - call.video.stop))
     queries, keys = plans
+    storage = engine.memory.storage
     full = call.turn(output.detach())
     if keys is None and queries is not None:  # the queries kept gave the same in the full attention
         wrong = queries.dropped()
         rest = full - queries.restore(queries.reduce(full))
-        return Residual(queries, None, gather_tokens(rest, wrong), wrong)
+        return Residual(queries, None, Kept.of(gather_tokens(rest, wrong), storage), wrong)
     copied = call.turn(_reduced(site, call, queries, keys).detach())
-    return Residual(queries, keys, full - copied, None)
+    return Residual(queries, keys, Kept.of(full - copied, storage), None)
 
 
 def call_or_broadcast(site: Site, hidden: torch.Tensor, inner: Callable[[], Any]) -> Any:
@@ -120,16 +152,14 @@ def call_or_broadcast(site: Site, hidden: torch.Tensor, inner: Callable[[], Any]
     assert memory is not None
     name = ("output", hidden.shape)
     if engine.counter.action(site.row) == Action.BROADCAST:
-        output = memory.recall(site.row, name)
-        if output is not None:
+        kept: Output | None = memory.recall(site.row, name)
+        if kept is not None:
             engine.counter.mark_broadcast(site.row)
-            return output
+            return kept.value()
     site.refreshed = False
     output = inner()
     if site.refreshed and memory.windows.broadcast[site.row, memory.window(site.row)]:
-        parts = output if isinstance(output, tuple) else (output,)
-        parts = tuple(part.detach() if isinstance(part, torch.Tensor) else part for part in parts)
-        tensors = tuple(part for part in parts if isinstance(part, torch.Tensor))
-        memory.keep(site.row, name, parts if isinstance(output, tuple) else parts[0], tensors)
+        kept = Output.of(output, memory.storage)
+        memory.keep(site.row, name, kept, kept.tensors())
         engine.counter.mark_held(memory.held())
     return output

@@ -14,6 +14,7 @@ from asymrnr.actions import Action, Windows, check_actions
 from asymrnr.errors import ScheduleError
 from asymrnr.notebook import html_table
 from asymrnr.partner import Partner
+from asymrnr.storage import Storage
 
 Feature = Literal["H", "Q", "V"]
 Form = Literal["threshold", "tier", "table"]
@@ -51,6 +52,7 @@ class Schedule:
         actions: what each site does at each step beyond copying (beyond the paper), int8 of shape (blocks, steps), see
             `Action`; None: nothing.
         partner: a cache of diffusers that is installed along with the schedule (beyond the paper).
+        storage: how refreshes keep what later steps need: in the model's dtype ("model"), or in 8 bits ("int8").
     """
 
     rates: Mapping[str, np.ndarray]
@@ -66,12 +68,14 @@ class Schedule:
     thresholds: Thresholds = field(default_factory=dict)
     actions: np.ndarray | None = None
     partner: Partner | None = None
+    storage: Storage = "model"
 
     def __post_init__(self) -> None:
         _choice("metric", self.metric, Metric)
         _choice("reduction", self.reduction, Reduction)
         _choice("coverage", self.coverage, Coverage)
         _choice("form", self.form, Form)
+        _choice("storage", self.storage, Storage)
         if len(self.stride) != 3 or any(not isinstance(s, int) or s < 1 for s in self.stride):
             raise ScheduleError(f"Schedule stride is {self.stride}; give three positive integers (t, h, w).")
         if not isinstance(self.cache_step, int) or self.cache_step < 1:
@@ -145,6 +149,8 @@ class Schedule:
             for action in (Action.MEMORY, Action.BROADCAST):
                 if (share := float((self.actions == action).mean())) > 0:
                     found.append((action.name.lower(), f"at {share:.0%}"))
+            if self.storage != "model":
+                found.append(("kept in", self.storage))
         if self.partner is not None:
             found.append(("", str(self.partner)))
         return [*found, ("attention", f"{self.attention_cost():.2f}")]
@@ -248,4 +254,6 @@ class Schedule:
             content["actions"] = self.actions.tolist()
         if self.partner is not None:
             content["partner"] = [self.partner.cache, dict(self.partner.settings)]
+        if self.storage != "model":
+            content["storage"] = self.storage
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

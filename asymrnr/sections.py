@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from asymrnr.errors import ScheduleError
 from asymrnr.partner import Partner
 from asymrnr.schedule import FEATURES, Coverage, Feature, Form, Metric, Reduction, Schedule
+from asymrnr.storage import Storage
 
 RATE_DECIMALS = 6
 
@@ -81,6 +82,8 @@ class ScheduleSection(Section):
     actions: tuple[tuple[Annotated[int, Field(ge=0, le=3)], ...], ...] | None = None
     """(blocks, steps): what each site does beyond copying, see `asymrnr.actions.Action`."""
     partner: PartnerSection | None = None
+    storage: Storage = "model"
+    """How refreshes keep what later steps need."""
 
     @classmethod
     def from_schedule(cls, schedule: Schedule) -> ScheduleSection:
@@ -108,6 +111,7 @@ class ScheduleSection(Section):
                 },
                 "actions": None if schedule.actions is None else schedule.actions.tolist(),
                 "partner": None if schedule.partner is None else asdict(schedule.partner),
+                "storage": schedule.storage,
             }
         )
 
@@ -135,6 +139,7 @@ class ScheduleSection(Section):
             thresholds={str(feature): rule for feature, rule in self.thresholds.items()},
             actions=None if self.actions is None else np.array(self.actions, dtype=np.int8),
             partner=None if self.partner is None else Partner(self.partner.cache, self.partner.settings),
+            storage=self.storage,
         )
 
     @model_validator(mode="after")

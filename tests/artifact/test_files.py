@@ -100,7 +100,7 @@ def test_what_is_no_artifact_at_all_is_refused(content: bytes) -> None:
     refused(content)
 
 
-@pytest.mark.parametrize("version", [0, 3, 99, -1, 1.0, "1", True, None, [1], "9" * 500])
+@pytest.mark.parametrize("version", [0, 4, 99, -1, 1.0, "1", True, None, [1], "9" * 500])
 def test_unknown_schema_versions_are_refused(artifact: Artifact, version: Any) -> None:
     message = refused(json.dumps({**artifact.model_dump(mode="json"), "schema_version": version}).encode())
     assert "schema version" in message

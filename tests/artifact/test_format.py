@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 import asymrnr.artifact as artifact_module
 from asymrnr.artifact import Artifact, json_schema
+from asymrnr.errors import ScheduleError
 from asymrnr.schedule import Schedule
 from asymrnr.sections import ScheduleSection
 
@@ -51,6 +52,16 @@ def test_a_match_radius_is_kept(schedule: Schedule) -> None:
     section = ScheduleSection.from_schedule(near)
     assert section.model_dump()["match_radius"] == 1
     assert section.schedule().content_hash() == near.content_hash()
+
+
+def test_storage_in_8_bits_is_kept(schedule: Schedule) -> None:
+    small = replace(schedule, storage="int8")
+    assert small.content_hash() != schedule.content_hash()
+    section = ScheduleSection.from_schedule(small)
+    assert section.model_dump(mode="json")["storage"] == "int8"
+    assert section.schedule().content_hash() == small.content_hash()
+    with pytest.raises(ScheduleError, match="storage is '4 bits'; choose one of model, int8"):
+        replace(schedule, storage="4 bits")  # type: ignore[arg-type]
 
 
 def test_actions_are_kept(document: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 import asymrnr.find as find
-from asymrnr.artifact import Artifact, document_sha256
+from asymrnr.artifact import SCHEMA_VERSION, Artifact, document_sha256
 from asymrnr.artifact_io import load_artifact, parse_artifact, save_artifact
 from asymrnr.errors import ArtifactError
 from asymrnr.shipped import NotCertified, load, load_shipped
@@ -101,7 +101,19 @@ def test_version_1_is_read_and_saved_as_the_present_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.schedule_object().rates["Q"], before["schedule"]["rates"]["Q"])
     saved = save_artifact(found, tmp_path / "x.json")
     assert saved == found == load_artifact(tmp_path / "x.json")
-    assert json.loads((tmp_path / "x.json").read_text())["schema_version"] == 2
+    assert json.loads((tmp_path / "x.json").read_text())["schema_version"] == SCHEMA_VERSION
+
+
+def test_version_2_keeps_tensors_as_they_are(tmp_path: Path, artifact: Artifact) -> None:
+    document = artifact.model_dump(mode="json")
+    del document["schedule"]["storage"]
+    document["schema_version"] = 2
+    content = json.dumps({**document, "sha256": document_sha256(document)}).encode()
+    found = parse_artifact(content, "x.json")
+    assert found.schedule_object().storage == "model"
+    assert found.sha256 == artifact.content_sha256()
+    saved = save_artifact(found, tmp_path / "x.json")
+    assert saved == load_artifact(tmp_path / "x.json")
 
 
 def test_what_was_changed_in_version_1_is_refused() -> None:

@@ -7,19 +7,21 @@ import math
 import numpy as np
 
 from asymrnr.actions import Action
+from asymrnr.storage import Storage, row_bytes
 from tuner.latency.sites import SiteLatency
 from tuner.search.windows import Program
 
 INDEX_BYTES = 8  # a token and head, see docs/memory.md
 
 
-def window_bytes(sites: SiteLatency, program: Program, itemsize: int) -> np.ndarray:
+def window_bytes(sites: SiteLatency, program: Program, itemsize: int, storage: Storage = "model") -> np.ndarray:
     """What every block keeps for a window, over all of its calls in a step.
 
     Args:
         sites: shapes of the attention calls.
         program: what the block does in the window.
         itemsize: bytes of a number in the model's dtype.
+        storage: how it is kept.
 
     Returns:
         (blocks,)
@@ -28,12 +30,14 @@ def window_bytes(sites: SiteLatency, program: Program, itemsize: int) -> np.ndar
     for index in sites.surface_of:
         surface = sites.surfaces[index]
         video = math.prod(surface.grid)
-        tokens, kept = video + surface.text_tokens, surface.head_dim * itemsize
-        if program.action == Action.BROADCAST:
-            each = float(tokens * kept)
+        tokens, per_head = video + surface.text_tokens, surface.head_dim
+        if program.action == Action.BROADCAST:  # a token's heads are a row
+            each = tokens * row_bytes(surface.heads * per_head, itemsize, storage)
         else:
-            each = program.rate * video * kept + tokens * INDEX_BYTES
-        found.append(sites.calls * surface.batch * surface.heads * each)
+            each = surface.heads * (
+                program.rate * video * row_bytes(per_head, itemsize, storage) + tokens * INDEX_BYTES
+            )
+        found.append(sites.calls * surface.batch * float(each))
     return np.array(found)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ import torch
 from asymrnr.actions import Action
 from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
+from asymrnr.storage import Storage
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.footprint import blocks_within, window_bytes
@@ -65,9 +67,14 @@ class MemorySolver:
         rates = profile.rates[reachable & (profile.rates >= space.memory_rates_from)]
         self.programs = (Program(Action.BROADCAST), *(Program(Action.MEMORY, float(rate)) for rate in rates))
         itemsize = getattr(torch, profile.workload.get("dtype", "float32")).itemsize
-        most = np.max([window_bytes(model.sites, program, itemsize) for program in self.programs], axis=0)
         harm = np.nanmean(self._broadcast[:, :, 0], axis=1)
-        self._allowed = np.flatnonzero(blocks_within(most, harm, space.memory_bytes))
+        for storage in get_args(Storage):  # in 8 bits only where there is no room for all blocks otherwise
+            most = np.max([window_bytes(model.sites, each, itemsize, storage) for each in self.programs], axis=0)
+            within = blocks_within(most, harm, space.memory_bytes)
+            self._storage: Storage = storage
+            if within.all():
+                break
+        self._allowed = np.flatnonzero(within)
 
     @cached_property
     def problem(self) -> WindowProblem:
@@ -190,6 +197,7 @@ class MemorySolver:
             stride=parse_stride(self.stride),
             timesteps=tuple(self.profile.timesteps.tolist()),
             seed=self.profile.schedule_seed,
+            storage=self._storage,
         )
 
     def candidate(self, sharing: Sharing, speedup: float, window: Window | None = None) -> Candidate:
