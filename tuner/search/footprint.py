@@ -32,12 +32,11 @@ def window_bytes(sites: SiteLatency, program: Program, itemsize: int, storage: S
         video = math.prod(surface.grid)
         tokens, per_head = video + surface.text_tokens, surface.head_dim
         if program.action == Action.BROADCAST:  # a token's heads are a row
-            each = tokens * row_bytes(surface.heads * per_head, itemsize, storage)
+            each = float(tokens * row_bytes(surface.heads * per_head, itemsize, storage))
         else:
-            each = surface.heads * (
-                program.rate * video * row_bytes(per_head, itemsize, storage) + tokens * INDEX_BYTES
-            )
-        found.append(sites.calls * surface.batch * float(each))
+            rows = program.rate * video * row_bytes(per_head, itemsize, storage)
+            each = surface.heads * (rows + tokens * INDEX_BYTES)
+        found.append(sites.calls * surface.batch * each)
     return np.array(found)
 
 
