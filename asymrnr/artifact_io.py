@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from asymrnr.artifact import SCHEMA_VERSION, Artifact, canonical, document_sha256
 from asymrnr.differences import differences
 from asymrnr.durable import write_durably
-from asymrnr.errors import ArtifactError
+from asymrnr.errors import ArtifactError, first_of
 from asymrnr.migration import OLDEST, migrate
 
 Policy = Literal["strict", "nearest", "off"]
@@ -110,7 +110,7 @@ def parse_artifact(content: bytes, name: str) -> Artifact:
         content_hash, migrated = document_sha256(document), migrate(document)
         artifact = Artifact.model_validate_json(canonical(migrated), strict=True)
     except ValidationError as error:
-        raise ArtifactError(f"{name} is not a valid artifact: {_first(error)}.") from None
+        raise ArtifactError(f"{name} is not a valid artifact: {first_of(error)}.") from None
     except (ValueError, RecursionError) as error:  # for example a lone surrogate, which cannot be hashed
         raise ArtifactError(f"{name} is damaged: {_reason(error)}.") from None
     saved_hash = document.get("sha256")
@@ -152,12 +152,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise ArtifactError(f"The artifact {path} cannot be read: {_reason(error)}.") from None
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "it"
-    return f"{where}: {first['msg'].removeprefix('Value error, ').rstrip('.')}"
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class AsymRnRError(Exception):
     """Base class of all errors raised on purpose."""
@@ -17,3 +22,10 @@ class InterceptionError(AsymRnRError):
 
 class ArtifactError(AsymRnRError):
     """An artifact is missing, damaged, of an unknown version, or does not fit where it is to be used."""
+
+
+def first_of(error: ValidationError) -> str:
+    """What is wrong with values, and where, in a clause: the first of pydantic's findings."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "it"
+    return f"{where}: {first['msg'].removeprefix('Value error, ').rstrip('.')}"

@@ -14,6 +14,7 @@ from asymrnr.actions import Action, Windows, check_actions
 from asymrnr.errors import ScheduleError
 from asymrnr.notebook import html_table
 from asymrnr.partner import Partner
+from asymrnr.schedule_io import ScheduleIO
 from asymrnr.storage import Storage
 
 Feature = Literal["H", "Q", "V"]
@@ -32,7 +33,7 @@ def _choice(name: str, value: str, options: Any) -> None:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Schedule:
+class Schedule(ScheduleIO):
     """A resolved reduction schedule.
 
     Attributes:

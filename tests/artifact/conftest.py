@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 
 from asymrnr.artifact import Artifact
 from asymrnr.schedule import Schedule
 from asymrnr.sections import ScheduleSection
+from tests.artifact.hub_server import Hub
 
 SIMILARITY = {
     "Q": np.array([[0.0, 0.65, 0.9], [0.75, 0.7, 0.1]]),
@@ -58,3 +62,17 @@ def document(schedule: Schedule) -> dict[str, Any]:
 @pytest.fixture
 def artifact(document: dict[str, Any]) -> Artifact:
     return Artifact.model_validate(document)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    hub = Hub()
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.setattr(huggingface_hub.constants, name, str(tmp_path / "cache"), raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    yield hub
+    hub.close()
