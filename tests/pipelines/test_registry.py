@@ -5,14 +5,25 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers import (
+    CogVideoXTransformer3DModel,
+    HunyuanVideoTransformer3DModel,
+    LTXVideoTransformer3DModel,
+    MochiTransformer3DModel,
+    WanTransformer3DModel,
+)
+from torch import nn
 from typer.testing import CliRunner
 
 from asymrnr.resources import search_spaces_folder
 from tests.pipelines.tiny_pipelines import BUILDERS
 from tuner.cli import app
+from tuner.commands.models import PARAMETERS, memory
 from tuner.errors import UsageError
 from tuner.models import REGISTRY, HubWeights
 from tuner.models.registry import Registry
@@ -69,6 +80,24 @@ def test_the_command_line_lists_them_all() -> None:
     assert listed.exit_code == 0
     for name in REGISTRY:
         assert name in listed.output
+
+
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("cogvideox-2b", CogVideoXTransformer3DModel),
+        ("mochi", MochiTransformer3DModel),
+        ("hunyuanvideo", HunyuanVideoTransformer3DModel),
+        ("wan-1.3b", lambda: WanTransformer3DModel(num_attention_heads=12, num_layers=30, ffn_dim=8960)),
+        ("ltx-video", LTXVideoTransformer3DModel),
+    ],
+)
+def test_the_size_of_a_denoiser_is_that_of_its_class(name: str, build: Callable[[], nn.Module]) -> None:
+    with torch.device("meta"):
+        parameters = sum(weight.numel() for weight in build().parameters())
+    assert PARAMETERS[name][0] == pytest.approx(parameters / 1e9, abs=5e-4)
+    gigabytes = parameters * REGISTRY[name].dtype.itemsize / 1e9
+    assert f"{gigabytes:.1f} GB of denoiser" in memory(REGISTRY[name])[0]
 
 
 @pytest.fixture

@@ -20,6 +20,18 @@ TOOK = {  # seconds of one unaccelerated generation, and where; paper, tables 1 
     "fastvideo-hunyuan": (158.66, "an H100"),
 }
 
+# 10^9 parameters of denoiser and text encoders, counted from their classes with the released configurations: T5-XXL,
+# umT5-XXL for Wan, and Llama 3 with CLIP-L for HunyuanVideo.
+PARAMETERS = {
+    "cogvideox-2b": (1.694, 4.762),
+    "cogvideox-5b": (5.570, 4.762),
+    "mochi": (10.028, 4.762),
+    "hunyuanvideo": (12.821, 7.628),
+    "fastvideo-hunyuan": (12.821, 7.628),
+    "wan-1.3b": (1.419, 5.681),
+    "ltx-video": (1.923, 4.762),
+}
+
 
 def models() -> None:
     """List the models: workload, tokens that attend to each other, operations, weights, shipped schedules."""
@@ -28,7 +40,8 @@ def models() -> None:
     table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for entry in REGISTRY.values():
         size = "; ".join(filter(None, (str(entry.workload), tokens(entry))))
-        lines = [size, *operations(entry.name), f"weights: {weights_status(entry.weights)}", *shipped(entry.name)]
+        lines = [size, *operations(entry.name), f"weights: {weights_status(entry.weights)}"]
+        lines += [*memory(entry), *shipped(entry.name)]
         table.add_row(f"[bold]{entry.name}[/]", "\n".join(lines))
     Console().print(table, highlight=False)
 
@@ -42,6 +55,14 @@ def tokens(entry: ModelEntry) -> str:
     if entry.sizes.frames_apart:
         return f"{height * width:,} tokens a frame ({height}x{width})"
     return f"{math.prod(grid):,} tokens ({frames}x{height}x{width})"
+
+
+def memory(entry: ModelEntry) -> list[str]:
+    """A line that says how much the weights take, which is the least there is to download; none where not known."""
+    if entry.name not in PARAMETERS:
+        return []
+    denoiser, text = (f"{billions * entry.dtype.itemsize:.1f} GB" for billions in PARAMETERS[entry.name])
+    return [f"{denoiser} of denoiser and {text} of text encoder in {str(entry.dtype).removeprefix('torch.')}"]
 
 
 def operations(model: str) -> list[str]:
