@@ -15,6 +15,7 @@ from asymrnr.partner import Partner
 from tuner.context import BUDGET, COMPARE_IE, Context, NoProgress, Progress, TuneOptions
 from tuner.errors import EnvironmentMismatchError, UsageError
 from tuner.models import ModelEntry, load_pipeline
+from tuner.models.images import hashes
 from tuner.quality.lpips import Lpips
 from tuner.run.checkout import CHECKOUT_KEY, checkout
 from tuner.run.identity import differences, environment, subject
@@ -48,6 +49,7 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
     if options.memory is not None and not options.memory > 0:
         raise UsageError(f"--memory is {options.memory:g} GiB; give more than 0.")
     partner = partner_of(options)
+    hashes(entry.images or {})  # refuses what is no picture before anything is loaded
     if options.lpips_weights is not None:
         Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
     store = MeasurementStore(options.output)

@@ -169,7 +169,7 @@ def test_a_missing_accelerate_is_named(name: str, saved: Saved, monkeypatch: pyt
         raise ValueError("`low_cpu_mem_usage` cannot be False when `keep_in_fp32_modules` is True.")
 
     monkeypatch.setattr(REGISTRY[name].pipeline, "from_pretrained", fail)
-    monkeypatch.setattr(loading_module, "_has_accelerate", lambda: False)
+    monkeypatch.setattr(loading_module, "_has", lambda _: False)
     with pytest.raises(UsageError, match=r"accelerate, install asymrnr\[models\]\.$"):
         load_pipeline(name, options=LoadOptions(weights=saved(name)))
 
@@ -180,7 +180,7 @@ def test_devices_and_offloading_are_checked_first(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UsageError, match="add --device cuda"):
         load_pipeline("mochi", options=LoadOptions(offload="model"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(loading_module, "_has_accelerate", lambda: False)
+    monkeypatch.setattr(loading_module, "_has", lambda _: False)
     with pytest.raises(UsageError, match="needs the package accelerate"):
         load_pipeline("mochi", device="cuda", options=LoadOptions(offload="model"))
 

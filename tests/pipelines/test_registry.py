@@ -21,7 +21,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from asymrnr.resources import search_spaces_folder
-from tests.pipelines.tiny_pipelines import BUILDERS
+from tests.pipelines.tiny_pipelines import BUILDERS, START_FROM_PICTURES
 from tuner.cli import app
 from tuner.commands.models import PARAMETERS, memory
 from tuner.errors import UsageError
@@ -40,10 +40,12 @@ PAPER = {  # appendix C and table 4: frames, height, width, steps
 
 
 def test_every_hub_model_has_a_tiny_pipeline() -> None:
-    assert set(BUILDERS) == {name for name, entry in REGISTRY.items() if isinstance(entry.weights, HubWeights)}
+    assert {*BUILDERS, *START_FROM_PICTURES} == {
+        name for name, entry in REGISTRY.items() if isinstance(entry.weights, HubWeights)
+    }
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", [*BUILDERS, *START_FROM_PICTURES])
 def test_entries_are_complete(name: str) -> None:
     entry = REGISTRY[name]
     assert entry.name == name

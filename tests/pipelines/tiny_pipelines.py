@@ -13,9 +13,12 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 from transformers import (
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     LlamaConfig,
     LlamaModel,
     LlamaTokenizerFast,
@@ -96,11 +99,11 @@ def llama_encoder() -> LlamaModel:
     )
 
 
-def cogvideox(rotary: bool) -> DiffusionPipeline:
-    """Guidance runs both branches in one batch; text comes before video."""
+def cogvideox(rotary: bool, image: bool = False) -> DiffusionPipeline:
+    """Guidance runs both branches in one batch; text comes before video; latents of a picture beside those of noise."""
     transformer = diffusers.CogVideoXTransformer3DModel(
         **ATTENTION,
-        in_channels=4,
+        in_channels=8 if image else 4,
         out_channels=4,
         time_embed_dim=8,
         text_embed_dim=TEXT_WIDTH,
@@ -116,7 +119,8 @@ def cogvideox(rotary: bool) -> DiffusionPipeline:
         latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=2
     )
     scheduler = diffusers.CogVideoXDPMScheduler() if rotary else diffusers.CogVideoXDDIMScheduler()
-    return diffusers.CogVideoXPipeline(t5_tokenizer(), t5_encoder(), vae, transformer, scheduler)
+    pipeline = diffusers.CogVideoXImageToVideoPipeline if image else diffusers.CogVideoXPipeline
+    return pipeline(t5_tokenizer(), t5_encoder(), vae, transformer, scheduler)
 
 
 def mochi() -> DiffusionPipeline:
@@ -168,18 +172,19 @@ def hunyuanvideo() -> DiffusionPipeline:
     )
 
 
-def wan() -> DiffusionPipeline:
-    """Guidance calls the model twice a step; text comes in by cross-attention."""
+def wan(image: bool = False) -> DiffusionPipeline:
+    """Guidance calls the model twice a step; text, and what is seen in a picture, come in by cross-attention."""
     transformer = diffusers.WanTransformer3DModel(
         **ATTENTION,
         patch_size=(1, 2, 2),
-        in_channels=16,
+        in_channels=16 + image * (16 + 4),
         out_channels=16,
         text_dim=TEXT_WIDTH,
         freq_dim=32,
         ffn_dim=32,
         num_layers=2,
         rope_max_seq_len=32,
+        **({"image_dim": TEXT_WIDTH, "added_kv_proj_dim": 32} if image else {}),
     )
     vae = diffusers.AutoencoderKLWan(
         base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
@@ -187,7 +192,22 @@ def wan() -> DiffusionPipeline:
     scheduler = diffusers.UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )
-    return diffusers.WanPipeline(t5_tokenizer(), umt5_encoder(), vae, scheduler, transformer)
+    if not image:
+        return diffusers.WanPipeline(t5_tokenizer(), umt5_encoder(), vae, scheduler, transformer)
+    eye = CLIPVisionModel(
+        CLIPVisionConfig(
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=16,
+        )
+    )
+    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return diffusers.WanImageToVideoPipeline(
+        t5_tokenizer(), umt5_encoder(), vae, scheduler, processor, eye, transformer
+    )
 
 
 def ltx_video() -> DiffusionPipeline:
@@ -259,10 +279,14 @@ BUILDERS: dict[str, Callable[[], DiffusionPipeline]] = {
     "wan-1.3b": wan,
     "ltx-video": ltx_video,
 }
+START_FROM_PICTURES: dict[str, Callable[[], DiffusionPipeline]] = {
+    "cogvideox-5b-i2v": lambda: cogvideox(rotary=True, image=True),
+    "wan-14b-i2v": lambda: wan(image=True),
+}
 # Frames and size: a token grid of 3x4x4, Mochi 4x4x4, LTX-Video 3x8x8, AnimateDiff 16x16 and 8x8 a frame.
 SIZES = {"mochi": (19, 64), "ltx-video": (9, 32), "animatediff": (4, 32)}
 # diffusers loads models that keep parts in float32 only with accelerate.
-NEED_ACCELERATE = ("hunyuanvideo", "fastvideo-hunyuan", "wan-1.3b")
+NEED_ACCELERATE = ("hunyuanvideo", "fastvideo-hunyuan", "wan-1.3b", "wan-14b-i2v")
 
 
 def skip_unless_loadable(name: str) -> None:
@@ -273,7 +297,7 @@ def skip_unless_loadable(name: str) -> None:
 def build(name: str, seed: int = 0) -> DiffusionPipeline:
     """A random pipeline of the class that the registry names; the same seed gives the same weights."""
     torch.manual_seed(seed)
-    pipe = BUILDERS[name]()
+    pipe = (BUILDERS | START_FROM_PICTURES)[name]()
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
             wake(part)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -26,10 +27,16 @@ from tuner.commands.options import (
 from tuner.commands.validation import require_writable
 from tuner.errors import UsageError
 
+if TYPE_CHECKING:
+    from tuner.models import ModelEntry
+
 
 def generate(
     model: Model,
     prompt: Annotated[str, typer.Option("--prompt", help="What the video should show.")],
+    image: Annotated[
+        Path | None, typer.Option("--image", help="Picture to start from, for models that do.", show_default="none")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .mp4.")] = Path("out.mp4"),
     schedule: Annotated[
         str | None, typer.Option("--schedule", help="Artifact file, or a shipped profile such as 30-steps.")
@@ -72,7 +79,8 @@ def generate(
     workload = workload_options(steps, frames, height, width)
     if artifact is not None:
         workload = workload_for(artifact, model, workload)
-    entry, options = workload.of(find_model(model)), load_options(weights, offload, attention_backend)
+    entry, options = with_image(find_model(model), prompt, image), load_options(weights, offload, attention_backend)
+    entry = workload.of(entry)
     steps = entry.workload.steps
     with LiveProgress() as progress:
         progress.stage("load", model)
@@ -90,3 +98,21 @@ def generate(
         lines += [f"with {describe(artifact.schedule_object())} ({generation.summary})", promise(artifact)]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def with_image(entry: ModelEntry, prompt: str, image: Path | None) -> ModelEntry:
+    """The model with the picture that a prompt's video starts from.
+
+    Raises:
+        UsageError: there is none where it needs one, or one where it takes none.
+    """
+    from tuner.models.images import open_image
+
+    if entry.images is None:
+        if image is not None:
+            raise UsageError(f"{entry.name} does not start from a picture; leave --image out.")
+        return entry
+    if image is None:
+        raise UsageError(f"{entry.name} starts from a picture; give it as --image.")
+    open_image(image)
+    return replace(entry, images={prompt: image})

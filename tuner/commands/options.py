@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -100,7 +101,8 @@ Width = Annotated[int | None, typer.Option(help="Width of a video, in pixels.", 
 Prompts = Annotated[
     Path | None,
     typer.Option(
-        help="Text file of prompts, one a line: the first three to tune on, all others, at least four, to certify on.",
+        help="Text file of prompts, one a line: the first three to tune on, all others, at least four, to certify on. "
+        "IMAGE | PROMPT for models that start from a picture.",
         show_default=USUAL,
     ),
 ]
@@ -124,7 +126,10 @@ def workload_options(
     from tuner.models import WorkloadOptions
     from tuner.models.prompts import read_prompts
 
-    return WorkloadOptions(steps, frames, height, width, None if prompts is None else read_prompts(prompts))
+    chosen = WorkloadOptions(steps, frames, height, width)
+    if prompts is None:
+        return chosen
+    return replace(chosen, prompts=read_prompts(prompts), folder=str(prompts.absolute().parent))
 
 
 def command_line() -> str:

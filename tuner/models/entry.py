@@ -104,6 +104,8 @@ class ModelEntry:
         components: parts that are in repositories of their own, by their name in the pipeline.
         tiled_decoding: decode in tiles, for videos whose decoding would not fit in memory.
         fps: frames per second the model was trained on, for videos written to disk.
+        images: the file of the picture that each prompt's video starts from, for models that continue a picture; empty
+            where a user has to bring them. None for models that start from noise alone.
     """
 
     name: str
@@ -122,6 +124,7 @@ class ModelEntry:
     components: Mapping[str, tuple[type[ModelMixin], HubWeights]] = field(default_factory=dict)
     tiled_decoding: bool = False
     fps: int = 8
+    images: Mapping[str, Path] | None = None
 
     @property
     def source(self) -> Path:

@@ -9,11 +9,14 @@ how many frames its motion adapter has positions for.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from diffusers import (
     AnimateDiffPipeline,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
+    CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -22,6 +25,7 @@ from diffusers import (
     MochiPipeline,
     MotionAdapter,
     UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
     WanPipeline,
 )
 
@@ -53,6 +57,16 @@ _COGVIDEOX_5B = ModelEntry(
     held_out_prompts=written(HELD_OUT),
     dtype=torch.bfloat16,
     scheduler=Scheduler(CogVideoXDPMScheduler, {"timestep_spacing": "trailing"}),
+)
+
+_COGVIDEOX_5B_I2V = replace(
+    _COGVIDEOX_5B,
+    name="cogvideox-5b-i2v",
+    weights=HubWeights("THUDM/CogVideoX-5b-I2V", "a6f0f4858a8395e7429d82493864ce92bf73af11"),
+    pipeline=CogVideoXImageToVideoPipeline,
+    tuning_prompts=written(()),  # there are no pictures to go with prompts of ours
+    held_out_prompts=written(()),
+    images={},
 )
 
 _MOCHI = ModelEntry(
@@ -142,6 +156,16 @@ _WAN = ModelEntry(
     fps=16,
 )
 
+_WAN_I2V = replace(
+    _WAN,
+    name="wan-14b-i2v",
+    weights=HubWeights("Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "b184e23a8a16b20f108f727c902e769e873ffc73"),
+    pipeline=WanImageToVideoPipeline,
+    tuning_prompts=written(()),
+    held_out_prompts=written(()),
+    images={},
+)
+
 _LTX_VIDEO = ModelEntry(
     name="ltx-video",
     weights=HubWeights("Lightricks/LTX-Video", "8984fa25007f376c1a299016d0957a37a2f797bb"),
@@ -165,4 +189,6 @@ ENTRIES = (
     _ANIMATEDIFF,
     _WAN,
     _LTX_VIDEO,
+    _COGVIDEOX_5B_I2V,
+    _WAN_I2V,
 )

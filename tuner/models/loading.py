@@ -14,7 +14,7 @@ from typing import Any, Literal
 import diffusers
 import torch
 import transformers
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, WanImageToVideoPipeline
 from huggingface_hub import HfApi, constants
 from safetensors import SafetensorError
 
@@ -74,6 +74,8 @@ def load_pipeline(name: str, device: str = "cpu", options: LoadOptions = DEFAULT
     """
     entry = find_model(name)
     _require_device(device, options.offload)
+    if entry.pipeline is WanImageToVideoPipeline and not _has("ftfy"):  # diffusers fails at its first prompt
+        raise UsageError(f"{name} needs the package ftfy; install asymrnr[models].")
     pipe = _load(entry, options.weights)
     if entry.scheduler is not None:
         pipe.scheduler = entry.scheduler.cls.from_config(pipe.scheduler.config, **entry.scheduler.settings)
@@ -102,12 +104,12 @@ def _require_device(device: str, offload: Offload) -> None:
         return
     if kind == "cpu":
         raise UsageError("Offloading moves models between a GPU and main memory; add --device cuda.")
-    if not _has_accelerate():
+    if not _has("accelerate"):
         raise UsageError("--offload model needs the package accelerate; install asymrnr[models].")
 
 
-def _has_accelerate() -> bool:
-    return importlib.util.find_spec("accelerate") is not None
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _load(entry: ModelEntry, folder: Path | None) -> DiffusionPipeline:
@@ -201,7 +203,7 @@ def _failing_in_a_sentence(entry: ModelEntry, where: str) -> Iterator[None]:
             yield
     except _LOADING_FAILS_WITH as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        advice = "" if _has_accelerate() else "; some models need the package accelerate, install asymrnr[models]"
+        advice = "" if _has("accelerate") else "; some models need the package accelerate, install asymrnr[models]"
         raise UsageError(f"The weights of {entry.name} in {where} cannot be loaded: {reason}{advice}.") from error
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tuner.errors import UsageError
 from tuner.models.entry import ModelEntry
+from tuner.models.images import LINE, pictured
 from tuner.models.prompts import divided
 
 NUMBERS = ("steps", "frames", "height", "width")
@@ -22,7 +24,8 @@ class WorkloadOptions:
     Attributes:
         steps: denoising steps.
         frames, height, width: size of the video, in frames and pixels.
-        prompts: to tune and to certify on, see `divided`.
+        prompts: to tune and to certify on, see `divided`; with pictures for models that start from one, see `pictured`.
+        folder: that pictures are named relative to.
     """
 
     steps: int | None = None
@@ -30,6 +33,7 @@ class WorkloadOptions:
     height: int | None = None
     width: int | None = None
     prompts: tuple[str, ...] | None = None
+    folder: str = "."
 
     def of(self, entry: ModelEntry) -> ModelEntry:
         """The model with the workload and the prompts chosen.
@@ -40,11 +44,20 @@ class WorkloadOptions:
         chosen = {name: getattr(self, name) for name in NUMBERS if getattr(self, name) is not None}
         for name, value in chosen.items():
             _check(name, value, entry)
+        entry = entry.with_workload(**chosen)
         if self.prompts is None:
-            return entry.with_workload(**chosen)
-        tuning, held_out = divided(self.prompts)
-        _check_prompts(self.prompts, entry)
-        return replace(entry.with_workload(**chosen), tuning_prompts=tuning, held_out_prompts=held_out)
+            if entry.images is not None and not entry.images:
+                raise UsageError(
+                    f"{entry.name} starts from pictures; give them and prompts with --prompts, {LINE} a line."
+                )
+            return entry
+        prompts = self.prompts
+        if entry.images is not None:
+            images = pictured(prompts, Path(self.folder))
+            entry, prompts = replace(entry, images=images), tuple(images)
+        tuning, held_out = divided(prompts)
+        _check_prompts(prompts, entry)
+        return replace(entry, tuning_prompts=tuning, held_out_prompts=held_out)
 
     def completed(self, workload: Mapping[str, Any]) -> WorkloadOptions:
         """With the numbers of another workload where none is chosen."""

@@ -12,6 +12,7 @@ import torch
 
 from asymrnr.differences import differences
 from tuner.models import attention_backend_of, weights_identity
+from tuner.models.images import hashes
 from tuner.run.runner import Runner
 
 __all__ = ["describe_workload", "differences", "environment", "subject"]
@@ -54,14 +55,17 @@ def subject(runner: Runner) -> dict[str, Any]:
     """What is measured: part of every measurement's key, and enough to package a result without loading the model.
 
     Returns:
-        model, weights, transformer (class of the denoiser), workload (see `describe_workload`) and device.
+        model, weights, transformer (class of the denoiser), workload (see `describe_workload`), device, and of models
+        that start from pictures the sha256 of each by its prompt.
     """
+    images = runner.entry.images
     return {
         "model": runner.entry.name,
         "weights": weights_identity(runner.pipe, runner.entry.weights),
         "transformer": type(runner.denoiser).__name__,
         "workload": describe_workload(runner),
         "device": str(runner.device),
+        **({} if images is None else {"images": hashes(images)}),
     }
 
 

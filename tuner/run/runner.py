@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from asymrnr.install import base_model, self_attentions
 from asymrnr.schedule import Schedule
 from tuner.errors import NonFiniteError, UsageError
 from tuner.models import ModelEntry, denoisers
+from tuner.models.images import open_image
 from tuner.run.clock import StepClock
 from tuner.run.lockstep import Turn
 
@@ -242,15 +244,23 @@ class Runner:
         generator = torch.Generator("cpu").manual_seed(seed)
         accepted = inspect.signature(type(self.pipe).__call__).parameters
         workload = {name: value for name, value in self.entry.workload.call_kwargs().items() if name in accepted}
+        if self.entry.images is not None:
+            workload["image"] = open_image(self._image_of(prompt))
         with torch.inference_mode():
             return self.pipe(
-                prompt,
+                prompt=prompt,
                 generator=generator,
                 output_type=output_type,
                 callback_on_step_end=on_step_end,
                 callback_on_step_end_tensor_inputs=["latents"],
                 **workload,
             )
+
+    def _image_of(self, prompt: str) -> Path:
+        assert self.entry.images is not None
+        if prompt not in self.entry.images:
+            raise UsageError(f"{self.entry.name} starts from pictures, and there is none for '{prompt:.60}'.")
+        return self.entry.images[prompt]
 
     def _require_finite(self, latents: torch.Tensor, step: int, schedule: Schedule | Artifact | None) -> None:
         if bool(torch.isfinite(latents).all()):
