@@ -17,10 +17,10 @@ from tuner.search.error import ErrorModel
 from tuner.search.trust import Trust
 from tuner.strides import parse_stride
 
-# Videos of the embedded model with one of the steps left out, against the change of the output (one prompt, 30 steps).
+# Videos of the embedded model with one of 30 steps left out, docs/steering-30.md.
 REUSE_STEERING = (
-    *(8.1, 8.5, 8.7, 8.1, 6.7, 5.4, 4.5, 4.6, 4.7, 4.5),
-    *(4.3, 4.4, 4.6, 4.6, 4.4, 4.2, 4.5, 5.1, 5.7, 8.1),
+    *(2.5, 3.0, 3.3, 4.5, 4.3, 5.4, 4.8, 4.8, 5.0, 4.2),
+    *(5.0, 4.8, 4.2, 4.3, 4.5, 5.0, 4.6, 5.2, 6.4, 9.2),
 )
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Rule = dict[float, Rate]
@@ -62,7 +62,7 @@ class SearchSpace(BaseModel):
             them, and the last ones nobody corrects. The default was measured on the embedded model.
         reuse: steps may leave out the whole denoiser, whose output is then extrapolated.
         reuse_steering: as `steering` and in its unit, of a squared error of the denoiser's output, relative to its
-            square. The default was measured with outputs that are used again as they were.
+            square. The default was measured on the embedded model.
         warm_starts: threshold rules to begin with.
         rank_correlation: Spearman's correlation of the predicted error with measured quality loss and its 95 %
             interval, as {"value": ..., "low": ..., "high": ...}, where it was studied on the model.

@@ -1,0 +1,195 @@
+"""What leaving out steps of the denoiser does to the video, step by step: the origin of `SearchSpace.reuse_steering`.
+
+    python benchmarks/steering.py --profile runs/tiny-cogvideox-x1.20/profile.safetensors [--prompts 4]
+    python benchmarks/steering.py --profile ... --device cuda --output runs/steering/1 --part 1/4
+    python benchmarks/steering.py --profile ... --from runs/steering/*
+
+Videos are generated with one, two or three steps in a row left out and everything else in full, and a few with
+schedules that only restore with memory and broadcast. The latter say which mean squared error of a video belongs to a
+predicted loss of 1; the former, in this unit, how much the error of an extrapolated output weighs at every step. Of
+several steps left out in a row is asked whether amplitudes add up. Prompts are tuning prompts other than the profiled
+one. Nothing is timed. Writes `docs/steering-STEPS.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from embedded import MODEL
+from frontier import LEAST_ERROR
+from kept_results import Results, part_of, rows_of
+from rich.progress import track
+from scipy.special import logsumexp
+
+from asymrnr.partner import Partner
+from asymrnr.schedule import Schedule
+from tuner.models import find_model, load_pipeline
+from tuner.profile.profile import Profile
+from tuner.quality.metrics import mse
+from tuner.run.identity import environment, subject
+from tuner.run.runner import Runner
+from tuner.search.memory import MemorySolver
+from tuner.search.space import SearchSpace, load_space_of
+
+ROOT = Path(__file__).parents[1]
+SPEEDUPS = (1.1, 1.2, 1.35, 1.6)  # of the schedules that leave out no steps
+ROWS = (1, 2, 3)  # steps left out in a row
+FIRST_SEED = 2_001
+KNOTS = 20  # moments of a generation at which a weight is said
+LEAST = 1e-12  # relative squared errors below it are rounding
+
+
+def left_out(profile: Profile, first: int, count: int) -> Schedule:
+    """Everything in full but for some steps in a row."""
+    out = np.zeros(profile.steps, dtype=bool)
+    out[first : first + count] = True
+    return Schedule(
+        rates={"Q": np.zeros((profile.blocks, profile.steps))},
+        partner=Partner.planned(out),
+        timesteps=tuple(profile.timesteps.tolist()),
+        seed=profile.schedule_seed,
+    )
+
+
+def everything(profile: Profile, space: SearchSpace) -> dict[str, tuple[Schedule, float]]:
+    """Schedules by what is done, each with its predicted loss; NaN where steps are left out."""
+    assert profile.latency is not None
+    solver = MemorySolver(profile, profile.latency, space)
+    found: dict[str, tuple[Schedule, float]] = {}
+    for speedup in SPEEDUPS:
+        if speedup <= solver.attainable:
+            plan = solver.plan("refreshes", speedup)
+            found[f"no step left out, {speedup:g}x"] = solver.schedule(plan), plan.loss
+    for count in ROWS:
+        for first in range(1, profile.steps - count + 1, count):
+            found[name(first, count)] = left_out(profile, first, count), np.nan
+    return found
+
+
+def name(first: int, count: int) -> str:
+    return f"{count} left out from step {first} on"
+
+
+def relative_errors(profile: Profile, first: int, count: int) -> np.ndarray:
+    """(count,) squared error of the extrapolated outputs, as profiled."""
+    assert profile.extrapolation_error is not None
+    found = [profile.extrapolation_error[first + i, i, 0] for i in range(count)]
+    return np.maximum(np.array(found), LEAST)
+
+
+def measure(
+    runner: Runner, every: dict[str, tuple[Schedule, float]], pairs: Sequence[tuple[str, int]], results: Results
+) -> None:
+    """Generate what is left."""
+    for prompt, seed in pairs:
+        where = {"prompt": prompt, "seed": seed}
+        todo = {n: schedule for n, (schedule, _) in every.items() if not results.has(schedule=n, **where)}
+        plain = runner.generate(prompt, seed).video if todo else None
+        for n, schedule in track(todo.items(), prompt):
+            assert plain is not None
+            error = max(mse(runner.generate(prompt, seed, schedule).video, plain), LEAST_ERROR)
+            results.add({"kind": "video", "schedule": n, **where, "mse": error, "device": str(runner.device)})
+
+
+def errors_of(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Logarithms of mean squared errors by schedule, over prompts in the same order."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["kind"] == "video":
+            found.setdefault(row["schedule"], {})[row["prompt"]] = float(np.log(row["mse"]))
+    return {n: np.array([by[prompt] for prompt in sorted(by)]) for n, by in found.items()}
+
+
+def write(profile: Profile, space: SearchSpace, rows: Sequence[dict[str, Any]], command: str, path: Path) -> None:
+    """The document."""
+    errors = errors_of(rows)
+    plain = {n: loss for n, (_, loss) in everything(profile, space).items() if np.isfinite(loss)}
+    unit = np.mean([errors[n] - np.log(loss) for n, loss in plain.items()], axis=0)  # (prompts,)
+    steps = np.arange(1, profile.steps)
+    single = np.stack([errors[name(s, 1)] - np.log(relative_errors(profile, s, 1)[0]) - unit for s in steps])
+    mean = logsumexp(single, axis=1) - np.log(single.shape[1])  # of the ratios themselves
+    weights = np.concatenate([mean[:1], mean])  # the first step is never left out
+    said = np.log(space.reuse_weights(profile.steps))
+    moments, knots = (np.arange(profile.steps) + 0.5) / profile.steps, (np.arange(KNOTS) + 0.5) / KNOTS
+    at_knots = np.interp(knots, moments, weights)
+    lines = [
+        "# What leaving out a step does to the video",
+        "",
+        f"`{command}`",
+        "",
+        f"{profile.steps} steps, {len(unit)} tuning prompts other than the profiled one. The weight of a step is the "
+        "logarithm of the video's mean squared error over the relative squared error of the extrapolated output, mean "
+        "over the prompts, in the unit in which the loss of a schedule that only restores with memory and broadcasts "
+        f"is predicted. A loss of 1 is a mean squared error of {np.exp(unit.mean()):.3g}; between prompts the "
+        f"logarithm varies by {unit.std(ddof=1) if len(unit) > 1 else 0:.2f}.",
+        "",
+        "| step | PSNR with it left out | error of the output | weight | between prompts | in use |",
+        "|---|---|---|---|---|---|",
+    ]
+    for s, weight in zip(steps, single, strict=True):
+        decibels = -10 / np.log(10) * errors[name(s, 1)].mean()
+        spread = weight.std(ddof=1) if len(weight) > 1 else 0.0
+        lines.append(
+            f"| {s} | {decibels:.1f} dB | {relative_errors(profile, s, 1)[0]:.2e} | {weights[s]:.2f} | {spread:.2f} "
+            f"| {said[s]:.2f} |"
+        )
+    lines += [
+        "",
+        f"At {KNOTS} equally spaced moments of a generation: {', '.join(f'{w:.1f}' for w in at_knots)}.",
+        "",
+        "## Several in a row",
+        "",
+        "Measured against predicted from the weights above, as logarithms of ratios (0: as predicted), if amplitudes "
+        "add up, and if squares do.",
+        "",
+        "| steps left out | PSNR | amplitudes | squares |",
+        "|---|---|---|---|",
+    ]
+    for count in ROWS[1:]:
+        for first in range(1, profile.steps - count + 1, count):
+            relative = np.log(relative_errors(profile, first, count)) + weights[first : first + count]
+            measured = logsumexp(errors[name(first, count)] - unit) - np.log(len(unit))
+            amplitudes, squares = 2 * np.log(np.exp(relative / 2).sum()), np.log(np.exp(relative).sum())
+            decibels = -10 / np.log(10) * errors[name(first, count)].mean()
+            lines.append(
+                f"| {first} to {first + count - 1} | {decibels:.1f} dB | {measured - amplitudes:+.2f} "
+                f"| {measured - squares:+.2f} |"
+            )
+    path.write_text("\n".join([*lines, ""]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", type=Path, required=True)
+    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--part", default="1/1", help="which of how many parts of the prompts")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, help="folder of what is finished; by default runs/steering-STEPS")
+    parser.add_argument("--from", type=Path, nargs="+", dest="parts", help="folders of parts: only write the document")
+    arguments = parser.parse_args()
+    profile = Profile.load(arguments.profile)
+    entry = find_model(MODEL).with_workload(steps=profile.steps)
+    space = load_space_of(entry)
+    prompts = entry.tuning_prompts(1 + arguments.prompts)[1:]  # the first one was profiled
+    pairs = [(prompt, FIRST_SEED + i) for i, prompt in enumerate(prompts)]
+    runner = Runner(load_pipeline(entry.name, arguments.device), entry)
+    head = {"kind": "head", "environment": environment(), "subject": subject(runner)}
+    if arguments.parts is None:
+        results = Results(arguments.output or Path(f"runs/steering-{profile.steps}"), head)
+        measure(runner, everything(profile, space), part_of(pairs, arguments.part), results)
+        rows = results.rows
+    else:
+        rows = [head, *rows_of(arguments.parts, head["subject"])]
+    if arguments.part == "1/1":
+        document = ROOT / "docs" / f"steering-{profile.steps}.md"
+        write(profile, space, rows, shlex.join(["python", *sys.argv]), document)
+
+
+if __name__ == "__main__":
+    main()
