@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from alternatives_report import paragraph
 from embedded import MODEL
 from frontier import LEAST_ERROR
 from kept_results import Results, part_of, rows_of
@@ -123,11 +124,13 @@ def write(profile: Profile, space: SearchSpace, rows: Sequence[dict[str, Any]], 
         "",
         f"`{command}`",
         "",
-        f"{profile.steps} steps, {len(unit)} tuning prompts other than the profiled one. The weight of a step is the "
-        "logarithm of the video's mean squared error over the relative squared error of the extrapolated output, mean "
-        "over the prompts, in the unit in which the loss of a schedule that only restores with memory and broadcasts "
-        f"is predicted. A loss of 1 is a mean squared error of {np.exp(unit.mean()):.3g}; between prompts the "
-        f"logarithm varies by {unit.std(ddof=1) if len(unit) > 1 else 0:.2f}.",
+        paragraph(
+            f"{profile.steps} steps, {len(unit)} tuning prompts other than the profiled one. The weight of a step is "
+            "the logarithm of the video's mean squared error over the relative squared error of the extrapolated "
+            "output, mean over the prompts, in the unit in which the loss of a schedule that only restores with memory "
+            f"and broadcasts is predicted. A loss of 1 is a mean squared error of {np.exp(unit.mean()):.3g}; between "
+            f"prompts the logarithm varies by {unit.std(ddof=1) if len(unit) > 1 else 0:.2f}."
+        ),
         "",
         "| step | PSNR with it left out | error of the output | weight | between prompts | in use |",
         "|---|---|---|---|---|---|",
@@ -141,12 +144,14 @@ def write(profile: Profile, space: SearchSpace, rows: Sequence[dict[str, Any]], 
         )
     lines += [
         "",
-        f"At {KNOTS} equally spaced moments of a generation: {', '.join(f'{w:.1f}' for w in at_knots)}.",
+        paragraph(f"At {KNOTS} equally spaced moments: {', '.join(f'{w:.1f}' for w in at_knots)}."),
         "",
         "## Several in a row",
         "",
-        "Measured against predicted from the weights above, as logarithms of ratios (0: as predicted), if amplitudes "
-        "add up, and if squares do.",
+        paragraph(
+            "Measured against predicted from the weights above, as logarithms of ratios (0: as predicted), if "
+            "amplitudes add up, and if squares do."
+        ),
         "",
         "| steps left out | PSNR | amplitudes | squares |",
         "|---|---|---|---|",
