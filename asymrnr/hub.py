@@ -1,6 +1,7 @@
 """Artifacts on the Hugging Face hub: where one is, and how it comes here.
 
-A repository holds an artifact, a model card, and `metadata.json` with the sha256 of both. Its versions are branches v1,
+A repository holds an artifact, a model card, a plot of the schedules that were measured, and `metadata.json` with the
+sha256 of all of them. Its versions are branches v1,
 v2, and so on, which stay what they are once they are out; `main` is the newest.
 """
 
@@ -19,6 +20,7 @@ from asymrnr.errors import ArtifactError
 from asymrnr.schedule import Schedule
 
 FILE_NAME, CARD_NAME, METADATA_NAME = "asymrnr_schedule.json", "README.md", "metadata.json"
+PLOT_NAME = "frontier.svg"
 _VERSION = re.compile(r"v([1-9]\d*)")
 _PLACE = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<version>[\w.-]+))?")
 

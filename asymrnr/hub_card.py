@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asymrnr.artifact import Artifact
+from asymrnr.hub import PLOT_NAME
 
 HEADER = """---
 library_name: asymrnr
@@ -55,6 +56,7 @@ def model_card(artifact: Artifact, repo_id: str, version: int) -> str:
         "|---|---|---|---|---|",
         *_rows(artifact),
         "",
+        *([f"![PSNR against speed-up]({PLOT_NAME})", ""] if artifact.evidence is not None else []),
         "## Use",
         "",
         "```python",

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 from asymrnr.artifact import Artifact
 from asymrnr.errors import ArtifactError
-from asymrnr.hub import CARD_NAME, FILE_NAME, METADATA_NAME, one_line, versions
+from asymrnr.hub import CARD_NAME, FILE_NAME, METADATA_NAME, PLOT_NAME, one_line, versions
 from asymrnr.hub_card import model_card
+from asymrnr.hub_plot import frontier_svg
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ def contents(artifact: Artifact, repo_id: str, version: int) -> dict[str, bytes]
         FILE_NAME: saved.canonical_json().encode(),
         CARD_NAME: model_card(saved, repo_id, version).encode(),
     }
+    plot = frontier_svg(saved)
+    if plot is not None:
+        files[PLOT_NAME] = plot
     metadata = {
         "version": version,
         "pushed": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import huggingface_hub
 import pytest
@@ -12,8 +13,9 @@ import asymrnr
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import CertificateWithdrawn, parse_artifact, save_artifact
 from asymrnr.errors import ArtifactError
-from asymrnr.hub import CARD_NAME, FILE_NAME, METADATA_NAME, Place, fetch, from_pretrained, load_pretrained
-from asymrnr.hub_push import push_to_hub
+from asymrnr.hub import CARD_NAME, FILE_NAME, METADATA_NAME, PLOT_NAME, Place, fetch, from_pretrained, load_pretrained
+from asymrnr.hub_plot import frontier_svg
+from asymrnr.hub_push import contents, push_to_hub
 from asymrnr.lock import load_locked, lock
 from tests.artifact.hub_server import TOKEN, Hub
 from tests.runtime.tiny import cogvideox_pipeline
@@ -47,7 +49,7 @@ def test_every_push_is_a_version_that_stays(hub: Hub, artifact: Artifact) -> Non
     assert parse_artifact(files[FILE_NAME], FILE_NAME).certified
     metadata = json.loads(files[METADATA_NAME])
     assert metadata["version"] == 1
-    assert set(metadata["files"]) == {FILE_NAME, CARD_NAME}
+    assert set(metadata["files"]) == {FILE_NAME, CARD_NAME, PLOT_NAME}
     assert load_pretrained(f"{REPO}@1").target == artifact.target
     assert load_pretrained(REPO).target == 1.15
     assert load_pretrained(REPO, revision=first.commit).target == artifact.target
@@ -73,11 +75,22 @@ def test_the_card_says_what_is_claimed_and_how_to_use_it(hub: Hub, artifact: Art
     assert f"asymrnr-tune pull {REPO}@1 -o schedule.json" in text
 
 
-@pytest.mark.parametrize("name", [FILE_NAME, CARD_NAME])
+def test_the_card_shows_what_was_measured(hub: Hub, artifact: Artifact) -> None:
+    pushed = push_to_hub(artifact, REPO, token=TOKEN)
+    files = hub.repositories[REPO].commits[pushed.commit]
+    assert f"]({PLOT_NAME})" in files[CARD_NAME].decode()
+    assert ElementTree.fromstring(files[PLOT_NAME]).tag.endswith("svg")
+    assert frontier_svg(artifact) == files[PLOT_NAME]
+    predicted = artifact.model_copy(update={"evidence": None})
+    assert frontier_svg(predicted) is None
+    assert PLOT_NAME not in "".join(str(content) for content in contents(predicted, REPO, 1).values())
+
+
+@pytest.mark.parametrize("name", [FILE_NAME, CARD_NAME, PLOT_NAME])
 def test_a_file_that_was_tampered_with_is_refused(hub: Hub, artifact: Artifact, name: str) -> None:
     pushed = push_to_hub(artifact, REPO, token=TOKEN)
     files = hub.repositories[REPO].commits[pushed.commit]
-    files[name] = files[name].replace(b"tiny-cogvideox", b"tiny-cogvideos")
+    files[name] = files[name] + b" "
     with pytest.raises(ArtifactError, match=rf"^{name} of {REPO}@1 is not the file that was pushed"):
         load_pretrained(f"{REPO}@1")
 
@@ -100,7 +113,7 @@ def test_a_lock_file_needs_no_network(hub: Hub, artifact: Artifact, tmp_path: Pa
     path = tmp_path / "asymrnr.lock"
     locked = lock([f"{REPO}@1"], path)
     assert locked[REPO]["commit"] == pushed.commit
-    assert set(locked[REPO]["files"]) == {FILE_NAME, CARD_NAME, METADATA_NAME}
+    assert set(locked[REPO]["files"]) == {FILE_NAME, CARD_NAME, METADATA_NAME, PLOT_NAME}
     hub.close()
     asked = len(hub.asked)
     found = asymrnr.load(REPO, lock=path)
