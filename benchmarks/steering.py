@@ -2,13 +2,15 @@
 
     python benchmarks/steering.py --profile runs/tiny-cogvideox-x1.20/profile.safetensors [--prompts 4]
     python benchmarks/steering.py --profile ... --device cuda --output runs/steering/1 --part 1/4
+    python benchmarks/steering.py --profile ... --prompts 8 --only 1 2 3 4 5 6 7 8 9
     python benchmarks/steering.py --profile ... --from runs/steering/*
 
 Videos are generated with one, two or three steps in a row left out and everything else in full, and a few with
 schedules that only restore with memory and broadcast. The latter say which mean squared error of a video belongs to a
 predicted loss of 1; the former, in this unit, how much the error of an extrapolated output weighs at every step. Of
 several steps left out in a row is asked whether amplitudes add up. Prompts are tuning prompts other than the profiled
-one. Nothing is timed. Writes `docs/steering-STEPS.md`.
+one; the third command looks at more of them with single steps left out. Nothing is timed. Writes
+`docs/steering-STEPS.md`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from embedded import MODEL
 from frontier import LEAST_ERROR
 from kept_results import Results, part_of, rows_of
 from rich.progress import track
-from scipy.special import logsumexp
 
 from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
@@ -98,58 +99,65 @@ def measure(
             results.add({"kind": "video", "schedule": n, **where, "mse": error, "device": str(runner.device)})
 
 
-def errors_of(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Logarithms of mean squared errors by schedule, over prompts in the same order."""
+def errors_of(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Logarithms of mean squared errors by schedule and prompt."""
     found: dict[str, dict[str, float]] = {}
     for row in rows:
         if row["kind"] == "video":
             found.setdefault(row["schedule"], {})[row["prompt"]] = float(np.log(row["mse"]))
-    return {n: np.array([by[prompt] for prompt in sorted(by)]) for n, by in found.items()}
+    return found
 
 
 def write(profile: Profile, space: SearchSpace, rows: Sequence[dict[str, Any]], command: str, path: Path) -> None:
-    """The document."""
-    errors = errors_of(rows)
+    """The document; schedules count on the prompts that they were generated for."""
+    errors, units = errors_of(rows), {}
     plain = {n: loss for n, (_, loss) in everything(profile, space).items() if np.isfinite(loss)}
-    unit = np.mean([errors[n] - np.log(loss) for n, loss in plain.items()], axis=0)  # (prompts,)
+    for prompt in {prompt for by in errors.values() for prompt in by}:
+        ratios = [errors[n][prompt] - np.log(loss) for n, loss in plain.items() if prompt in errors.get(n, {})]
+        units[prompt] = float(np.mean(ratios))
+
+    def over_unit(first: int, count: int) -> np.ndarray:
+        """(prompts,) logarithms of errors, where a loss of 1 is 0."""
+        return np.array([error - units[prompt] for prompt, error in errors[name(first, count)].items()])
+
     steps = np.arange(1, profile.steps)
-    single = np.stack([errors[name(s, 1)] - np.log(relative_errors(profile, s, 1)[0]) - unit for s in steps])
-    mean = logsumexp(single, axis=1) - np.log(single.shape[1])  # of the ratios themselves
-    weights = np.concatenate([mean[:1], mean])  # the first step is never left out
-    said = np.log(space.reuse_weights(profile.steps))
+    single = [over_unit(s, 1) - np.log(relative_errors(profile, s, 1)[0]) for s in steps]
+    usual = np.array([each.mean() for each in single])
+    spread = np.array([each.std(ddof=1) if len(each) > 1 else 0.0 for each in single])
+    weights = np.concatenate([[usual[0] + spread[0]], usual + spread])  # the first step is never left out
     moments, knots = (np.arange(profile.steps) + 0.5) / profile.steps, (np.arange(KNOTS) + 0.5) / KNOTS
-    at_knots = np.interp(knots, moments, weights)
+    at_knots, said = np.interp(knots, moments, weights), np.log(space.reuse_weights(profile.steps))
     lines = [
         "# What leaving out a step does to the video",
         "",
         f"`{command}`",
         "",
         paragraph(
-            f"{profile.steps} steps, {len(unit)} tuning prompts other than the profiled one. The weight of a step is "
-            "the logarithm of the video's mean squared error over the relative squared error of the extrapolated "
-            "output, mean over the prompts, in the unit in which the loss of a schedule that only restores with memory "
-            f"and broadcasts is predicted. A loss of 1 is a mean squared error of {np.exp(unit.mean()):.3g}; between "
-            f"prompts the logarithm varies by {unit.std(ddof=1) if len(unit) > 1 else 0:.2f}."
+            f"{profile.steps} steps, {min(map(len, single))} to {max(map(len, single))} tuning prompts other than the "
+            "profiled one. What a step does is the logarithm of the video's mean squared error over the relative "
+            "squared error of the extrapolated output, in the unit in which the loss of a schedule that only restores "
+            "with memory and broadcasts is predicted: there a loss of 1 is a mean squared error of "
+            f"{np.exp(np.mean(list(units.values()))):.3g} (between prompts its logarithm varies by "
+            f"{np.std(list(units.values()), ddof=1):.2f}). It differs between prompts, most of all early, so that a "
+            "step's weight is the mean and one standard deviation more."
         ),
         "",
-        "| step | PSNR with it left out | error of the output | weight | between prompts | in use |",
-        "|---|---|---|---|---|---|",
+        "| step | PSNR with it left out | error of the output | mean | between prompts | weight | in use |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for s, weight in zip(steps, single, strict=True):
-        decibels = -10 / np.log(10) * errors[name(s, 1)].mean()
-        spread = weight.std(ddof=1) if len(weight) > 1 else 0.0
+    for s, mean, deviation in zip(steps, usual, spread, strict=True):
         lines.append(
-            f"| {s} | {decibels:.1f} dB | {relative_errors(profile, s, 1)[0]:.2e} | {weights[s]:.2f} | {spread:.2f} "
-            f"| {said[s]:.2f} |"
+            f"| {s} | {decibels(errors[name(s, 1)])} | {relative_errors(profile, s, 1)[0]:.2e} | {mean:.2f} "
+            f"| {deviation:.2f} | {weights[s]:.2f} | {said[s]:.2f} |"
         )
     lines += [
         "",
-        paragraph(f"At {KNOTS} equally spaced moments: {', '.join(f'{w:.1f}' for w in at_knots)}."),
+        paragraph(f"Weights at {KNOTS} equally spaced moments: {', '.join(f'{w:.1f}' for w in at_knots)}."),
         "",
         "## Several in a row",
         "",
         paragraph(
-            "Measured against predicted from the weights above, as logarithms of ratios (0: as predicted), if "
+            "Measured against predicted from the means above, as logarithms of ratios (0: as predicted), if "
             "amplitudes add up, and if squares do."
         ),
         "",
@@ -158,15 +166,19 @@ def write(profile: Profile, space: SearchSpace, rows: Sequence[dict[str, Any]], 
     ]
     for count in ROWS[1:]:
         for first in range(1, profile.steps - count + 1, count):
-            relative = np.log(relative_errors(profile, first, count)) + weights[first : first + count]
-            measured = logsumexp(errors[name(first, count)] - unit) - np.log(len(unit))
+            relative = np.log(relative_errors(profile, first, count)) + usual[first - 1 : first - 1 + count]
+            measured = over_unit(first, count).mean()
             amplitudes, squares = 2 * np.log(np.exp(relative / 2).sum()), np.log(np.exp(relative).sum())
-            decibels = -10 / np.log(10) * errors[name(first, count)].mean()
             lines.append(
-                f"| {first} to {first + count - 1} | {decibels:.1f} dB | {measured - amplitudes:+.2f} "
-                f"| {measured - squares:+.2f} |"
+                f"| {first} to {first + count - 1} | {decibels(errors[name(first, count)])} "
+                f"| {measured - amplitudes:+.2f} | {measured - squares:+.2f} |"
             )
     path.write_text("\n".join([*lines, ""]))
+
+
+def decibels(errors: dict[str, float]) -> str:
+    """PSNR of the geometric mean."""
+    return f"{-10 / np.log(10) * np.mean(list(errors.values())):.1f} dB"
 
 
 def main() -> None:
@@ -174,6 +186,7 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, required=True)
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--part", default="1/1", help="which of how many parts of the prompts")
+    parser.add_argument("--only", type=int, nargs="+", metavar="STEP", help="these steps, left out one at a time")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, help="folder of what is finished; by default runs/steering-STEPS")
     parser.add_argument("--from", type=Path, nargs="+", dest="parts", help="folders of parts: only write the document")
@@ -187,7 +200,11 @@ def main() -> None:
     head = {"kind": "head", "environment": environment(), "subject": subject(runner)}
     if arguments.parts is None:
         results = Results(arguments.output or Path(f"runs/steering-{profile.steps}"), head)
-        measure(runner, everything(profile, space), part_of(pairs, arguments.part), results)
+        every = everything(profile, space)
+        if arguments.only is not None:
+            singles = [name(step, 1) for step in arguments.only]
+            every = {n: each for n, each in every.items() if np.isfinite(each[1]) or n in singles}
+        measure(runner, every, part_of(pairs, arguments.part), results)
         rows = results.rows
     else:
         rows = [head, *rows_of(arguments.parts, head["subject"])]

@@ -19,8 +19,8 @@ from tuner.strides import parse_stride
 
 # Videos of the embedded model with one of 30 steps left out, docs/steering-30.md.
 REUSE_STEERING = (
-    *(2.5, 3.0, 3.3, 4.5, 4.3, 5.4, 4.8, 4.8, 5.0, 4.2),
-    *(5.0, 4.8, 4.2, 4.3, 4.5, 5.0, 4.6, 5.2, 6.4, 9.2),
+    *(4.2, 4.0, 3.7, 4.9, 5.1, 5.5, 5.0, 5.5, 5.4, 4.6),
+    *(5.0, 4.8, 4.4, 4.5, 4.6, 5.1, 4.8, 5.5, 6.5, 9.4),
 )
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Rule = dict[float, Rate]
