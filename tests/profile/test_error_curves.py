@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
+from asymrnr.masks import reduce_mask
 from asymrnr.partition import make_partition
 from asymrnr.reduction import Match
 from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_error
@@ -59,6 +62,39 @@ def test_value_curve_is_the_error_of_the_sampled_rows(stale: bool) -> None:
     np.testing.assert_allclose(errors[:-1], expected, rtol=1e-3, atol=1e-9)
     assert (errors[0] == 0.0).all()
     assert (errors[-1] == np.inf).all()
+
+
+def hides_text(batch: int) -> torch.Tensor:
+    """Padded text, of another length in every item, as models hide it."""
+    shown = torch.ones(batch, 1, 1, TEXT + 120, dtype=torch.bool)
+    for item in range(batch):
+        shown[item, ..., 2 + item : TEXT] = False
+    return shown
+
+
+def hides_pairs(batch: int) -> torch.Tensor:
+    """Some keys from some queries, by an additive mask with an axis of heads."""
+    generator = torch.Generator().manual_seed(5)
+    hidden = torch.rand(batch, 3, TEXT + 120, TEXT + 120, generator=generator) < 0.3
+    return torch.where(hidden, -1e4, 0.0).double()
+
+
+@pytest.mark.parametrize("make", [hides_text, hides_pairs])
+def test_masks_hide_keys_from_the_sampled_rows(make: Callable[[int], torch.Tensor]) -> None:
+    q, k, v = tensors(3)
+    mask, match, picked, video = make(2), match_of(v), torch.tensor([3, 50, 119]), slice(TEXT, TEXT + 120)
+    rows = SampledRows(q, k, v, video, picked, mask)
+    full = attention(q, k, v, mask)[:, :, video][:, :, picked]
+    torch.testing.assert_close(rows.output, full.float(), rtol=1e-4, atol=1e-5)
+    errors = rows.value_errors(match, RATES)
+    for index, rate in enumerate(RATES[:-1]):
+        plan = match.plan(rate).joint(TEXT, 0)
+        kept = reduce_mask(mask, None, plan, video, uniform=False)
+        reduced = attention(q, plan.reduce(k), plan.reduce(v), kept)[:, :, video][:, :, picked]
+        expected = (reduced - full).square().sum((0, 1, 3)).numpy()
+        np.testing.assert_allclose(errors[index], expected, rtol=1e-3, atol=1e-9)
+    unmasked = SampledRows(q, k, v, video, picked)
+    assert not torch.allclose(unmasked.output, rows.output, atol=1e-3)
 
 
 def test_text_may_follow_the_video_and_half_precision_is_accepted() -> None:

@@ -60,17 +60,29 @@ class SampledRows:
     """
 
     def __init__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, video: slice, rows: torch.Tensor
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        video: slice,
+        rows: torch.Tensor,
+        mask: torch.Tensor | None = None,
     ) -> None:
-        """Compute the softmax once; no attention mask is applied, scores are scaled by 1 / sqrt(head dim).
+        """Compute the softmax once; scores are scaled by 1 / sqrt(head dim).
 
         Args:
             query, key, value: (batch, heads, joint tokens, head dim).
             video: where the video tokens lie in the joint sequence.
             rows: (rows,) int64 positions of the sampled queries among the video tokens.
+            mask: (batch or 1, heads or 1, queries or 1, keys or 1), boolean where keys are seen, or added to scores.
         """
-        picked = query[:, :, video].index_select(2, rows.to(query.device)).float()
+        rows = rows.to(query.device)
+        picked = query[:, :, video].index_select(2, rows).float()
         scores = (key.float() @ picked.mT).mul_(query.shape[-1] ** -0.5)  # (batch, heads, joint tokens, rows)
+        if mask is not None:
+            seen = mask if mask.shape[2] == 1 else mask[:, :, video].index_select(2, rows)
+            seen = seen.mT  # (..., joint tokens, rows)
+            scores = scores.masked_fill_(~seen, -torch.inf) if seen.dtype == torch.bool else scores + seen.float()
         self._video = video
         self._weights = torch.softmax(scores, dim=2)
         ones = torch.ones_like(value[..., :1], dtype=torch.float32)

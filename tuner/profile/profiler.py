@@ -203,7 +203,7 @@ class Profiler:
         site = (call.block, call.step)
         generator = torch.Generator().manual_seed(window_seed(self.settings.seed, "rows", *site))
         picked = torch.randperm(_tokens(call.grid), generator=generator)[: self.settings.v_rows]
-        rows = SampledRows(call.query, call.key, call.value, call.video, picked)
+        rows = SampledRows(call.query, call.key, call.value, call.video, picked, call.mask)
         seen = call.output[:, :, call.video].index_select(2, picked.to(call.output.device)).float()
         self.observed.means["recomputed",].add(
             site, float((rows.output - seen).square().sum()), float(seen.square().sum())
