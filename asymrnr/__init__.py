@@ -12,6 +12,7 @@ from asymrnr.artifact_io import load_artifact, save_artifact
 from asymrnr.candidates import Candidate, candidates
 from asymrnr.envelope import OtherWorkload
 from asymrnr.errors import ArtifactError, AsymRnRError, InterceptionError, ScheduleError
+from asymrnr.fit import NotCertified
 from asymrnr.hub import from_pretrained
 from asymrnr.hub_push import push_to_hub
 from asymrnr.lock import lock
@@ -19,7 +20,7 @@ from asymrnr.observation import AttentionCall
 from asymrnr.partition import window_seed
 from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
-from asymrnr.shipped import NoneFits, NotCertified, load
+from asymrnr.shipped import NoneFits, load
 from asymrnr.summary import Summary
 from asymrnr.uniform import UniformSchedule
 

@@ -9,11 +9,12 @@ from typing import Any, Self
 
 from asymrnr.adapters import find_adapter
 from asymrnr.artifact import Artifact
+from asymrnr.artifact_io import Policy
 from asymrnr.engine import Engine
 from asymrnr.envelope import Envelope, Token
 from asymrnr.errors import InterceptionError, ScheduleError
 from asymrnr.extrapolation import install_extrapolation
-from asymrnr.fit import why_not_compiled
+from asymrnr.fit import Here, check_fit, why_not_compiled
 from asymrnr.install import (
     Undo,
     base_model,
@@ -100,7 +101,9 @@ class Handle:
             self.remove()
 
 
-def apply(target: Any, schedule: Schedule | UniformSchedule | Artifact | str | Path) -> Handle:
+def apply(
+    target: Any, schedule: Schedule | UniformSchedule | Artifact | str | Path, policy: Policy = "nearest"
+) -> Handle:
     """Reduce and restore the self-attention of a pipeline or denoiser as the schedule says.
 
     Only this instance changes; composes with attention backends and with diffusers' caches. A cache that the schedule
@@ -111,24 +114,33 @@ def apply(target: Any, schedule: Schedule | UniformSchedule | Artifact | str | P
         target: a diffusers pipeline, or its transformer or U-Net, compiled or not.
         schedule: rates per feature, block and step; or what `asymrnr.load` finds one by (a model's name, a file, the
             folder of a run), an artifact, or a `UniformSchedule`.
+        policy: what to do where an artifact was made for something else. "nearest" refuses another denoiser, and warns
+            of everything else that its certificate does not cover; "strict" refuses both, at once or at the first step
+            of a generation of another kind; "off" compares nothing.
 
     Raises:
         ScheduleError: the schedule's number of blocks is not the model's. A rate that the token grid cannot reach is
             reported by the first generation, which knows the grid.
-        ArtifactError: there is no such artifact.
+        ArtifactError: there is no such artifact, or it was made for something else.
         InterceptionError: the model is unknown, cannot be intercepted, is observed, or has a cache where the schedule
             brings one.
 
     Warns:
         OtherWorkload: the first generation has other steps than the schedule has, or another size than its artifact
             says; once, at its first step.
-        NotCertified: as for `asymrnr.load`.
+        NotCertified: as for `asymrnr.load`, and of a machine, sampler, data type or cache that the certificate does not
+            cover.
     """
     found, artifact = resolve(schedule, len(sites(target)[0]))
+    if artifact is not None:
+        check_fit(artifact, Here.of(target, {}), policy)
     against = why_not_compiled(found)
     if against is not None and any(map(is_compiled, denoisers(target))):
         raise ScheduleError(f"The schedule {against}; use an eager model.")
-    envelope = Envelope.of(found, artifact, Token.of(target, base_model(denoisers(target)[0])))
+    envelope = None
+    if policy != "off":
+        token = Token.of(target, base_model(denoisers(target)[0]))
+        envelope = Envelope.of(found, artifact, token, refuses=policy == "strict")
     handle = _install(target, found, None, envelope)
     _log.info("applied %r to %s", found, type(target).__name__)
     return handle

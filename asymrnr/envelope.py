@@ -10,6 +10,7 @@ from torch import nn
 
 from asymrnr.adapters import patch_of
 from asymrnr.artifact import Artifact, tune_command
+from asymrnr.errors import ScheduleError
 from asymrnr.partition import Grid
 from asymrnr.schedule import Schedule
 
@@ -54,16 +55,18 @@ class Envelope:
         steps: denoising steps; None where any number will do.
         artifact: what the schedule comes from; None for one by itself, of which only the steps are known.
         token: tells a video's size from the token grid.
+        refuses: a generation of another kind is an error, not a warning.
     """
 
     steps: int | None
     artifact: Artifact | None
     token: Token
+    refuses: bool = False
 
     @classmethod
-    def of(cls, schedule: Schedule, artifact: Artifact | None, token: Token) -> Envelope:
+    def of(cls, schedule: Schedule, artifact: Artifact | None, token: Token, refuses: bool = False) -> Envelope:
         """Of a schedule; one with a single column holds for any number of steps."""
-        return cls(None if schedule.steps == 1 else schedule.steps, artifact, token)
+        return cls(None if schedule.steps == 1 else schedule.steps, artifact, token, refuses)
 
     def warn_outside(self, steps: int | None, grid: Grid) -> bool:
         """Warn of a generation that is of another kind.
@@ -74,6 +77,9 @@ class Envelope:
 
         Returns:
             Whether it is.
+
+        Raises:
+            ScheduleError: it is, and that is refused.
         """
         made: list[str] = []
         here: list[str] = []
@@ -99,13 +105,14 @@ class Envelope:
         if None not in (steps, self.steps) and steps != self.steps:
             differs(f"{self.steps} steps", f"{steps} steps", f"--steps {steps}")
         if made:
-            warnings.warn(
+            said = (
                 f"The schedule was {'certified' if self._certified else 'made'} for {' and '.join(made)}, but this "
                 f"generation has {' and '.join(here)}, for which nothing is promised; "
-                f"`{tune_command(self.artifact, *ask)}` tunes one.",
-                OtherWorkload,
-                stacklevel=2,
+                f"`{tune_command(self.artifact, *ask)}` tunes one."
             )
+            if self.refuses:
+                raise ScheduleError(said)
+            warnings.warn(said, OtherWorkload, stacklevel=2)
         return bool(made)
 
     @property

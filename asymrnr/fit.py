@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from asymrnr.actions import Action
 from asymrnr.artifact import Artifact
+from asymrnr.artifact_io import Policy
+from asymrnr.errors import ArtifactError
 from asymrnr.install import base_model, has_caches, is_compiled
 from asymrnr.schedule import Schedule
 from asymrnr.target import denoisers, engine_of, sites
@@ -70,6 +73,43 @@ class Here:
             compiled=any(map(is_compiled, models)),
             workload={name: value for name, value in workload.items() if value is not None},
         )
+
+
+class NotCertified(UserWarning):
+    """The schedule is predicted from those that are certified, was measured and refused, or was measured elsewhere."""
+
+
+def check_fit(artifact: Artifact, here: Here, policy: Policy) -> None:
+    """Refuse an artifact that was made for something else, or warn of it.
+
+    Args:
+        artifact: what is to be applied.
+        here: what to.
+        policy: see `asymrnr.apply`.
+
+    Raises:
+        ArtifactError: it is refused; or there is no such policy.
+
+    Warns:
+        NotCertified: it was measured elsewhere.
+    """
+    if policy not in get_args(Policy):
+        raise ArtifactError(f"The policy is '{policy}'; choose one of {', '.join(get_args(Policy))}.")
+    if policy == "off":
+        return
+    own = f"The schedule of {artifact.model.repo}"
+    if artifact.model.transformer != here.transformer:
+        raise ArtifactError(
+            f"{own} is for {artifact.model.transformer}, not {here.transformer}; "
+            f'tune one, or apply it all the same with policy="off".'
+        )
+    found = [remark for remark in remarks(artifact, here) if remark != f"is {artifact.why_not_certified}"]
+    if not found:
+        return
+    differs = " and ".join(found)
+    if policy == "strict":
+        raise ArtifactError(f"{own} {differs}; `asymrnr-tune certify` measures it here.")
+    warnings.warn(f"{own} {differs}; `asymrnr-tune certify` measures it here.", NotCertified, stacklevel=3)
 
 
 def misfits(artifact: Artifact, here: Here) -> list[str]:

@@ -12,6 +12,7 @@ from asymrnr.artifact import Artifact, tune_command
 from asymrnr.candidates import Candidate, candidates
 from asymrnr.errors import ArtifactError
 from asymrnr.find import find
+from asymrnr.fit import NotCertified
 from asymrnr.install import base_model
 from asymrnr.lock import load_locked
 from asymrnr.schedule import Schedule
@@ -22,10 +23,6 @@ SHOWN = 4  # rejected candidates that a warning names
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)x?")
 _log = logging.getLogger("asymrnr")
-
-
-class NotCertified(UserWarning):
-    """The schedule is predicted from those that are certified, was measured and refused, or was measured elsewhere."""
 
 
 class NoneFits(UserWarning):

@@ -8,7 +8,8 @@ import diffusers
 import pytest
 
 import asymrnr
-from asymrnr import Artifact, OtherWorkload, UniformSchedule
+from asymrnr import Artifact, ArtifactError, NotCertified, OtherWorkload, ScheduleError, UniformSchedule
+from asymrnr.sections import EvidenceSection, Speedup
 from tests.runtime.test_pipeline import schedule
 from tests.runtime.tiny import cogvideox_pipeline, generate, tiny_artifact
 
@@ -77,3 +78,54 @@ def test_it_is_said_before_anything_is_computed(pipeline: diffusers.CogVideoXPip
         with pytest.raises(OtherWorkload):
             generate(pipeline, steps=2)
     assert handle.summary().calls == 0
+
+
+def elsewhere(artifact: Artifact) -> Artifact:
+    """Measured with another sampler, on a GPU."""
+    workload = artifact.workload.model_copy(update={"scheduler": "DDIMScheduler"})
+    speedup = Speedup(point=1.3, lower_bound_95=1.3, scope="denoise")
+    evidence = EvidenceSection(
+        baseline_seconds=(1.3,), tuned_seconds=(1.0,), speedup=speedup, prompts_sha256="1" * 64, seeds=(0,)
+    )
+    provenance = artifact.provenance.model_copy(update={"environment": {"gpu": "NVIDIA H100"}})
+    return artifact.model_copy(update={"workload": workload, "evidence": evidence, "provenance": provenance})
+
+
+def test_what_it_was_measured_on_is_compared_as_asked(
+    pipeline: diffusers.CogVideoXPipeline, artifact: Artifact
+) -> None:
+    measured = elsewhere(artifact)
+    differs = r"measured on NVIDIA H100, not on a CPU and was measured with DDIMScheduler, not CogVideoXDDIMScheduler"
+    with pytest.warns(NotCertified, match=differs):
+        asymrnr.apply(pipeline, measured).remove()
+    with pytest.raises(ArtifactError, match=rf"{differs}; `asymrnr-tune certify` measures it here\.$"):
+        asymrnr.apply(pipeline, measured, "strict")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asymrnr.apply(pipeline, measured, "off").remove()
+    with pytest.raises(ArtifactError, match="The policy is 'loose'; choose one of strict, nearest, off"):
+        asymrnr.apply(pipeline, measured, "loose")  # type: ignore[arg-type]
+    assert asymrnr.applied(pipeline) is None
+
+
+def test_another_denoiser_is_refused(pipeline: diffusers.CogVideoXPipeline, artifact: Artifact) -> None:
+    other = artifact.model_copy(
+        update={"model": artifact.model.model_copy(update={"transformer": "MochiTransformer3DModel"})}
+    )
+    for policy in ("nearest", "strict"):
+        with pytest.raises(ArtifactError, match="is for MochiTransformer3DModel, not CogVideoXTransformer3DModel"):
+            asymrnr.apply(pipeline, other, policy)  # type: ignore[arg-type]
+    asymrnr.apply(pipeline, other, "off").remove()
+
+
+def test_strictly_another_generation_is_refused_before_anything_is_computed(
+    pipeline: diffusers.CogVideoXPipeline, artifact: Artifact
+) -> None:
+    asymrnr.apply(pipeline, artifact, "strict")
+    with pytest.raises(ScheduleError, match="made for 4 steps, but this generation has 2 steps"):
+        generate(pipeline, steps=2)
+    generate(pipeline, steps=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asymrnr.apply(pipeline, artifact, "off")
+        generate(pipeline, steps=2)
