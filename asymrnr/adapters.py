@@ -59,9 +59,14 @@ def find_adapter(model: nn.Module) -> ModelAdapter:
         if cls.__name__ in _ADAPTERS:
             return _ADAPTERS[cls.__name__]
     raise InterceptionError(
-        f"{type(model).__name__} is not a known denoiser (known: {', '.join(sorted(_ADAPTERS))}); "
+        f"{type(model).__name__} is not a known denoiser (known: {', '.join(known_denoisers())}); "
         "describe it with register_adapter."
     )
+
+
+def known_denoisers() -> tuple[str, ...]:
+    """Names of the classes that have an adapter, in alphabetical order."""
+    return tuple(sorted(_ADAPTERS))
 
 
 def patch_of(model: nn.Module) -> Grid:
@@ -97,7 +102,9 @@ def _image_levels(model: nn.Module, arguments: Mapping[str, Any]) -> list[Grid]:
 _BLOCKS = r"transformer_blocks\.\d+\.attn1"
 register_adapter("CogVideoXTransformer3DModel", sites=_BLOCKS, grids=_patched(1, 3, 4), video="last")
 register_adapter("MochiTransformer3DModel", sites=_BLOCKS, grids=_patched(2, 3, 4), video="first")
-register_adapter("WanTransformer3DModel", sites=r"blocks\.\d+\.attn1", grids=_patched(2, 3, 4))
+register_adapter("ConsisIDTransformer3DModel", sites=_BLOCKS, grids=_patched(1, 3, 4), video="last")
+for _name in ("Wan", "WanVACE", "SkyReelsV2", "ChronoEdit"):
+    register_adapter(f"{_name}Transformer3DModel", sites=r"blocks\.\d+\.attn1", grids=_patched(2, 3, 4))
 register_adapter("LTXVideoTransformer3DModel", sites=_BLOCKS, grids=_packed)
 register_adapter("AllegroTransformer3DModel", sites=_BLOCKS, grids=_patched(2, 3, 4), mask="video")
 register_adapter(

@@ -14,7 +14,7 @@ import asymrnr
 from asymrnr import Action, Schedule
 from tests.runtime.memory_oracle import expected, recorded
 from tests.runtime.test_models import SITES
-from tests.runtime.tiny import Inputs, allegro, animatediff, build, cogvideox, hunyuan, ltx, mochi, run, wan
+from tests.runtime.tiny import RELATIVES, Inputs, allegro, animatediff, build, cogvideox, hunyuan, ltx, mochi, run, wan
 
 TIMES = (900.0, 800.0, 700.0, 600.0, 500.0)
 DONE = (Action.REFRESH, Action.MEMORY, Action.BROADCAST)
@@ -44,6 +44,7 @@ def mixed(sites: int, **settings: Any) -> Schedule:
         (alike, {}),
         (hunyuan, {"reduction": "mean"}),
         (wan, {"stride": (1, 2, 2)}),
+        *((denoiser, {}) for denoiser in RELATIVES),
         (ltx, {"coverage": "paper"}),
         (allegro, {}),
         pytest.param(animatediff, {}, marks=pytest.mark.slow),

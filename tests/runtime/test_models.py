@@ -15,17 +15,18 @@ import asymrnr
 from asymrnr import AttentionCall, InterceptionError, Schedule
 from asymrnr.adapters import find_adapter
 from asymrnr.install import find_sites
-from tests.runtime.tiny import DENOISERS, Inputs, build, cogvideox, hunyuan, ltx, mochi, run, wan
+from tests.runtime.tiny import DENOISERS, RELATIVES, Inputs, build, cogvideox, hunyuan, ltx, mochi, run, wan
 
 Denoiser = Callable[[], tuple[nn.Module, Inputs]]
 SITES = {"cogvideox": 2, "mochi": 3, "hunyuan": 4, "wan": 2, "ltx": 2, "allegro": 2, "animatediff": 7}
+SITES |= {denoiser.__name__: 2 for denoiser in RELATIVES}
 
 
 def constant(sites: int, q: float, v: float, steps: int = 1) -> Schedule:
     return Schedule(rates={"Q": np.full((sites, steps), q), "V": np.full((sites, steps), v)})
 
 
-@pytest.mark.parametrize("denoiser", DENOISERS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("denoiser", [*DENOISERS, *RELATIVES], ids=lambda f: f.__name__)
 def test_rate_zero_observation_and_removal_are_exact(denoiser: Denoiser) -> None:
     model, inputs = build(denoiser)
     baseline = run(model, inputs)

@@ -92,6 +92,44 @@ def wan() -> tuple[nn.Module, Inputs]:
     return model, {"hidden_states": torch.randn(2, 4, 4, 12, 12), "encoder_hidden_states": torch.randn(2, 9, 8)}
 
 
+def wan_vace() -> tuple[nn.Module, Inputs]:
+    """Blocks of their own look at what controls the video."""
+    sizes = {"patch_size": (1, 2, 2), "text_dim": 8, "freq_dim": 32, "ffn_dim": 32, "rope_max_seq_len": 32}
+    model = diffusers.WanVACETransformer3DModel(**HEADS, **sizes, num_layers=2, vace_layers=[0], vace_in_channels=6)
+    latent, text, control = torch.randn(2, 4, 4, 12, 12), torch.randn(2, 9, 8), torch.randn(2, 6, 4, 12, 12)
+    return model, {"hidden_states": latent, "encoder_hidden_states": text, "control_hidden_states": control}
+
+
+def skyreels() -> tuple[nn.Module, Inputs]:
+    sizes = {"patch_size": (1, 2, 2), "text_dim": 8, "freq_dim": 32, "ffn_dim": 32, "rope_max_seq_len": 32}
+    model = diffusers.SkyReelsV2Transformer3DModel(**HEADS, **sizes, num_layers=2)
+    return model, {"hidden_states": torch.randn(2, 4, 4, 12, 12), "encoder_hidden_states": torch.randn(2, 9, 8)}
+
+
+def chronoedit() -> tuple[nn.Module, Inputs]:
+    sizes = {"patch_size": (1, 2, 2), "text_dim": 8, "freq_dim": 32, "ffn_dim": 32, "rope_max_seq_len": 32}
+    model = diffusers.ChronoEditTransformer3DModel(**HEADS, **sizes, num_layers=2)
+    return model, {"hidden_states": torch.randn(2, 4, 4, 12, 12), "encoder_hidden_states": torch.randn(2, 9, 8)}
+
+
+def consisid() -> tuple[nn.Module, Inputs]:
+    model = diffusers.ConsisIDTransformer3DModel(
+        **HEADS,
+        time_embed_dim=8,
+        text_embed_dim=16,
+        num_layers=2,
+        sample_width=12,
+        sample_height=12,
+        sample_frames=13,
+        max_text_seq_length=8,
+        use_rotary_positional_embeddings=True,
+        is_train_face=False,
+    )
+    rotary = get_3d_rotary_pos_embed(16, ((0, 0), (6, 6)), (6, 6), 4)
+    text, latent = torch.randn(2, 8, 16), torch.randn(2, 4, 4, 12, 12)
+    return model, {"hidden_states": latent, "encoder_hidden_states": text, "image_rotary_emb": rotary}
+
+
 def ltx() -> tuple[nn.Module, Inputs]:
     model = diffusers.LTXVideoTransformer3DModel(**HEADS, cross_attention_dim=32, num_layers=2, caption_channels=8)
     return model, {
@@ -145,6 +183,7 @@ def animatediff() -> tuple[nn.Module, Inputs]:
 
 
 DENOISERS = [cogvideox, mochi, hunyuan, wan, ltx, allegro, animatediff]
+RELATIVES = [wan_vace, skyreels, chronoedit, consisid]  # called as Wan and CogVideoX are
 
 
 def wake(model: nn.Module) -> None:
