@@ -116,6 +116,13 @@ register_adapter(
     uniform_mask=True,
 )
 register_adapter(
+    "HunyuanVideo15Transformer3DModel",
+    sites=r"transformer_blocks\.\d+\.attn",
+    grids=_patched(2, 3, 4),
+    video="first",
+    uniform_mask=True,
+)
+register_adapter(
     "UNetMotionModel",
     sites=r"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+\.transformer_blocks\.\d+\.attn1",
     grids=_image_levels,

@@ -85,6 +85,30 @@ def hunyuan() -> tuple[nn.Module, Inputs]:
     }
 
 
+def hunyuan15() -> tuple[nn.Module, Inputs]:
+    """Text of two encoders, and no picture, all of it behind a mask of pairs."""
+    model = diffusers.HunyuanVideo15Transformer3DModel(
+        **HEADS,
+        num_layers=2,
+        num_refiner_layers=1,
+        patch_size=2,
+        text_embed_dim=8,
+        text_embed_2_dim=8,
+        image_embed_dim=8,
+        rope_axes_dim=(4, 6, 6),
+    )
+    valid, valid_2 = torch.ones(2, 9, dtype=torch.long), torch.ones(2, 5, dtype=torch.long)
+    valid[0, 4:], valid_2[1, 2:] = 0, 0
+    return model, {
+        "hidden_states": torch.randn(2, 4, 4, 12, 12),
+        "encoder_hidden_states": torch.randn(2, 9, 8),
+        "encoder_attention_mask": valid,
+        "encoder_hidden_states_2": torch.randn(2, 5, 8),
+        "encoder_attention_mask_2": valid_2,
+        "image_embeds": torch.zeros(2, 3, 8),
+    }
+
+
 def wan() -> tuple[nn.Module, Inputs]:
     model = diffusers.WanTransformer3DModel(
         **HEADS, patch_size=(1, 2, 2), text_dim=8, freq_dim=32, ffn_dim=32, num_layers=2, rope_max_seq_len=32
@@ -183,7 +207,7 @@ def animatediff() -> tuple[nn.Module, Inputs]:
 
 
 DENOISERS = [cogvideox, mochi, hunyuan, wan, ltx, allegro, animatediff]
-RELATIVES = [wan_vace, skyreels, chronoedit, consisid]  # called as Wan and CogVideoX are
+RELATIVES = [wan_vace, skyreels, chronoedit, consisid, hunyuan15]  # called as others are
 
 
 def wake(model: nn.Module) -> None:
