@@ -15,10 +15,11 @@ from asymrnr.differences import differences
 from asymrnr.durable import write_durably
 from asymrnr.errors import ArtifactError, first_of
 from asymrnr.migration import OLDEST, migrate
+from asymrnr.reading import read_regular
 
 Policy = Literal["strict", "nearest", "off"]
 
-MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 4 * 1024 * 1024  # one of 60 blocks, 50 steps and a frontier of 16 has half a megabyte
 
 
 class CertificateWithdrawn(UserWarning):
@@ -146,10 +147,7 @@ def artifact_differences(artifact: Artifact, expected: Mapping[str, Mapping[str,
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ArtifactError(f"{path} is {size} bytes large, which no artifact is; is it the right file?")
-        return path.read_bytes()
+        return read_regular(path, MAX_BYTES)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"The artifact {path} cannot be read: {_reason(error)}.") from None
 

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+DEEPEST = 8  # parts of a place that are named
+
+
 class AsymRnRError(Exception):
     """Base class of all errors raised on purpose."""
 
@@ -27,5 +30,5 @@ class ArtifactError(AsymRnRError):
 def first_of(error: ValidationError) -> str:
     """What is wrong with values, and where, in a clause: the first of pydantic's findings."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "it"
-    return f"{where}: {first['msg'].removeprefix('Value error, ').rstrip('.')}"
+    where = ".".join(f"{part!s:.60}" for part in first["loc"][:DEEPEST]) or "it"
+    return f"{where}: {first['msg'].removeprefix('Value error, ').rstrip('.'):.300}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -28,6 +29,7 @@ from tuner.commands.tune import tune
 from tuner.errors import TunerError, UsageError
 
 INTERRUPTED = 130
+DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -57,6 +59,11 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted; everything measured is kept, add --resume to go on from it")
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.errno not in DISK_REFUSES:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(f"{error.strerror}{where}; everything measured is kept, add --resume to go on.", UsageError.exit_code)
     except Exception as error:
         from asymrnr.errors import AsymRnRError  # imports torch; whatever raises it has done so already
 

@@ -54,6 +54,8 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
         Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
     store = MeasurementStore(options.output)
     try:
+        for warning in store.warnings:
+            progress.stage("log", warning)
         here = environment()
         if len(store) and not options.resume:
             raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,18 @@ def test_unknown_policies_and_sections_are_refused(path: Path) -> None:
         load_artifact(path, "loose")  # type: ignore[arg-type]
     with pytest.raises(ArtifactError, match="Cannot compare hardware"):
         load_artifact(path, "strict", {"hardware": {}})
+
+
+def test_devices_pipes_and_folders_are_refused_at_once(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "endless.json").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    for name in ("endless.json", "pipe.json", "folder.json"):
+        with pytest.raises(ArtifactError, match=r"cannot be read: (it is no regular file|Is a directory)\.$"):
+            load_artifact(tmp_path / name)
+    (tmp_path / "link.json").symlink_to(path)
+    assert load_artifact(tmp_path / "link.json") == load_artifact(path)
+
+
+def test_messages_stay_short_whatever_a_file_says(document: dict[str, Any]) -> None:
+    assert len(refused(signed({**document, "schema_version": 3, "k" * 1_000_000: 1}))) < 600

@@ -67,6 +67,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--prompts", "none.txt"], "none.txt"),
         (["certify", "30-steps", "--model", "tiny-cogvideox", "--height", "96"], "--height is 96"),
         (["generate", "--model", "tiny-cogvideox", "--prompt", "x", "--frames", "0"], "--frames is 0"),
+        (["generate", "--model", "tiny-cogvideox", "--prompt", " "], "The prompt is empty"),
+        (["profile", "--model", "tiny-cogvideox", "--device", "meta"], "'meta' is not supported; use cpu or cuda"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--seed", str(2**32)], "--seed"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--seed", "-1"], "--seed"),
+        (["--model", "tiny-cogvideox", "--target-speedup", "1.3", "--trials", "0"], "--trials"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(run, arguments, says, tmp_path, monkeypatch) -> None:

@@ -39,7 +39,7 @@ def example() -> Profile:
     )
     return Profile(
         model="m",
-        workload={"steps": 4, "note": "ünï"},
+        workload={"steps": 4, "frames": 2, "height": 24, "width": 32, "note": "ünï"},
         prompt="a prompt",
         seed=1,
         schedule_seed=2,

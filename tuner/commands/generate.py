@@ -17,6 +17,7 @@ from tuner.commands.options import (
     Model,
     Offload,
     OffloadChoice,
+    Seed,
     Steps,
     Weights,
     Width,
@@ -50,7 +51,7 @@ def generate(
             show_default="what it was tuned for",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    seed: Seed = 0,
     steps: Steps = None,
     frames: Frames = None,
     height: Height = None,
@@ -65,6 +66,8 @@ def generate(
     Steps and size are the model's own, or those the schedule was made for.
     """
     require_writable(output, ".mp4")
+    if not prompt.strip():
+        raise UsageError("The prompt is empty; say what the video should show.")
     from tuner.context import describe
     from tuner.models import find_model, load_pipeline
     from tuner.package import read_artifact, workload_for

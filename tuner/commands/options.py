@@ -94,6 +94,8 @@ Also = Annotated[
         help="A further speed-up to certify from the same profile, once the first one is; more than once for more.",
     ),
 ]
+LARGEST_SEED = 2**32 - 1  # of Optuna's samplers
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the noise, and of what is drawn at random.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps.", show_default=USUAL)]
 Frames = Annotated[int | None, typer.Option(help="Frames of a video.", show_default=USUAL)]
 Height = Annotated[int | None, typer.Option(help="Height of a video, in pixels.", show_default=USUAL)]

@@ -17,6 +17,7 @@ from tuner.commands.options import (
     Offload,
     OffloadChoice,
     Prompts,
+    Seed,
     Steps,
     Weights,
     Width,
@@ -31,7 +32,7 @@ def profile(
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .safetensors.")] = Path(
         "profile.safetensors"
     ),
-    seed: Annotated[int, typer.Option(help="Seed of the noise and of the destinations.")] = 0,
+    seed: Seed = 0,
     steps: Steps = None,
     frames: Frames = None,
     height: Height = None,

@@ -25,6 +25,7 @@ from tuner.commands.options import (
     Partner,
     Prompts,
     Resume,
+    Seed,
     Steps,
     Weights,
     Width,
@@ -61,8 +62,8 @@ def tune(
             help="What may be spent, in unaccelerated generations.", show_default="40, and 20 for every --also"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the search and of the prompts' noise.")] = 0,
-    trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
+    seed: Seed = 0,
+    trials: Annotated[int, typer.Option(min=1, help="Surrogate trials of one search.")] = 300,
     actions: ActionChoices = ActionsChoice.ALL,
     memory: Memory = None,
     partner: Partner = None,

@@ -98,6 +98,8 @@ def _require_device(device: str, offload: Offload) -> None:
         kind = torch.device(device).type
     except RuntimeError as error:
         raise UsageError(f"'{device}' is not the name of a torch device; use cpu or cuda.") from error
+    if kind not in ("cpu", "cuda"):
+        raise UsageError(f"Device '{device}' is not supported; use cpu or cuda.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"Device '{device}' was asked for, but torch finds no GPU here; use --device cpu.")
     if offload == "none":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,23 @@ from asymrnr.partition import Grid
 from tuner.errors import UsageError
 from tuner.latency.model import LatencyModel
 from tuner.profile.agreement import Agreement
+from tuner.strides import parse_stride
 
 VERSION = "3"
 SCALARS = (
     *("model", "transformer", "workload", "prompt", "seed", "schedule_seed"),
     *("grid", "heads", "head_dim", "text_tokens", "diagnostics", "agreement"),
+)
+# What reading damaged values ends in; numbers beyond all bounds and nesting without end among them.
+DAMAGED = (
+    SafetensorError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
 )
 TABLES = ("raw_similarity", "similarity", "kl", "norm_tail", "persistence", "memory_error", "broadcast_error")
 CURVES = ("q_error", "v_error")
@@ -114,6 +127,8 @@ class Profile:
             save_file(arrays, part, metadata={"version": VERSION, "profile": json.dumps(content, sort_keys=True)})
             os.replace(part, path)
         except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                part.unlink()
             raise UsageError(f"The profile cannot be written to {path}: {error}.") from error
 
     @classmethod
@@ -133,8 +148,8 @@ class Profile:
                     raise UsageError(f"{path} is not a profile of version {VERSION}; profile the model again.")
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
             return cls.from_record(json.loads(metadata["profile"]), arrays)
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise UsageError(f"The profile {path} is damaged ({error}); profile the model again.") from error
+        except DAMAGED as error:
+            raise UsageError(f"The profile {path} is damaged ({error!s:.200}); profile the model again.") from error
 
     def to_record(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Plain values and arrays, from which `from_record` makes the same profile again."""
@@ -184,6 +199,19 @@ class Profile:
 
     def _check(self) -> None:
         """Raises ValueError where arrays do not fit together or hold numbers that make no sense."""
+        for name in ("steps", "frames", "height", "width"):
+            if not is_count(self.workload[name]):
+                raise ValueError(f"its workload says {name} {self.workload[name]!r:.40}")
+        if self.workload["steps"] != self.steps or self.steps < 1 or not np.isfinite(self.timesteps).all():
+            raise ValueError("its timesteps do not fit its workload")
+        if len(self.grid) != 3 or not all(map(is_count, (*self.grid, self.heads, self.head_dim, self.blocks))):
+            raise ValueError("its grid, blocks or heads are not positive")
+        if not isinstance(self.text_tokens, int) or self.text_tokens < 0:
+            raise ValueError("its text tokens are no number")
+        for stride in {*self.memory_error, *(stride for stride, _ in (*self.q_error, *self.v_error))}:
+            parse_stride(stride)
+        if not all(is_count(step) for _, step in self.q_error):
+            raise ValueError("its cache steps are not positive")
         if not self.q_error or set(self.q_error) != set(self.v_error):
             raise ValueError("error curves are missing")
         sites = (self.blocks, self.steps)
@@ -209,3 +237,8 @@ class Profile:
                     raise ValueError("a similarity table has a wrong shape or values")
         if self.rates[0] != 0 or (np.diff(self.rates) <= 0).any():
             raise ValueError("the rates are not ascending from 0")
+
+
+def is_count(value: object) -> bool:
+    """Whether it is a positive integer."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -139,7 +139,7 @@ class MeasurementStore:
                 if hashlib.sha256(data).hexdigest() != line["arrays"]["sha256"]:
                     raise SafetensorError("content differs from its hash")
                 arrays = safetensors.numpy.load(data)
-            except (OSError, SafetensorError) as error:
+            except (OSError, ValueError, SafetensorError) as error:
                 self.warnings.append(f"The arrays of measurement {digest[:12]} are damaged ({error}); measuring again.")
                 del self._lines[digest]
                 return None
@@ -216,8 +216,8 @@ class MeasurementStore:
                     for digest in line["forgotten"]:
                         self._lines.pop(digest, None)
                 elif "warning" not in line:
-                    self._lines[key_hash(line["key"])] = {name: line[name] for name in FIELDS}
-            except (ValueError, KeyError, TypeError):
+                    self._lines[key_hash(line["key"])] = _record(line)
+            except (ValueError, KeyError, TypeError, RecursionError, UsageError):
                 self.warnings.append(f"Line {number} of {LOG_NAME} is damaged and was skipped.")
         if whole < len(data) and not self.read_only:
             with path.open("r+b") as log:
@@ -226,6 +226,22 @@ class MeasurementStore:
             message = f"The last line of {LOG_NAME} was cut off after {len(data) - whole} bytes and was removed."
             self.warnings.append(message)
             self._append({"warning": message})
+
+
+def _record(line: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a line that records a measurement.
+
+    Raises:
+        KeyError, TypeError, ValueError: it does not.
+    """
+    found = {name: line[name] for name in FIELDS}
+    if not (isinstance(found["key"], dict) and isinstance(found["values"], dict) and isinstance(found["at"], str)):
+        raise TypeError
+    if found["arrays"] is not None:
+        name = found["arrays"]["file"]
+        if not (isinstance(name, str) and Path(name).name == name and isinstance(found["arrays"]["sha256"], str)):
+            raise ValueError
+    return found
 
 
 def now() -> str:
