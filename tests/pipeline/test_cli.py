@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,19 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         return int(stop.value.code or 0), streams.out, streams.err
 
     return call
+
+
+def test_a_full_disk_is_one_sentence(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/x/report.html")
+
+    monkeypatch.setattr(cli, "app", full)
+    code, _, error = run("report", "runs/x")
+    assert code == 2
+    said = " ".join(error.split())
+    assert said == (
+        "error: No space left on device (runs/x/report.html); everything measured is kept, add --resume to go on."
+    )
 
 
 @pytest.mark.parametrize(
