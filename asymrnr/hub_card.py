@@ -16,13 +16,14 @@ tags:
 """
 
 
-def model_card(artifact: Artifact, repo_id: str, version: int) -> str:
+def model_card(artifact: Artifact, repo_id: str, version: int, plotted: bool = False) -> str:
     """Markdown with YAML metadata: what the schedules are for, what is claimed of them, how to use and check them.
 
     Args:
         artifact: what is shared.
         repo_id: "owner/name".
         version: of the repository.
+        plotted: there is a plot beside it.
     """
     model, work = artifact.model, artifact.workload
     partner = artifact.schedule.partner
@@ -56,7 +57,7 @@ def model_card(artifact: Artifact, repo_id: str, version: int) -> str:
         "|---|---|---|---|---|",
         *_rows(artifact),
         "",
-        *([f"![PSNR against speed-up]({PLOT_NAME})", ""] if artifact.evidence is not None else []),
+        *([f"![PSNR against speed-up]({PLOT_NAME})", ""] if plotted else []),
         "## Use",
         "",
         "```python",

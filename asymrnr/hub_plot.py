@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from importlib.util import find_spec
 
 from asymrnr.artifact import Artifact
 
@@ -11,8 +12,10 @@ def frontier_svg(artifact: Artifact) -> bytes | None:
     """PSNR against measured speed-up with its bound, one point a schedule; the same bytes for the same artifact.
 
     Returns:
-        An SVG file; None where no schedule was measured.
+        An SVG file; None where no schedule was measured, or where matplotlib is not installed.
     """
+    if find_spec("matplotlib") is None:
+        return None
     import matplotlib
     from matplotlib.figure import Figure
 

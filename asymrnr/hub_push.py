@@ -77,13 +77,12 @@ def push_to_hub(
 def contents(artifact: Artifact, repo_id: str, version: int) -> dict[str, bytes]:
     """The files of a version, by name."""
     saved = artifact.model_copy(update={"sha256": artifact.content_sha256()})
+    plot = frontier_svg(saved)
     files = {
         FILE_NAME: saved.canonical_json().encode(),
-        CARD_NAME: model_card(saved, repo_id, version).encode(),
+        CARD_NAME: model_card(saved, repo_id, version, plotted=plot is not None).encode(),
+        **({} if plot is None else {PLOT_NAME: plot}),
     }
-    plot = frontier_svg(saved)
-    if plot is not None:
-        files[PLOT_NAME] = plot
     metadata = {
         "version": version,
         "pushed": datetime.now(UTC).isoformat(timespec="seconds"),
