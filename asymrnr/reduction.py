@@ -124,13 +124,13 @@ class Match:
         partition: destinations and sources, on the device of the features.
         order: (batch, heads, n_src) int32, sources from least to most similar: those dropped last come first.
         slot: (batch, heads, n_src) int32, destination of each source as index into `partition.dst`.
-        distance: (batch, heads, n_src) float32.
+        mean_distance: of all sources to their destinations, a scalar; single ones are not kept, which is a third of it.
     """
 
     partition: Partition
     order: torch.Tensor
     slot: torch.Tensor
-    distance: torch.Tensor
+    mean_distance: torch.Tensor
 
     @classmethod
     def of(
@@ -148,7 +148,7 @@ class Match:
         else:
             distance, slot = match_local(features, partition, radius, metric)
         order = distance.argsort(dim=-1, descending=True, stable=True).to(torch.int32)
-        return cls(there, order, slot, distance)
+        return cls(there, order, slot, distance.mean())
 
     def plan(self, rate: float) -> Plan:
         """Drop the most similar sources until int(n * (1 - rate)) tokens are left; destinations always stay.

@@ -44,7 +44,7 @@ def distances(runner: Runner, schedule: Schedule, prompt: str) -> dict[int | Non
         for features in (call.query, call.value):
             for radius in RADII:
                 match = Match.of(features[:, :, call.video], partition, radius=radius)
-                found[radius].append(float(match.distance.mean()))
+                found[radius].append(float(match.mean_distance))
 
     runner.generate(prompt, SEED, observer=look)
     return {radius: float(np.mean(values)) for radius, values in found.items()}

@@ -46,8 +46,7 @@ def wrong_with_memory(then: torch.Tensor, now: torch.Tensor, match: Match, rate:
     total = 0.0
     for item in range(BATCH):
         for head in range(HEADS):
-            most_similar = match.distance[item, head].argsort(stable=True)[:dropped].tolist()
-            for source in most_similar:
+            for source in match.order[item, head].flip(0)[:dropped].tolist():
                 i, j = src[source], dst[match.slot[item, head, source]]
                 restored = now[item, head, j] + (then[item, head, i] - then[item, head, j])
                 total += float((restored - now[item, head, i]).double().square().sum())
@@ -125,7 +124,7 @@ def test_places_and_batches_are_not_compared_with_others() -> None:
     changes = OutputChanges(RATES, 2, ALL)
     assert changes.add("one", 0, of_steps[0], made[0]) == []
     assert changes.add("other", 1, of_steps[1], made[1]) == []
-    half = Match(made[2].partition, made[2].order[:1], made[2].slot[:1], made[2].distance[:1])
+    half = Match(made[2].partition, made[2].order[:1], made[2].slot[:1], made[2].mean_distance)
     assert changes.add("one", 1, of_steps[1][:1], half) == []
     assert [change.gap for change in changes.add("one", 2, of_steps[2][:1], half)] == [1]
 

@@ -11,7 +11,7 @@ PERCENTILES = (5.0, 95.0)
 
 def matched_similarity(match: Match) -> float:
     """Mean over batch, heads and sources of the negative distance to the matched destination."""
-    return -float(match.distance.mean())
+    return -float(match.mean_distance)
 
 
 def standardise(raw: np.ndarray) -> np.ndarray:
