@@ -69,7 +69,7 @@ def profile(model: LatencyModel, space: SearchSpace) -> Profile:
                 curves[stride, cache_step] = np.where(rates > largest, np.inf, curve)
     return Profile(
         model="synthetic",
-        workload={},
+        workload={"steps": STEPS, "frames": 13, "height": 64, "width": 64},
         prompt="",
         seed=0,
         schedule_seed=4,

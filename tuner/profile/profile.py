@@ -200,8 +200,8 @@ class Profile:
     def _check(self) -> None:
         """Raises ValueError where arrays do not fit together or hold numbers that make no sense."""
         for name in ("steps", "frames", "height", "width"):
-            if not is_count(self.workload[name]):
-                raise ValueError(f"its workload says {name} {self.workload[name]!r:.40}")
+            if not is_count(self.workload.get(name)):
+                raise ValueError(f"its workload says {name} {self.workload.get(name)!r:.40}")
         if self.workload["steps"] != self.steps or self.steps < 1 or not np.isfinite(self.timesteps).all():
             raise ValueError("its timesteps do not fit its workload")
         if len(self.grid) != 3 or not all(map(is_count, (*self.grid, self.heads, self.head_dim, self.blocks))):
