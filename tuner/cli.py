@@ -20,6 +20,7 @@ from tuner.commands.flops import flops
 from tuner.commands.generate import generate
 from tuner.commands.lock import lock
 from tuner.commands.models import models
+from tuner.commands.plan import plan
 from tuner.commands.profile import profile
 from tuner.commands.pull import pull
 from tuner.commands.push import push
@@ -37,7 +38,7 @@ app = typer.Typer(
     help="Finds, proves and packages acceleration schedules for video diffusion transformers.",
 )
 app.callback(invoke_without_command=True)(tune)
-for command in (models, profile, generate, flops, solve, certify, check, report, push, pull, lock):
+for command in (models, plan, profile, generate, flops, solve, certify, check, report, push, pull, lock):
     app.command()(command)
 
 

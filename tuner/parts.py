@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tuner.context import Context
 from tuner.outlook import Part
 from tuner.stages.certify import STAGE as CERTIFY
@@ -18,16 +20,28 @@ from tuner.stages.verify import STAGE as VERIFY
 
 
 def parts_of(ctx: Context) -> list[Part]:
-    """The parts in order, with what they take when one finalist will do and certificates come at the first look."""
+    """The parts of a run; see `parts`."""
     options = ctx.options
-    parts = [
+    return parts(ctx.entry.workload.steps, options.target_speedup, options.also, options.compare)
+
+
+def parts(steps: int, target: float, also: Sequence[float], compare: bool) -> list[Part]:
+    """The parts in order, with what they take when one finalist will do and certificates come at the first look.
+
+    Args:
+        steps: of a generation.
+        target: speed-up to certify.
+        also: further ones.
+        compare: diffusers' caches are measured as well.
+    """
+    found = [
         Part("preflight", (PREFLIGHT,)),
         Part("profile", (PROFILE,), PROFILE_IE),
-        Part("search and verify", (SEARCH, VERIFY), cost_ie(options.target_speedup, 1)),
-        Part("noise floor", (NOISE_FLOOR,), noise_floor_ie(ctx.entry.workload.steps)),
-        Part("certify", (CERTIFY,), cost_ie(options.target_speedup)),
+        Part("search and verify", (SEARCH, VERIFY), cost_ie(target, 1)),
+        Part("noise floor", (NOISE_FLOOR,), noise_floor_ie(steps)),
+        Part("certify", (CERTIFY,), cost_ie(target)),
     ]
-    for target in options.also:
-        name, least = f"{target:g}x", cost_ie(target, 1) + cost_ie(target)
-        parts.append(Part(name, (name, SEARCH, VERIFY, CERTIFY), least))
-    return [*parts, Part("compare", (COMPARE,), COMPARE_IE)] if options.compare else parts
+    for further in also:
+        name, least = f"{further:g}x", cost_ie(further, 1) + cost_ie(further)
+        found.append(Part(name, (name, SEARCH, VERIFY, CERTIFY), least))
+    return [*found, Part("compare", (COMPARE,), COMPARE_IE)] if compare else found

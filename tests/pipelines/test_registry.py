@@ -23,9 +23,10 @@ from typer.testing import CliRunner
 from asymrnr.resources import search_spaces_folder
 from tests.pipelines.tiny_pipelines import BUILDERS, START_FROM_PICTURES
 from tuner.cli import app
-from tuner.commands.models import PARAMETERS, memory
+from tuner.commands.models import memory
 from tuner.errors import UsageError
 from tuner.models import REGISTRY, HubWeights
+from tuner.models.figures import FIGURES
 from tuner.models.registry import Registry
 from tuner.search.space import load_space, load_space_of
 
@@ -97,7 +98,7 @@ def test_the_command_line_lists_them_all() -> None:
 def test_the_size_of_a_denoiser_is_that_of_its_class(name: str, build: Callable[[], nn.Module]) -> None:
     with torch.device("meta"):
         parameters = sum(weight.numel() for weight in build().parameters())
-    assert PARAMETERS[name][0] == pytest.approx(parameters / 1e9, abs=5e-4)
+    assert FIGURES[name].denoiser == pytest.approx(parameters / 1e9, abs=5e-4)
     gigabytes = parameters * REGISTRY[name].dtype.itemsize / 1e9
     assert f"{gigabytes:.1f} GB of denoiser" in memory(REGISTRY[name])[0]
 

@@ -12,25 +12,7 @@ if TYPE_CHECKING:
     from tuner.models import ModelEntry
 
 
-TOOK = {  # seconds of one unaccelerated generation, and where; paper, tables 1 and 2
-    "cogvideox-2b": (137.3, "an A100"),
-    "cogvideox-5b": (347.5, "an A100"),
-    "mochi": (201.85, "an H100"),
-    "hunyuanvideo": (912.98, "an H100"),
-    "fastvideo-hunyuan": (158.66, "an H100"),
-}
-
-# 10^9 parameters of denoiser and text encoders, counted from their classes with the released configurations: T5-XXL,
-# umT5-XXL for Wan, and Llama 3 with CLIP-L for HunyuanVideo.
-PARAMETERS = {
-    "cogvideox-2b": (1.694, 4.762),
-    "cogvideox-5b": (5.570, 4.762),
-    "mochi": (10.028, 4.762),
-    "hunyuanvideo": (12.821, 7.628),
-    "fastvideo-hunyuan": (12.821, 7.628),
-    "wan-1.3b": (1.419, 5.681),
-    "ltx-video": (1.923, 4.762),
-}
+A_CARD = {"a100": "an A100", "h100": "an H100"}
 
 
 def models() -> None:
@@ -59,15 +41,19 @@ def tokens(entry: ModelEntry) -> str:
 
 def memory(entry: ModelEntry) -> list[str]:
     """A line that says how much the weights take, which is the least there is to download; none where not known."""
-    if entry.name not in PARAMETERS:
+    from tuner.models.figures import FIGURES
+
+    if entry.name not in FIGURES:
         return []
-    denoiser, text = (f"{billions * entry.dtype.itemsize:.1f} GB" for billions in PARAMETERS[entry.name])
-    return [f"{denoiser} of denoiser and {text} of text encoder in {str(entry.dtype).removeprefix('torch.')}"]
+    known, size = FIGURES[entry.name], entry.dtype.itemsize
+    dtype = str(entry.dtype).removeprefix("torch.")
+    return [f"{known.denoiser * size:.1f} GB of denoiser and {known.text * size:.1f} GB of text encoder in {dtype}"]
 
 
 def operations(model: str) -> list[str]:
     """A line that says what a generation takes, and how much of that can be spared; none where it is not counted."""
     from tuner.commands.flops import amount
+    from tuner.models.figures import FIGURES
     from tuner.paper.architectures import ARCHITECTURES
     from tuner.paper.counter import count_flops
 
@@ -75,8 +61,9 @@ def operations(model: str) -> list[str]:
         return []
     count = count_flops(ARCHITECTURES[model])
     share = f"{count.attention_flops / count.baseline_flops:.0%} of it attention"
-    took = TOOK.get(model)
-    time = "" if took is None else f"; {took[0] / 60:.1f} min on {took[1]} (paper)"
+    known, time = FIGURES.get(model), ""
+    if known is not None and known.seconds is not None and known.card is not None:
+        time = f"; {known.seconds / 60:.1f} min on {A_CARD[known.card]} (paper)"
     return [f"{amount(count.baseline_flops).strip()} a generation, {share}{time}"]
 
 

@@ -1,0 +1,130 @@
+"""What a run would take of a GPU that is not here: time from counted operations, memory from shapes; all estimates.
+
+Time: a card is taken to compute so many operations a second of a whole generation, which is what the paper's times of
+its five models amount to. Memory: weights, what one pass of the denoiser needs beside them, and what this project adds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tuner.models.entry import ModelEntry
+from tuner.models.figures import FIGURES, Figures
+from tuner.outlook import Outlook, Part
+from tuner.paper.architectures import ARCHITECTURES, Architecture
+from tuner.paper.counter import count_flops
+from tuner.search.space import SearchSpace
+from tuner.strides import parse_stride
+
+TERA, GB = 1e12, 1e9
+INDEX_BYTES = 8  # of a matched token and head: int32, for its order and its destination
+PASS = 10  # widths that a block holds of every token: residual, normed, and twice the 4 of a feed-forward
+REDUCED = 2  # features that are matched: Q and V
+DECODER = 1.5  # GB, weights of the largest decoder
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU.
+
+    Attributes:
+        title: its name.
+        memory: GB.
+        speed: 10^12 operations a second over a whole generation.
+        origin: where the speed comes from.
+    """
+
+    title: str
+    memory: float
+    speed: float
+    origin: str
+
+
+CARDS = {
+    "a100": Card("NVIDIA A100, 80 GB", 80, 91, "the paper's times of CogVideoX-2B and -5B amount to 87 and 96"),
+    "h100": Card("NVIDIA H100, 80 GB", 80, 151, "the paper's times of Mochi and HunyuanVideo amount to 137 to 178"),
+    "h200": Card("NVIDIA H200, 141 GB", 141, 151, "taken to be an H100's"),
+    "rtx4090": Card("NVIDIA RTX 4090, 24 GB", 24, 48, "an A100's, times the ratio of the peaks in bfloat16"),
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """GB at the peak of every stage; see `needs`.
+
+    Attributes:
+        weights: of the denoiser and the decoder.
+        text: of the text encoders, which `--offload model` moves away.
+        one_pass: what a pass of the denoiser needs beside its weights.
+        profile: what profiling adds.
+        schedule: what a schedule keeps that broadcasts in all blocks, which no other exceeds.
+    """
+
+    weights: float
+    text: float
+    one_pass: float
+    profile: float
+    schedule: float
+
+    def peaks(self, offload: bool, limit: float) -> dict[str, float]:
+        """Of a generation, of profiling and of a tuned generation.
+
+        Args:
+            offload: text encoders are not on the GPU while denoising.
+            limit: GB that a schedule may keep.
+        """
+        plain = self.weights + self.one_pass + (0.0 if offload else self.text)
+        return {
+            "plain generation": plain,
+            "profiling": plain + self.profile,
+            "tuned generation": plain + min(self.schedule, limit),
+        }
+
+
+def generation_seconds(model: str, card: str) -> tuple[float, str]:
+    """One unaccelerated generation, and where that comes from: the paper where it took such a card, else operations.
+
+    Args:
+        model: one of `FIGURES`.
+        card: one of `CARDS`.
+    """
+    known, on = FIGURES[model], CARDS[card]
+    if known.seconds is not None and known.card == card:
+        return known.seconds, "measured in the paper"
+    operations = count_flops(ARCHITECTURES[model]).baseline_flops
+    return operations / (on.speed * TERA), f"at {on.speed:g} TFLOP/s; {on.origin}"
+
+
+def generations(parts: list[Part], budget: float) -> tuple[float, float]:
+    """How many a run takes, at the least and at the most."""
+    least, most = Outlook(parts).left(0.0, budget) or (0.0, budget)
+    return least, most
+
+
+def needs(entry: ModelEntry, space: SearchSpace) -> Memory:
+    """What a model needs of a GPU, on its own workload.
+
+    Args:
+        entry: one of `FIGURES`.
+        space: its strides and cache steps are matched while profiling.
+    """
+    known, architecture = FIGURES[entry.name], ARCHITECTURES[entry.name]
+    size, tokens = entry.dtype.itemsize, math.prod(architecture.grid) + architecture.text_tokens
+    batch = 1 if entry.name.startswith("wan") else architecture.cfg_batches  # Wan's branches come one after the other
+    of_all = tokens * architecture.width * size * architecture.cfg_batches
+    return Memory(
+        weights=known.denoiser * size + DECODER,
+        text=known.text * size,
+        one_pass=PASS * tokens * architecture.width * size * batch / GB,
+        profile=matchings(known, architecture, space) / GB,
+        schedule=len(architecture.blocks) * of_all / GB,
+    )
+
+
+def matchings(known: Figures, architecture: Architecture, space: SearchSpace) -> float:
+    """Bytes of the matchings that profiling keeps: one for every feature, stride, cache step, block and item."""
+    tokens = math.prod(architecture.grid)
+    sources = sum(tokens * (1 - 1 / math.prod(parse_stride(stride))) for stride in space.strides)
+    each = known.heads * architecture.cfg_batches * sources * INDEX_BYTES
+    return len(architecture.blocks) * REDUCED * len(space.cache_steps) * each
