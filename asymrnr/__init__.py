@@ -20,6 +20,7 @@ from asymrnr.observation import AttentionCall
 from asymrnr.partition import window_seed
 from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
+from asymrnr.schedule_io import artifact_of as _artifact_of  # noqa: F401  (attaches methods to Schedule)
 from asymrnr.shipped import NoneFits, load
 from asymrnr.summary import Summary
 from asymrnr.uniform import UniformSchedule

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from asymrnr.actions import Action, Windows, check_actions
 from asymrnr.errors import ScheduleError
 from asymrnr.notebook import html_table
 from asymrnr.partner import Partner
-from asymrnr.schedule_io import ScheduleIO
 from asymrnr.storage import Storage
 
 Feature = Literal["H", "Q", "V"]
@@ -33,7 +32,7 @@ def _choice(name: str, value: str, options: Any) -> None:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Schedule(ScheduleIO):
+class Schedule:
     """A resolved reduction schedule.
 
     Attributes:
@@ -70,6 +69,15 @@ class Schedule(ScheduleIO):
     actions: np.ndarray | None = None
     partner: Partner | None = None
     storage: Storage = "model"
+
+    # From and to plain values, files and the hub: `asymrnr.schedule_io`.
+    uniform: ClassVar[Callable[..., Any]]
+    from_dict: ClassVar[Callable[..., Schedule]]
+    from_pretrained: ClassVar[Callable[..., Schedule]]
+    to_dict: ClassVar[Callable[..., dict[str, Any]]]
+    artifact: ClassVar[Callable[..., Any]]
+    save: ClassVar[Callable[..., Any]]
+    push_to_hub: ClassVar[Callable[..., Any]]
 
     def __post_init__(self) -> None:
         _choice("metric", self.metric, Metric)
