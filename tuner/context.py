@@ -171,7 +171,8 @@ def describe(schedule: Schedule) -> str:
         parts.append(f"with {schedule.partner.cache}")
     if schedule.actions is not None:
         memory, broadcast = (float((schedule.actions == action).mean()) for action in (Action.MEMORY, Action.BROADCAST))
-        parts.append(f"memory at {memory:.0%} and broadcasting at {broadcast:.0%} of the sites")
+        kept = "" if schedule.storage == "model" else f", kept in {schedule.storage}"
+        parts.append(f"memory at {memory:.0%} and broadcasting at {broadcast:.0%} of the sites{kept}")
     elif any(table.any() for table in schedule.rates.values()) or not parts:
         parts += [schedule.form, f"cache {schedule.cache_step}"]
     return ", ".join([*parts, f"stride {stride}", attention])
