@@ -118,7 +118,7 @@ def paragraph(text: str) -> str:
 
 def _where(judged: list[Row]) -> str:
     devices = sorted({row["device"] for row in judged if "device" in row})
-    return f", generated without timing on another machine ({', '.join(devices)})" if devices else ""
+    return f", generated without timing ({', '.join(devices)})" if devices else ""
 
 
 def _disturbed(pairs: list[Row]) -> str:
