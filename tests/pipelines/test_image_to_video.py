@@ -19,6 +19,7 @@ from tuner.errors import UsageError
 from tuner.latency import micro
 from tuner.latency.model import Coefficients
 from tuner.models import ModelEntry, WorkloadOptions
+from tuner.models.images import open_image
 from tuner.models.prompts import LEAST_HELD_OUT, TUNED_ON, read_prompts
 from tuner.opening import open_run, open_scratch
 from tuner.report.console import LiveProgress
@@ -96,6 +97,14 @@ def test_pictures_are_looked_at_before_anything_is_loaded(
         open_run(run, progress)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_photographs_are_turned_as_their_camera_says(tmp_path: Path) -> None:
+    image = Image.new("RGB", (30, 20), "red")
+    exif = image.getexif()
+    exif[274] = 6  # orientation: a quarter turn
+    image.save(tmp_path / "photo.jpg", exif=exif)
+    assert open_image(tmp_path / "photo.jpg").size == (20, 30)
 
 
 @pytest.mark.parametrize("name", START_FROM_PICTURES)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tuner.errors import UsageError
 
@@ -45,14 +45,14 @@ def hashes(images: Mapping[str, Path]) -> dict[str, str]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """A picture in RGB.
+    """A picture in RGB, the right way up.
 
     Raises:
         UsageError: the file is missing or no picture.
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return ImageOps.exif_transpose(image).convert("RGB")
     except UnidentifiedImageError:
         raise UsageError(f"{path} is no picture that can be read; save it as PNG or JPEG.") from None
     except (OSError, ValueError) as error:
