@@ -33,17 +33,19 @@ const workPlayer = async (row) => {
     found.steps.push({ counter: row.querySelector("output").textContent, plain, tuned, difference });
   };
   note();
-  for (const name of ["on", "on", "back"]) {
+  // The page draws when a picture is presented; what is registered after the page's own is called after it.
+  const shown = async (work) => {
     const seeked = wait(film, "seeked");
-    row.querySelector(`[data-do=${name}]`).click();
-    await seeked;
+    work();
+    const presented = film.requestVideoFrameCallback && new Promise((done) => film.requestVideoFrameCallback(done));
+    await Promise.all([seeked, presented]);
     note();
-  }
-  const seeked = wait(film, "seeked");
-  scrubber.value = 6;
-  scrubber.dispatchEvent(new Event("input"));
-  await seeked;
-  note();
+  };
+  for (const name of ["on", "on", "back"]) await shown(() => row.querySelector(`[data-do=${name}]`).click());
+  await shown(() => {
+    scrubber.value = 6;
+    scrubber.dispatchEvent(new Event("input"));
+  });
   found.divided = [0, 50, 100].map((place) => {
     divider.value = place;
     divider.dispatchEvent(new Event("input"));

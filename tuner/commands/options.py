@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tuner.errors import UsageError
+
 if TYPE_CHECKING:
     from tuner.models import LoadOptions, WorkloadOptions
 
@@ -95,7 +97,20 @@ Also = Annotated[
     ),
 ]
 LARGEST_SEED = 2**32 - 1  # of Optuna's samplers
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the noise, and of what is drawn at random.")]
+
+
+def seed_from(value: int) -> int:
+    """A seed that every generator of random numbers takes.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not 0 <= value <= LARGEST_SEED:
+        raise UsageError(f"--seed is {value}; give 0 to {LARGEST_SEED}.")
+    return value
+
+
+Seed = Annotated[int, typer.Option(callback=seed_from, help="Seed of the noise, and of what is drawn at random.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps.", show_default=USUAL)]
 Frames = Annotated[int | None, typer.Option(help="Frames of a video.", show_default=USUAL)]
 Height = Annotated[int | None, typer.Option(help="Height of a video, in pixels.", show_default=USUAL)]

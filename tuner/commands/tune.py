@@ -63,7 +63,7 @@ def tune(
         ),
     ] = None,
     seed: Seed = 0,
-    trials: Annotated[int, typer.Option(min=1, help="Surrogate trials of one search.")] = 300,
+    trials: Annotated[int, typer.Option(help="Surrogate trials of one search.")] = 300,
     actions: ActionChoices = ActionsChoice.ALL,
     memory: Memory = None,
     partner: Partner = None,
@@ -96,6 +96,8 @@ def tune(
         return
     if model is None or target_speedup is None:
         raise UsageError("Give --model and --target-speedup, or one of the commands that --help lists.")
+    if trials < 1:
+        raise UsageError(f"--trials is {trials}; give at least 1.")
     if price is not None and not price >= 0:
         raise UsageError(f"--price is {price:g}; give what an hour of the device costs, 0 or more.")
     from tuner.context import ALSO_IE, BUDGET, TuneOptions

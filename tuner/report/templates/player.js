@@ -39,6 +39,8 @@ const players = [...document.querySelectorAll(".player")].map((row) => {
   };
   const show = (index) => {
     film.pause();
+    // "seeked" may come before the picture does.
+    if (film.requestVideoFrameCallback) film.requestVideoFrameCallback(draw);
     film.currentTime = ((index + frames) % frames + 0.5) / fps;
   };
   const toggle = (on) => (on ? film.play().catch(() => {}) : film.pause());
