@@ -25,15 +25,13 @@ from typing import Any
 import numpy as np
 from alternatives_report import paragraph
 from embedded import MODEL
-from frontier import LEAST_ERROR
 from kept_results import Results, part_of, rows_of
-from rich.progress import track
+from videos import measure_videos
 
 from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tuner.models import find_model, load_pipeline
 from tuner.profile.profile import Profile
-from tuner.quality.metrics import mse
 from tuner.run.identity import environment, subject
 from tuner.run.runner import Runner
 from tuner.search.memory import MemorySolver
@@ -83,20 +81,6 @@ def relative_errors(profile: Profile, first: int, count: int) -> np.ndarray:
     assert profile.extrapolation_error is not None
     found = [profile.extrapolation_error[first + i, i, 0] for i in range(count)]
     return np.maximum(np.array(found), LEAST)
-
-
-def measure(
-    runner: Runner, every: dict[str, tuple[Schedule, float]], pairs: Sequence[tuple[str, int]], results: Results
-) -> None:
-    """Generate what is left."""
-    for prompt, seed in pairs:
-        where = {"prompt": prompt, "seed": seed}
-        todo = {n: schedule for n, (schedule, _) in every.items() if not results.has(schedule=n, **where)}
-        plain = runner.generate(prompt, seed).video if todo else None
-        for n, schedule in track(todo.items(), prompt):
-            assert plain is not None
-            error = max(mse(runner.generate(prompt, seed, schedule).video, plain), LEAST_ERROR)
-            results.add({"kind": "video", "schedule": n, **where, "mse": error, "device": str(runner.device)})
 
 
 def errors_of(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -204,7 +188,8 @@ def main() -> None:
         if arguments.only is not None:
             singles = [name(step, 1) for step in arguments.only]
             every = {n: each for n, each in every.items() if np.isfinite(each[1]) or n in singles}
-        measure(runner, every, part_of(pairs, arguments.part), results)
+        schedules = {n: schedule for n, (schedule, _) in every.items()}
+        measure_videos(runner, schedules, part_of(pairs, arguments.part), results)
         rows = results.rows
     else:
         rows = [head, *rows_of(arguments.parts, head["subject"])]

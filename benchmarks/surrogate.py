@@ -17,22 +17,19 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from embedded import MODEL
-from frontier import LEAST_ERROR
 from kept_results import Results, part_of, rows_of
-from rich.progress import track
 from surrogate_report import write
+from videos import measure_videos
 
 from asymrnr.schedule import Schedule
 from tuner.models import find_model, load_pipeline
 from tuner.profile.profile import Profile
-from tuner.quality.metrics import mse
 from tuner.run.identity import environment, subject
 from tuner.run.runner import Runner
 from tuner.search.memory import KINDS, MemorySolver
@@ -120,19 +117,6 @@ def random_plan(problem: WindowProblem, rng: np.random.Generator) -> Plan:
     return evaluate(problem, length, program, reused)
 
 
-def measure(runner: Runner, every: Sequence[Trial], pairs: Sequence[tuple[str, int]], results: Results) -> None:
-    """Generate what is left."""
-    for prompt, seed in pairs:
-        where = {"prompt": prompt, "seed": seed}
-        schedules = {trial.name: trial.schedule for trial in every}
-        todo = {name: each for name, each in schedules.items() if not results.has(schedule=name, **where)}
-        plain = runner.generate(prompt, seed).video if todo else None
-        for name, schedule in track(todo.items(), prompt):
-            assert plain is not None
-            error = max(mse(runner.generate(prompt, seed, schedule).video, plain), LEAST_ERROR)
-            results.add({"kind": "video", "schedule": name, **where, "mse": error, "device": str(runner.device)})
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", type=Path, required=True)
@@ -152,7 +136,8 @@ def main() -> None:
     head = {"kind": "head", "environment": environment(), "subject": subject(runner)}
     if arguments.parts is None:
         results = Results(folder, head)
-        measure(runner, every, part_of(pairs, arguments.part), results)
+        schedules = {trial.name: trial.schedule for trial in every}
+        measure_videos(runner, schedules, part_of(pairs, arguments.part), results)
         rows = results.rows
     else:
         rows = [head, *rows_of(arguments.parts, head["subject"])]

@@ -19,6 +19,10 @@ from asymrnr.sections import ScheduleSection
 
 Inputs = dict[str, Any]
 HEADS: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4}
+WAN: dict[str, Any] = {
+    **HEADS,
+    **{"patch_size": (1, 2, 2), "text_dim": 8, "freq_dim": 32, "ffn_dim": 32, "rope_max_seq_len": 32},
+}
 
 
 def cogvideox_model(blocks: int = 2) -> diffusers.CogVideoXTransformer3DModel:
@@ -110,29 +114,24 @@ def hunyuan15() -> tuple[nn.Module, Inputs]:
 
 
 def wan() -> tuple[nn.Module, Inputs]:
-    model = diffusers.WanTransformer3DModel(
-        **HEADS, patch_size=(1, 2, 2), text_dim=8, freq_dim=32, ffn_dim=32, num_layers=2, rope_max_seq_len=32
-    )
+    model = diffusers.WanTransformer3DModel(**WAN, num_layers=2)
     return model, {"hidden_states": torch.randn(2, 4, 4, 12, 12), "encoder_hidden_states": torch.randn(2, 9, 8)}
 
 
 def wan_vace() -> tuple[nn.Module, Inputs]:
     """Blocks of their own look at what controls the video."""
-    sizes = {"patch_size": (1, 2, 2), "text_dim": 8, "freq_dim": 32, "ffn_dim": 32, "rope_max_seq_len": 32}
-    model = diffusers.WanVACETransformer3DModel(**HEADS, **sizes, num_layers=2, vace_layers=[0], vace_in_channels=6)
+    model = diffusers.WanVACETransformer3DModel(**WAN, num_layers=2, vace_layers=[0], vace_in_channels=6)
     latent, text, control = torch.randn(2, 4, 4, 12, 12), torch.randn(2, 9, 8), torch.randn(2, 6, 4, 12, 12)
     return model, {"hidden_states": latent, "encoder_hidden_states": text, "control_hidden_states": control}
 
 
 def skyreels() -> tuple[nn.Module, Inputs]:
-    sizes = {"patch_size": (1, 2, 2), "text_dim": 8, "freq_dim": 32, "ffn_dim": 32, "rope_max_seq_len": 32}
-    model = diffusers.SkyReelsV2Transformer3DModel(**HEADS, **sizes, num_layers=2)
+    model = diffusers.SkyReelsV2Transformer3DModel(**WAN, num_layers=2)
     return model, {"hidden_states": torch.randn(2, 4, 4, 12, 12), "encoder_hidden_states": torch.randn(2, 9, 8)}
 
 
 def chronoedit() -> tuple[nn.Module, Inputs]:
-    sizes = {"patch_size": (1, 2, 2), "text_dim": 8, "freq_dim": 32, "ffn_dim": 32, "rope_max_seq_len": 32}
-    model = diffusers.ChronoEditTransformer3DModel(**HEADS, **sizes, num_layers=2)
+    model = diffusers.ChronoEditTransformer3DModel(**WAN, num_layers=2)
     return model, {"hidden_states": torch.randn(2, 4, 4, 12, 12), "encoder_hidden_states": torch.randn(2, 9, 8)}
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
+from asymrnr.durable import write_durably
 from asymrnr.partition import Grid
 from tuner.errors import UsageError
 from tuner.latency.model import LatencyModel
@@ -120,15 +119,11 @@ class Profile:
             UsageError: the place cannot be written.
         """
         content, arrays = self.to_record()
-        path = Path(path)
-        part = path.with_name(path.name + ".part")
+        path, metadata = Path(path), {"version": VERSION, "profile": json.dumps(content, sort_keys=True)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(arrays, part, metadata={"version": VERSION, "profile": json.dumps(content, sort_keys=True)})
-            os.replace(part, path)
+            write_durably(path, save(arrays, metadata))
         except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                part.unlink()
             raise UsageError(f"The profile cannot be written to {path}: {error}.") from error
 
     @classmethod
