@@ -5,8 +5,8 @@
 Runs the whole tuning job on the embedded model for every target and for ever higher ones until none is certified. Then,
 at each target and at the highest one certified, every other method is brought to the tuned schedule's measured speed-up
 (with the latency model, corrected by what it really took), and all of them generate the same held-out prompts, the
-first ones beside the plain pipeline in lock-step. Last, the heuristic's own fastest good schedule is certified like a tuned one.
-Writes `docs/baselines.md` with a picture, raw numbers to `benchmarks/results/baselines.json`; about an hour.
+first ones beside the plain pipeline in lock-step. Last, the heuristic's own fastest good schedule is certified like a
+tuned one. Writes `docs/baselines.md` with a picture, raw numbers to `benchmarks/results/baselines.json`; about an hour.
 """
 
 from __future__ import annotations
