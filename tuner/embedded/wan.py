@@ -29,9 +29,9 @@ class Wan(FlowDenoiser):
     world = OBJECT
     ratio = RATIO
     stages = (
-        Stage(2400, 1, 14),
-        Stage(2400, 4, 3),
-        Stage(2400, 12, 1, noisy=0.4),
+        Stage(1500, 1, 14),
+        Stage(1800, 4, 3),
+        Stage(2100, 12, 1, noisy=0.4),
     )
     steps = 20
     guidance = 2.0
