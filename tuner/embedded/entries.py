@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from diffusers import CogVideoXPipeline
 
 import tuner.embedded.codec  # noqa: F401  (diffusers loads components only from modules already imported)
-from tuner.embedded.checker import attributes_right
-from tuner.embedded.world import parse_caption, sample_scenes
+from tuner.embedded.worlds import OBJECT, World
 from tuner.errors import UsageError
 from tuner.models.entry import ModelEntry, VideoSizes, Workload
 from tuner.models.prompts import Prompts
@@ -19,16 +20,17 @@ CAPTION_SEED = 20_000
 OVERSAMPLING = 8  # captions may come twice
 
 
-def captions(held_out: bool) -> Prompts:
-    """Different captions of the procedural world (`world.py`), the first so many of a long list.
+def captions(world: World, held_out: bool) -> Prompts:
+    """Different captions of a procedural world, the first so many of a long list.
 
     Args:
+        world: whose.
         held_out: captions that were never trained on, instead of others.
     """
 
     def sampled(count: int) -> list[str]:
         generator = torch.Generator().manual_seed(CAPTION_SEED + held_out)
-        scenes = sample_scenes(OVERSAMPLING * count, generator, held_out)
+        scenes = world.sample(OVERSAMPLING * count, generator, held_out)
         found = list(dict.fromkeys(scene.caption for scene in scenes))[:count]
         if len(found) < count:
             raise UsageError(f"{count} prompts were asked for, but the world has fewer to tell apart; ask for fewer.")
@@ -37,17 +39,23 @@ def captions(held_out: bool) -> Prompts:
     return sampled
 
 
-def shown_attributes(video: torch.Tensor, prompt: str) -> dict[str, bool]:
+def shown_attributes(world: World, every: int = 1, enlarged: int = 1) -> Callable[[torch.Tensor, str], dict[str, bool]]:
     """Which attributes of its caption a video shows.
 
     Args:
-        video: (frames, 3, height, width) in [0, 1].
-        prompt: a caption of the world.
+        world: of the captions.
+        every: frames of the video for one of the world.
+        enlarged: how many times its pictures are.
 
-    Raises:
-        ValueError: the prompt is no such caption.
+    Returns:
+        Judges a video (frames, 3, height, width) in [0, 1] by its caption; raises ValueError where it is no caption.
     """
-    return attributes_right(video, parse_caption(prompt))
+
+    def shown(video: torch.Tensor, prompt: str) -> dict[str, bool]:
+        pictures = F.avg_pool2d(video[::every], enlarged) if enlarged > 1 else video[::every]
+        return world.attributes_right(pictures, world.parse(prompt))
+
+    return shown
 
 
 ENTRIES = (
@@ -57,10 +65,10 @@ ENTRIES = (
         pipeline=CogVideoXPipeline,
         workload=Workload(frames=12, height=64, width=64, steps=30, guidance_scale=1.0, max_sequence_length=16),
         search_space="tiny-cogvideox.yaml",
-        tuning_prompts=captions(held_out=False),
-        held_out_prompts=captions(held_out=True),
-        attributes=shown_attributes,
-        check_prompt=parse_caption,
+        tuning_prompts=captions(OBJECT, held_out=False),
+        held_out_prompts=captions(OBJECT, held_out=True),
+        attributes=shown_attributes(OBJECT),
+        check_prompt=OBJECT.parse,
         sizes=VideoSizes(sides=None, token=4),  # its positions are learned
     ),
 )
