@@ -111,14 +111,15 @@ def write(profile: Profile, space: SearchSpace, rows: Sequence[dict[str, Any]], 
     weights = np.concatenate([[usual[0] + spread[0]], usual + spread])  # the first step is never left out
     moments, knots = (np.arange(profile.steps) + 0.5) / profile.steps, (np.arange(KNOTS) + 0.5) / KNOTS
     at_knots, said = np.interp(knots, moments, weights), np.log(space.reuse_weights(profile.steps))
+    numbers = dict.fromkeys(str(number(map(len, single))) for number in (min, max))
     lines = [
         "# What leaving out a step does to the video",
         "",
         f"`{command}`",
         "",
         paragraph(
-            f"{profile.steps} steps, {min(map(len, single))} to {max(map(len, single))} tuning prompts other than the "
-            "profiled one. What a step does is the logarithm of the video's mean squared error over the relative "
+            f"{profile.steps} steps, {' to '.join(numbers)} tuning prompts other than the profiled one. What a step "
+            "does is the logarithm of the video's mean squared error over the relative "
             "squared error of the extrapolated output, in the unit in which the loss of a schedule that only restores "
             "with memory and broadcasts is predicted: there a loss of 1 is a mean squared error of "
             f"{np.exp(np.mean(list(units.values()))):.3g} (between prompts its logarithm varies by "

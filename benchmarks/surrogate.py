@@ -52,7 +52,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "half of what sets blocks apart": {"memory_trust": 0.5},
     "blocks as measured": {"memory_trust": 1.0},
     REUSED + USUAL: {"reuse": True},
-    REUSED + "all steps alike": {"reuse": True, "reuse_steering": (0.0,)},
+    REUSED + "all steps alike": {"reuse": True, "reuse_steering": (0.0,), "reuse_last": ()},
 }
 
 
@@ -77,7 +77,8 @@ def trials(profile: Profile, space: SearchSpace) -> list[Trial]:
     assert profile.latency is not None
     model = profile.latency
     yardstick = MemorySolver(profile, model, space.model_copy(update={"reuse": True}))
-    halved = {"reuse": True, "reuse_steering": tuple(weight / 2 for weight in space.reuse_steering)}
+    weights = {"reuse_steering": space.reuse_steering, "reuse_last": space.reuse_last}
+    halved = {"reuse": True, **{name: tuple(weight / 2 for weight in each) for name, each in weights.items()}}
     found: list[Trial] = []
 
     def add(setting: str, kind: str, aim: float, plan: Plan) -> None:

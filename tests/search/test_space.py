@@ -73,6 +73,16 @@ def test_steering_weights_follow_a_line_between_logarithms() -> None:
         assert (space.steering_weights(steps) > 0).all()
 
 
+def test_the_last_steps_weigh_what_they_do_however_many_there_are() -> None:
+    space = SearchSpace(
+        strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), reuse_steering=(1.0, 3.0), reuse_last=(4.0, 5.0)
+    )
+    np.testing.assert_allclose(np.log(space.reuse_weights(4)), [1, 1.5, 4, 5])
+    np.testing.assert_allclose(np.log(space.reuse_weights(1)), [5])
+    none = space.model_copy(update={"reuse_last": ()})
+    np.testing.assert_allclose(np.log(none.reuse_weights(4)), [1, 1.5, 2.5, 3])
+
+
 def test_one_steering_value_is_the_weight_of_all_steps() -> None:
     space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), steering=(0.7,))
     np.testing.assert_allclose(space.steering_weights(6), np.exp(0.7))

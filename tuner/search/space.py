@@ -17,11 +17,13 @@ from tuner.search.error import ErrorModel
 from tuner.search.trust import Trust
 from tuner.strides import parse_stride
 
-# Videos of the embedded model with one of 30 steps left out, docs/steering-30.md.
+# Videos of the embedded model with one of 30 steps left out, docs/steering-30.md; the last three steps weigh about as
+# much in 8 steps, docs/steering-8.md, however long each of them is.
 REUSE_STEERING = (
     *(4.2, 4.0, 3.7, 4.9, 5.1, 5.5, 5.0, 5.5, 5.4, 4.6),
     *(5.0, 4.8, 4.4, 4.5, 4.6, 5.1, 4.8, 5.5, 6.5, 9.4),
 )
+REUSE_LAST = (6.1, 7.0, 9.5)
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Rule = dict[float, Rate]
 
@@ -63,6 +65,7 @@ class SearchSpace(BaseModel):
         reuse: steps may leave out the whole denoiser, whose output is then extrapolated.
         reuse_steering: as `steering` and in its unit, of a squared error of the denoiser's output, relative to its
             square. The default was measured on the embedded model.
+        reuse_last: the same of the last steps of a generation, whatever their moments.
         warm_starts: threshold rules to begin with.
         rank_correlation: Spearman's correlation of the predicted error with measured quality loss and its 95 %
             interval, as {"value": ..., "low": ..., "high": ...}, where it was studied on the model.
@@ -85,6 +88,7 @@ class SearchSpace(BaseModel):
     steering: tuple[float, ...] = Field(default=(3.0, 1.4, 1.0, 0.0, 2.8), min_length=1)
     reuse: bool = False
     reuse_steering: tuple[float, ...] = Field(default=REUSE_STEERING, min_length=1)
+    reuse_last: tuple[float, ...] = REUSE_LAST
     warm_starts: tuple[WarmStart, ...] = ()
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None
 
@@ -97,8 +101,9 @@ class SearchSpace(BaseModel):
         return _over_steps(self.steering, steps)
 
     def reuse_weights(self, steps: int) -> np.ndarray:
-        """(steps,) weight of a squared error of the output; see `reuse_steering`."""
-        return _over_steps(self.reuse_steering, steps)
+        """(steps,) weight of a squared error of the output; see `reuse_steering` and `reuse_last`."""
+        last = self.reuse_last[max(0, len(self.reuse_last) - steps) :]
+        return np.concatenate([_over_steps(self.reuse_steering, steps)[: steps - len(last)], np.exp(last)])
 
     def for_steps(self, steps: int) -> SearchSpace:
         """The same with no cache window longer than half of the steps, so that a matching serves at most half of them.
