@@ -127,9 +127,9 @@ def apply(
 
     Warns:
         OtherWorkload: the first generation has other steps than the schedule has, or another size than its artifact
-            says; once, at its first step.
-        NotCertified: as for `asymrnr.load`, and of a machine, sampler, data type or cache that the certificate does not
-            cover.
+            says, or guidance where that has none, or none; once, at its first step.
+        NotCertified: as for `asymrnr.load`, and of a machine, sampler, data type, cache, adapter (LoRA), quantisation,
+            offloading or sharding that the certificate does not cover.
     """
     found, artifact = resolve(schedule, len(sites(target)[0]))
     if artifact is not None:
@@ -140,7 +140,7 @@ def apply(
     envelope = None
     if policy != "off":
         token = Token.of(target, base_model(denoisers(target)[0]))
-        envelope = Envelope.of(found, artifact, token, refuses=policy == "strict")
+        envelope = Envelope.of(found, artifact, token, refuses=policy == "strict", pipe=target)
     handle = _install(target, found, None, envelope)
     _log.info("applied %r to %s", found, type(target).__name__)
     return handle

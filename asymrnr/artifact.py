@@ -25,7 +25,7 @@ from asymrnr.sections import (
     WorkloadSection,
 )
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 
 class Point(Judged):
@@ -40,7 +40,7 @@ USUAL_TARGET = 1.2  # to ask for where an artifact names none
 class Artifact(Judged):
     """A complete artifact. `sha256` covers everything else; it is filled in on saving."""
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[4] = SCHEMA_VERSION
     model: ModelSection
     workload: WorkloadSection
     frontier: tuple[Point, ...] = ()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -56,17 +58,22 @@ class Envelope:
         artifact: what the schedule comes from; None for one by itself, of which only the steps are known.
         token: tells a video's size from the token grid.
         refuses: a generation of another kind is an error, not a warning.
+        guided: whether the running generation is guided (scale above 1); None where that is not known.
     """
 
     steps: int | None
     artifact: Artifact | None
     token: Token
     refuses: bool = False
+    guided: Callable[[], bool | None] = lambda: None
 
     @classmethod
-    def of(cls, schedule: Schedule, artifact: Artifact | None, token: Token, refuses: bool = False) -> Envelope:
-        """Of a schedule; one with a single column holds for any number of steps."""
-        return cls(None if schedule.steps == 1 else schedule.steps, artifact, token, refuses)
+    def of(
+        cls, schedule: Schedule, artifact: Artifact | None, token: Token, refuses: bool = False, pipe: Any = None
+    ) -> Envelope:
+        """Of a schedule, for a pipeline; one with a single column holds for any number of steps."""
+        steps = None if schedule.steps == 1 else schedule.steps
+        return cls(steps, artifact, token, refuses, partial(_guided, pipe))
 
     def warn_outside(self, steps: int | None, grid: Grid) -> bool:
         """Warn of a generation that is of another kind.
@@ -102,6 +109,9 @@ class Envelope:
                 if (height, width) != (workload.height, workload.width):
                     was, now = f"{workload.height}x{workload.width} pixels", f"{height}x{width} pixels"
                     differs(was, now, f"--height {height} --width {width}")
+            guided = _above_one(workload.guidance_scale), self.guided()
+            if None not in guided and guided[0] != guided[1]:
+                differs(*("guidance" if one else "no guidance" for one in guided))
         if None not in (steps, self.steps) and steps != self.steps:
             differs(f"{self.steps} steps", f"{steps} steps", f"--steps {steps}")
         if made:
@@ -118,3 +128,12 @@ class Envelope:
     @property
     def _certified(self) -> bool:
         return self.artifact is not None and self.artifact.certified
+
+
+def _guided(pipe: Any) -> bool | None:
+    """As a pipeline says of its running generation; some have no such scale."""
+    return _above_one(getattr(pipe, "guidance_scale", None))
+
+
+def _above_one(scale: Any) -> bool | None:
+    return scale > 1 if isinstance(scale, int | float) else None

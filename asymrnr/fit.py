@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import torch
@@ -15,9 +15,16 @@ from asymrnr.artifact_io import Policy
 from asymrnr.errors import ArtifactError
 from asymrnr.install import base_model, has_caches, is_compiled
 from asymrnr.schedule import Schedule
+from asymrnr.sections import WorkloadSection
 from asymrnr.target import denoisers, engine_of, sites
+from asymrnr.variant import Variant
 
 CPU = "a CPU"
+_SAID = {  # of a `Variant`: what there is, and nothing
+    "quantization": ("{} weights", "plain weights"),
+    "offload": ("{} offloading", "no offloading"),
+    "parallel": ("sharding ({})", "one device"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Here:
         cached: whether one is enabled that no schedule brought.
         compiled: whether it runs through `torch.compile`.
         workload: of steps, frames, height and width those that are known.
+        heads: of the attention; None where they are not known.
+        variant: adapters, quantisation, offloading, sharding.
     """
 
     transformer: str
@@ -45,6 +54,8 @@ class Here:
     cached: bool
     compiled: bool
     workload: Mapping[str, int]
+    heads: int | None = None
+    variant: Variant = field(default_factory=Variant)
 
     @classmethod
     def of(cls, target: Any, workload: Mapping[str, int | None]) -> Here:
@@ -55,16 +66,17 @@ class Here:
             workload: steps, frames, height and width of the video; None where it does not matter.
 
         Raises:
-            InterceptionError: the model is unknown.
+            InterceptionError: the model is unknown, or an adapter cannot be read.
         """
         models, engine = denoisers(target), engine_of(target)
+        attentions = sites(target)[0]
         model: Any = base_model(models[0])
         scheduler = getattr(target, "scheduler", None)
         device = torch.device(getattr(target, "_execution_device", model.device))  # where offloading runs the denoiser
         applied = None if engine is None else engine.schedule
         return cls(
             transformer=type(model).__name__,
-            blocks=len(sites(target)[0]),
+            blocks=len(attentions),
             scheduler=None if scheduler is None else type(scheduler).__name__,
             dtype=str(model.dtype).removeprefix("torch."),
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else CPU,
@@ -72,6 +84,8 @@ class Here:
             cached=has_caches(model) and (applied is None or applied.partner is None),
             compiled=any(map(is_compiled, models)),
             workload={name: value for name, value in workload.items() if value is not None},
+            heads=getattr(attentions[0], "heads", None) if attentions else None,
+            variant=Variant.of(target),
         )
 
 
@@ -103,13 +117,15 @@ def check_fit(artifact: Artifact, here: Here, policy: Policy) -> None:
             f"{own} is for {artifact.model.transformer}, not {here.transformer}; "
             f'tune one, or apply it all the same with policy="off".'
         )
+    if (heads := other_heads(artifact, here)) is not None:
+        raise ArtifactError(f'{own} {heads}; tune one, or apply it all the same with policy="off".')
     found = [remark for remark in remarks(artifact, here) if remark != f"is {artifact.why_not_certified}"]
     if not found:
         return
-    differs = " and ".join(found)
+    said = f"{own} {' and '.join(found)}, so it is not certified here; `asymrnr-tune certify` re-checks it."
     if policy == "strict":
-        raise ArtifactError(f"{own} {differs}; `asymrnr-tune certify` measures it here.")
-    warnings.warn(f"{own} {differs}; `asymrnr-tune certify` measures it here.", NotCertified, stacklevel=3)
+        raise ArtifactError(said)
+    warnings.warn(said, NotCertified, stacklevel=3)
 
 
 def misfits(artifact: Artifact, here: Here) -> list[str]:
@@ -120,6 +136,8 @@ def misfits(artifact: Artifact, here: Here) -> list[str]:
         found.append(f"is for {made.transformer}")
     elif schedule.blocks != here.blocks:
         found.append(f"is for {schedule.blocks} blocks, not {here.blocks}")
+    elif (heads := other_heads(artifact, here)) is not None:
+        found.append(heads)
     for name, now in here.workload.items():
         was = schedule.steps if name == "steps" else getattr(artifact.workload, name)
         if was != now and (name, was) != ("steps", 1):  # one column is for any number of steps
@@ -148,9 +166,38 @@ def remarks(artifact: Artifact, here: Here) -> list[str]:
         was = getattr(artifact.workload, name)
         if None not in (was, now) and was != now:
             found.append(f"was measured with {was}, not {now}")
+    if artifact.evidence is not None:
+        found += other_variant(artifact.workload, here.variant)
     if here.cached:
         found.append("was measured without the cache that is enabled")
     return found
+
+
+def other_heads(artifact: Artifact, here: Here) -> str | None:
+    """That the attention has another number of heads, so that the denoiser is another one; None where it does not."""
+    heads = artifact.model.heads
+    if None in (heads, here.heads) or heads == here.heads:
+        return None
+    return f"is for {heads} attention heads, not {here.heads}"
+
+
+def other_variant(made: WorkloadSection, here: Variant) -> list[str]:
+    """What was done to the weights, or where they were kept, when it was measured, and is not so here."""
+    found: list[str] = []
+    if dict(made.adapters) != dict(here.adapters):
+        found.append(f"was measured with {_adapters(made.adapters)}, not {_adapters(here.adapters)}")
+    for name, (some, none) in _SAID.items():
+        was, now = getattr(made, name), getattr(here, name)
+        if was != now:
+            texts = (none if value is None else some.format(value) for value in (was, now))
+            found.append("was measured with {}, not {}".format(*texts))
+    return found
+
+
+def _adapters(adapters: Mapping[str, float]) -> str:
+    if not adapters:
+        return "no adapter"
+    return " and ".join(f"the adapter {sha256[:8]} at {scale:g}" for sha256, scale in sorted(adapters.items()))
 
 
 def why_not_compiled(schedule: Schedule) -> str | None:

@@ -39,4 +39,10 @@ def _to_3(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "schema_version": 3}
 
 
-_NEXT = (_to_2, _to_3)
+def _to_4(document: dict[str, Any]) -> dict[str, Any]:
+    """Version 4 says which adapters, quantisation, offloading and sharding it was measured with; before, there were
+    none, which is what it takes where nothing is said."""
+    return {**document, "schema_version": 4}
+
+
+_NEXT = (_to_2, _to_3, _to_4)

@@ -54,6 +54,11 @@ class WorkloadSection(Section):
     scheduler: str | None = None
     dtype: str | None = None
     attention_backend: str | None = None
+    adapters: dict[Sha256, float] = {}
+    """Scale of every adapter (LoRA), by the SHA-256 of its weights. This and the following: see `Variant`."""
+    quantization: str | None = None
+    offload: str | None = None
+    parallel: str | None = None
 
 
 class PartnerSection(Section):

@@ -132,7 +132,8 @@ def _warn(artifact: Artifact, what: str) -> None:
 
 def _warn_of(candidate: Candidate) -> None:
     warnings.warn(
-        f"The schedule {candidate.name} {' and '.join(candidate.remarks)}; `asymrnr-tune certify` measures it here.",
+        f"The schedule {candidate.name} {' and '.join(candidate.remarks)}, so it is not certified here; "
+        "`asymrnr-tune certify` re-checks it.",
         NotCertified,
         stacklevel=3,
     )

@@ -30,6 +30,7 @@ HERE = Here(
     cached=False,
     compiled=False,
     workload={"steps": 3, "frames": 12, "height": 64, "width": 64},
+    heads=2,
 )
 
 
@@ -172,7 +173,7 @@ def test_where_none_fits_nothing_is_reduced(profiles: Path) -> None:
 def test_what_is_used_beyond_its_certificate_is_said(profiles: Path) -> None:
     pipe = cogvideox_pipeline()
     pipe.transformer.to(torch.bfloat16)
-    with pytest.warns(NotCertified, match=r"3-steps was measured with float32, not bfloat16; `asymrnr-tune certify`"):
+    with pytest.warns(NotCertified, match=r"3-steps was measured with float32, not bfloat16, so it is not certified here; "):
         asymrnr.load("tiny", for_=pipe, steps=3)
 
 

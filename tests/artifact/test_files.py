@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asymrnr.artifact import Artifact
+from asymrnr.artifact import SCHEMA_VERSION, Artifact
 from asymrnr.artifact_io import MAX_BYTES, CertificateWithdrawn, load_artifact, parse_artifact, save_artifact
 from asymrnr.errors import ArtifactError
 
@@ -101,7 +101,7 @@ def test_what_is_no_artifact_at_all_is_refused(content: bytes) -> None:
     refused(content)
 
 
-@pytest.mark.parametrize("version", [0, 4, 99, -1, 1.0, "1", True, None, [1], "9" * 500])
+@pytest.mark.parametrize("version", [0, 5, 99, -1, 1.0, "1", True, None, [1], "9" * 500])
 def test_unknown_schema_versions_are_refused(artifact: Artifact, version: Any) -> None:
     message = refused(json.dumps({**artifact.model_dump(mode="json"), "schema_version": version}).encode())
     assert "schema version" in message
@@ -258,4 +258,4 @@ def test_devices_pipes_and_folders_are_refused_at_once(path: Path, tmp_path: Pat
 
 
 def test_messages_stay_short_whatever_a_file_says(document: dict[str, Any]) -> None:
-    assert len(refused(signed({**document, "schema_version": 3, "k" * 1_000_000: 1}))) < 600
+    assert len(refused(signed({**document, "schema_version": SCHEMA_VERSION, "k" * 1_000_000: 1}))) < 600

@@ -104,6 +104,17 @@ def test_version_1_is_read_and_saved_as_the_present_one(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x.json").read_text())["schema_version"] == SCHEMA_VERSION
 
 
+def test_version_3_knows_of_nothing_done_to_the_weights(tmp_path: Path, artifact: Artifact) -> None:
+    document = artifact.model_dump(mode="json")
+    for name in ("adapters", "quantization", "offload", "parallel"):
+        del document["workload"][name]
+    document["schema_version"] = 3
+    content = json.dumps({**document, "sha256": document_sha256(document)}).encode()
+    found = parse_artifact(content, "x.json")
+    assert found.workload == artifact.workload
+    assert found.sha256 == artifact.content_sha256()
+
+
 def test_version_2_keeps_tensors_as_they_are(tmp_path: Path, artifact: Artifact) -> None:
     document = artifact.model_dump(mode="json")
     del document["schedule"]["storage"]

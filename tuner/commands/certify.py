@@ -13,11 +13,13 @@ from tuner.commands.options import (
     Device,
     Frames,
     Height,
+    Loras,
     LpipsWeights,
     Model,
     Offload,
     OffloadChoice,
     Prompts,
+    Quantize,
     Resume,
     Steps,
     Weights,
@@ -61,6 +63,8 @@ def certify(
     weights: Weights = None,
     offload: Offload = OffloadChoice.NONE,
     attention_backend: Backend = None,
+    lora: Loras = None,
+    quantize: Quantize = None,
     lpips_weights: LpipsWeights = None,
 ) -> None:
     """Check an artifact again on this machine, with as many held-out pairs as it takes and the budget holds.
@@ -90,7 +94,7 @@ def certify(
         resume=resume,
         device=device,
         command=command_line(),
-        load=load_options(weights, offload, attention_backend),
+        load=load_options(weights, offload, attention_backend, lora, quantize),
         lpips_weights=lpips_weights,
         workload=workload,
     )

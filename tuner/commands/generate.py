@@ -14,9 +14,11 @@ from tuner.commands.options import (
     Device,
     Frames,
     Height,
+    Loras,
     Model,
     Offload,
     OffloadChoice,
+    Quantize,
     Seed,
     Steps,
     Weights,
@@ -60,6 +62,8 @@ def generate(
     weights: Weights = None,
     offload: Offload = OffloadChoice.NONE,
     attention_backend: Backend = None,
+    lora: Loras = None,
+    quantize: Quantize = None,
 ) -> None:
     """Generate one video, accelerated when a schedule is given, and write it as mp4.
 
@@ -82,8 +86,8 @@ def generate(
     workload = workload_options(steps, frames, height, width)
     if artifact is not None:
         workload = workload_for(artifact, model, workload)
-    entry, options = with_image(find_model(model), prompt, image), load_options(weights, offload, attention_backend)
-    entry = workload.of(entry)
+    options = load_options(weights, offload, attention_backend, lora, quantize)
+    entry = workload.of(with_image(find_model(model), prompt, image))
     steps = entry.workload.steps
     with LiveProgress() as progress:
         progress.stage("load", model)

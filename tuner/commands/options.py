@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,13 @@ class OffloadChoice(StrEnum):
 
     NONE = "none"
     MODEL = "model"
+    GROUP = "group"
+
+
+class QuantizeChoice(StrEnum):
+    """What `--quantize` takes."""
+
+    INT8 = "int8"
 
 
 class ActionsChoice(StrEnum):
@@ -55,6 +62,18 @@ Weights = Annotated[
 Offload = Annotated[OffloadChoice, typer.Option(help="Keep the parts of a model that are not running off the GPU.")]
 Backend = Annotated[
     str | None, typer.Option("--attention-backend", help="What computes attention, as diffusers calls it: flash, sage.")
+]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="SOURCE[:WEIGHT]",
+        help="A LoRA to tune with: a file, a folder, or a repository of the hub; more than once for more.",
+    ),
+]
+Quantize = Annotated[
+    QuantizeChoice | None,
+    typer.Option(help="Keep the denoiser's weights in fewer bits (torchao, weight-only).", show_default="none"),
 ]
 LpipsWeights = Annotated[
     Path | None,
@@ -125,11 +144,18 @@ Prompts = Annotated[
 ]
 
 
-def load_options(weights: Path | None, offload: OffloadChoice, attention_backend: str | None) -> LoadOptions:
+def load_options(
+    weights: Path | None,
+    offload: OffloadChoice,
+    attention_backend: str | None,
+    loras: list[str] | None,
+    quantize: QuantizeChoice | None,
+) -> LoadOptions:
     """How to load a model, as the options above say."""
     from tuner.models import LoadOptions
 
-    return LoadOptions(weights, offload.value, attention_backend)
+    how: Any = None if quantize is None else quantize.value
+    return LoadOptions(weights, offload.value, attention_backend, tuple(loras or ()), how)
 
 
 def workload_options(

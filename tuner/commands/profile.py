@@ -13,10 +13,12 @@ from tuner.commands.options import (
     Device,
     Frames,
     Height,
+    Loras,
     Model,
     Offload,
     OffloadChoice,
     Prompts,
+    Quantize,
     Seed,
     Steps,
     Weights,
@@ -42,6 +44,8 @@ def profile(
     weights: Weights = None,
     offload: Offload = OffloadChoice.NONE,
     attention_backend: Backend = None,
+    lora: Loras = None,
+    quantize: Quantize = None,
 ) -> None:
     """Profile one generation: similarities, divergences, error curves; heat-maps are written beside the file."""
     require_writable(output, ".safetensors")
@@ -56,7 +60,7 @@ def profile(
     from tuner.stages.profile import observe_generation, settings_for
 
     entry = workload_options(steps, frames, height, width, prompts).of(find_model(model))
-    options = load_options(weights, offload, attention_backend)
+    options = load_options(weights, offload, attention_backend, lora, quantize)
     space = load_space_of(entry)
     with LiveProgress() as progress:
         progress.stage("load", model)

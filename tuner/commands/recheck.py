@@ -12,6 +12,7 @@ from rich.table import Table
 
 from asymrnr.artifact import Artifact
 from asymrnr.artifact_io import artifact_differences, save_artifact
+from asymrnr.sections import WorkloadSection
 from tuner.context import Context, Progress, TuneOptions
 from tuner.errors import (
     BudgetExhaustedError,
@@ -171,10 +172,10 @@ def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:
     ctx.ledger.budget_ie = max(ctx.ledger.budget_ie, needed)
     ctx.report_budget()
     certification = certify(ctx, schedule, options.target_speedup, floor, looks=looks)
-    subject = ctx.instrument.subject
+    workload = WorkloadSection(**ctx.instrument.subject["workload"])
     found = artifact_differences(
         artifact,
-        {"model": {"repo": ctx.entry.name}, "workload": subject["workload"], "environment": environment()},
+        {"model": {"repo": ctx.entry.name}, "workload": workload.model_dump(), "environment": environment()},
     )
     gates = gate_sections(certification)
     measured = {gate.name for gate in gates}
@@ -182,7 +183,7 @@ def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:
     checked = artifact.model_copy(
         update={
             "model": artifact.model.model_copy(update={"repo": ctx.entry.name}),
-            "workload": artifact.workload.model_copy(update=subject["workload"]),
+            "workload": workload,
             "target": options.target_speedup,
             "frontier": (),  # not checked here
             "evidence": evidence_section(certification),

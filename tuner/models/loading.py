@@ -21,10 +21,12 @@ from safetensors import SafetensorError
 from tuner.errors import UsageError
 from tuner.models.backend import use_attention_backend
 from tuner.models.entry import ModelEntry
+from tuner.models.modify import load_loras, quantize, require_packages
 from tuner.models.registry import find_model
 from tuner.models.weights import MODEL_INDEX, HubWeights, PackagedWeights
 
-Offload = Literal["none", "model"]
+Offload = Literal["none", "model", "group"]
+Quantize = Literal["int8"]
 
 HUB_TIMEOUT_SECONDS = 5.0
 _LOADING_FAILS_WITH = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError)
@@ -36,13 +38,19 @@ class LoadOptions:
 
     Attributes:
         weights: folder of a pipeline saved with `save_pretrained`, instead of the registry's weights.
-        offload: "model" keeps only the part that is running on the GPU, and the others in main memory.
+        offload: "model" keeps only the part that is running on the GPU, and the others in main memory; "group" only the
+            layer that is running.
         attention_backend: what diffusers computes attention with; None leaves its default.
+        lora: LoRAs to load, each a file, a folder or a repository of the hub, with its weight where it is not 1
+            ("me/my-lora:0.8").
+        quantize: "int8" keeps the denoiser's linear layers in 8 bits a weight (torchao, weight-only).
     """
 
     weights: Path | None = None
     offload: Offload = "none"
     attention_backend: str | None = None
+    lora: tuple[str, ...] = ()
+    quantize: Quantize | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, from which `from_dict` makes the same options again."""
@@ -50,11 +58,14 @@ class LoadOptions:
             "weights": None if self.weights is None else str(self.weights.absolute()),
             "offload": self.offload,
             "attention_backend": self.attention_backend,
+            "lora": list(self.lora),
+            "quantize": self.quantize,
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LoadOptions:
-        return cls(**{**values, "weights": None if values["weights"] is None else Path(values["weights"])})
+        weights, lora = values["weights"], tuple(values.get("lora", ()))  # earlier releases knew none
+        return cls(**{**values, "weights": None if weights is None else Path(weights), "lora": lora})
 
 
 DEFAULT = LoadOptions()
@@ -74,11 +85,15 @@ def load_pipeline(name: str, device: str = "cpu", options: LoadOptions = DEFAULT
     """
     entry = find_model(name)
     _require_device(device, options.offload)
+    require_packages(options.lora, options.quantize)
     if entry.pipeline is WanImageToVideoPipeline and not _has("ftfy"):  # diffusers fails at its first prompt
         raise UsageError(f"{name} needs the package ftfy; install asymrnr[models].")
     pipe = _load(entry, options.weights)
     if entry.scheduler is not None:
         pipe.scheduler = entry.scheduler.cls.from_config(pipe.scheduler.config, **entry.scheduler.settings)
+    load_loras(pipe, options.lora)
+    if options.quantize is not None:
+        quantize(pipe)
     if options.attention_backend is not None:
         use_attention_backend(pipe, options.attention_backend)
     if entry.tiled_decoding:
@@ -87,10 +102,13 @@ def load_pipeline(name: str, device: str = "cpu", options: LoadOptions = DEFAULT
     if options.offload == "model":
         pipe.enable_model_cpu_offload(device=device)
         return pipe
+    if options.offload == "group":
+        pipe.enable_group_offload(torch.device(device), offload_type="leaf_level", use_stream=True)
+        return pipe
     try:
         return pipe.to(device)
     except torch.cuda.OutOfMemoryError as error:
-        raise UsageError(f"{name} does not fit into the memory of '{device}'; add --offload model.") from error
+        raise UsageError(f"{name} does not fit into the memory of '{device}'; add --offload model or group.") from error
 
 
 def _require_device(device: str, offload: Offload) -> None:
@@ -107,7 +125,7 @@ def _require_device(device: str, offload: Offload) -> None:
     if kind == "cpu":
         raise UsageError("Offloading moves models between a GPU and main memory; add --device cuda.")
     if not _has("accelerate"):
-        raise UsageError("--offload model needs the package accelerate; install asymrnr[models].")
+        raise UsageError(f"--offload {offload} needs the package accelerate; install asymrnr[models].")
 
 
 def _has(package: str) -> bool:

@@ -42,7 +42,10 @@ def _python(ctx: Context, prompt: str) -> str:
         imports = "from pathlib import Path\n\nfrom tuner.models import LoadOptions, load_pipeline"
         weights = None if load.weights is None else f"Path({_quoted(str(load.weights))})"
         backend = None if load.attention_backend is None else _quoted(load.attention_backend)
-        given.append(f"LoadOptions({weights}, {_quoted(load.offload)}, {backend})")
+        values = [weights, _quoted(load.offload), backend]
+        values += [f"lora={load.lora!r}"] if load.lora else []
+        values += [] if load.quantize is None else [f"quantize={_quoted(load.quantize)}"]
+        given.append(f"LoadOptions({', '.join(map(str, values))})")
     accepted = inspect.signature(ctx.entry.pipeline.__call__).parameters
     called = {name: value for name, value in ctx.entry.workload.call_kwargs().items() if name in accepted}
     return PYTHON.format(
@@ -67,4 +70,6 @@ def _shell(ctx: Context, prompt: str) -> str:
     command += [] if load.weights is None else ["--weights", str(load.weights)]
     command += [] if load.offload == "none" else ["--offload", load.offload]
     command += [] if load.attention_backend is None else ["--attention-backend", load.attention_backend]
+    command += [word for lora in load.lora for word in ("--lora", lora)]
+    command += [] if load.quantize is None else ["--quantize", load.quantize]
     return shlex.join([*command, "-o", "out.mp4"])

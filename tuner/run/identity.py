@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from asymrnr.differences import differences
+from asymrnr.variant import Variant
 from tuner.models import attention_backend_of, weights_identity
 from tuner.models.images import hashes
 from tuner.run.runner import Runner
@@ -42,12 +43,14 @@ def environment() -> dict[str, Any]:
 
 
 def describe_workload(runner: Runner) -> dict[str, Any]:
-    """Entries of an artifact's `WorkloadSection`: sizes, steps, guidance, sampler, data type, attention backend."""
+    """Entries of an artifact's `WorkloadSection`: sizes, steps, guidance, sampler, data type, attention backend, and
+    what there is of adapters, quantisation, offloading and sharding."""
     return {
         **runner.entry.workload.as_dict(),
         "scheduler": type(runner.pipe.scheduler).__name__,
         "dtype": str(runner.denoiser.dtype).removeprefix("torch."),
         "attention_backend": attention_backend_of(runner.pipe),
+        **Variant.of(runner.pipe).as_dict(),
     }
 
 
