@@ -69,7 +69,7 @@ class Handle:
 
     def reset(self) -> None:
         """Begin a new generation with the next call, for denoisers driven without their pipeline."""
-        self._engine.last_step = None
+        self._engine.timesteps = None
         self._engine.new_generation()
 
     def summary(self) -> Summary:

@@ -47,7 +47,8 @@ class Engine:
         one_thread: refuses a second thread.
         counter: what was reduced.
         sites: all sites of all denoisers.
-        last_step: last denoising step of the generation, where the scheduler told.
+        timesteps: of the generation, where the sampler told.
+        last_step: last denoising step of the generation, where that is known from them.
         caches: what empties the caches that the schedule brought, see `new_generation`.
         left_out: whether one of them stood in for the running forward pass, or the one finished last.
         handle: what removes it; None before it is installed.
@@ -71,6 +72,7 @@ class Engine:
         self.one_thread = OneThread()
         self.counter = Counter(schedule, blocks)
         self.sites: list[Site] = []
+        self.timesteps: list[float] | None = None
         self.last_step: int | None = None
         self.caches: list[Callable[[], None]] = []
         self.left_out = False
@@ -107,6 +109,7 @@ class Engine:
         self.tracker.observe(timestep, branch, step_index)
         if self.tracker.generation != self._generation:
             self._generation = self.tracker.generation
+            self.last_step = self._steps_from(timestep)
             self.counter.start_generation()
             self.forget()
             self._check_workload(grids[0])
@@ -118,6 +121,13 @@ class Engine:
         self.counter.start_forward(column, actions)
         for site in self.sites:
             site.call = 0
+
+    def _steps_from(self, first: float) -> int | None:
+        """Steps after the one at a timestep; pipelines that start from a video leave the sampler's first ones out."""
+        if self.timesteps is None:
+            return None
+        left_out = self.timesteps.index(first) if first in self.timesteps else 0
+        return len(self.timesteps) - 1 - left_out
 
     def new_generation(self) -> None:
         """A generation begins with the next forward pass; called outside of any.

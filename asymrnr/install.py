@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -241,18 +242,40 @@ def _watch_forward(
 
 
 def watch_scheduler(scheduler: Any, engine: Engine) -> list[Undo]:
-    """Learn from `scheduler.set_timesteps` that a new generation begins, and of how many steps."""
-    original = getattr(scheduler, "set_timesteps", None)
-    if original is None:
-        return []
+    """Learn from a sampler that a generation begins, which timesteps it has, and where its steps end.
 
-    @functools.wraps(original)  # pipelines inspect its signature
-    def set_timesteps(*args: Any, **kwargs: Any) -> Any:
+    Copies of the sampler (LTX-2 has one for its sound) are left alone.
+    """
+
+    def set_timesteps(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         engine.new_generation()
         result = original(*args, **kwargs)
         timesteps = getattr(scheduler, "timesteps", None)
-        engine.last_step = None if timesteps is None else len(timesteps) - 1
+        engine.timesteps = None if timesteps is None else [float(t) for t in timesteps]
         return result
 
-    scheduler.set_timesteps = set_timesteps
-    return [lambda: scheduler.__dict__.pop("set_timesteps", None)]
+    def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        engine.tracker.end_step()
+        return original(*args, **kwargs)
+
+    return [
+        _replace_method(scheduler, function.__name__, function)
+        for function in (set_timesteps, step)
+        if hasattr(scheduler, function.__name__)
+    ]
+
+
+def _replace_method(owner: Any, name: str, function: Callable[..., Any]) -> Undo:
+    """Let `function(original, ...)` stand in for a method of one object, and not of its copies."""
+    original = getattr(owner, name)
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self is not owner:
+            return getattr(type(self), name)(self, *args, **kwargs)
+        return function(original, *args, **kwargs)
+
+    signature = inspect.signature(original)  # which pipelines inspect
+    self_parameter = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    method.__signature__ = signature.replace(parameters=[self_parameter, *signature.parameters.values()])  # type: ignore[attr-defined]
+    setattr(owner, name, types.MethodType(method, owner))
+    return lambda: owner.__dict__.pop(name, None)

@@ -54,6 +54,8 @@ class WorkloadSection(Section):
     scheduler: str | None = None
     dtype: str | None = None
     attention_backend: str | None = None
+    strength: Unit | None = None
+    """Of models that start from a video: share of the noise that is added to it."""
     adapters: dict[Sha256, float] = {}
     """Scale of every adapter (LoRA), by the SHA-256 of its weights. This and the following: see `Variant`."""
     quantization: str | None = None

@@ -8,7 +8,8 @@ class StepTracker:
 
     A step index announced by the pipeline wins. Otherwise a new timestep is a new step; timesteps are monotone within
     a generation, so a reversed direction starts a new one. A branch name seen twice at one timestep is a new step
-    (second order schedulers). Calls without a branch name are told apart by their order within the step.
+    (second order schedulers), and so is a call after the sampler's step was seen to end. Calls without a branch name
+    are told apart by their order within the step.
 
     Attributes:
         generation: counts generations, from 0.
@@ -29,6 +30,11 @@ class StepTracker:
         self.timestep: float | None = None
         self._direction = 0
         self._seen: set[str] = set()
+        self._ended = False
+
+    def end_step(self) -> None:
+        """The sampler has made its step: the next call belongs to another one."""
+        self._ended = True
 
     def observe(self, timestep: float, branch: str | None = None, step_index: int | None = None) -> None:
         """Take note of one call of the denoiser.
@@ -53,8 +59,9 @@ class StepTracker:
             else:
                 self._direction = direction
                 self._enter(self.step + 1)
-        elif branch is not None and branch in self._seen:
+        elif self._ended or (branch is not None and branch in self._seen):
             self._enter(self.step + 1)
+        self._ended = False
         self.timestep = timestep
         self.branch = branch if branch is not None else f"call{len(self._seen)}"
         self._seen.add(self.branch)

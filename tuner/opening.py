@@ -49,7 +49,8 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
     if options.memory is not None and not options.memory > 0:
         raise UsageError(f"--memory is {options.memory:g} GiB; give more than 0.")
     partner = partner_of(options)
-    hashes(entry.images or {})  # refuses what is no picture before anything is loaded
+    if entry.starts_from is not None:  # refuses what is no picture or video before anything is loaded
+        hashes(entry.files, entry.starts_from, entry.workload.frames)
     if options.lpips_weights is not None:
         Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
     store = MeasurementStore(options.output)

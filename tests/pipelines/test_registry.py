@@ -21,7 +21,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from asymrnr.resources import search_spaces_folder
-from tests.pipelines.tiny_pipelines import BUILDERS, START_FROM_PICTURES
+from tests.pipelines.tiny_pipelines import BUILDERS, START_FROM_PICTURES, START_FROM_VIDEOS
 from tuner.cli import app
 from tuner.commands.models import memory
 from tuner.errors import UsageError
@@ -41,12 +41,12 @@ PAPER = {  # appendix C and table 4: frames, height, width, steps
 
 
 def test_every_hub_model_has_a_tiny_pipeline() -> None:
-    assert {*BUILDERS, *START_FROM_PICTURES} == {
+    assert {*BUILDERS, *START_FROM_PICTURES, *START_FROM_VIDEOS} == {
         name for name, entry in REGISTRY.items() if isinstance(entry.weights, HubWeights)
     }
 
 
-@pytest.mark.parametrize("name", [*BUILDERS, *START_FROM_PICTURES])
+@pytest.mark.parametrize("name", [*BUILDERS, *START_FROM_PICTURES, *START_FROM_VIDEOS])
 def test_entries_are_complete(name: str) -> None:
     entry = REGISTRY[name]
     assert entry.name == name
@@ -58,7 +58,8 @@ def test_entries_are_complete(name: str) -> None:
     assert load_space_of(entry) == space  # written for so many steps
     assert 2 * space.protected_steps < entry.workload.steps
     accepted = inspect.signature(entry.pipeline.__call__).parameters
-    needed = {"num_frames", "height", "width", "num_inference_steps", "guidance_scale", "callback_on_step_end"}
+    needed = {"height", "width", "num_inference_steps", "guidance_scale", "callback_on_step_end"}
+    needed |= {"video", "strength"} if entry.starts_from == "video" else {"num_frames"}
     assert needed <= set(accepted)
 
 

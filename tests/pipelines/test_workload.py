@@ -42,7 +42,7 @@ def test_every_model_allows_its_own_workload(name: str) -> None:
     assert (w.frames - 1) % entry.sizes.frames == 0
     assert entry.sizes.sides is None or w.height % entry.sizes.sides == w.width % entry.sizes.sides == 0
     assert entry.sizes.most_frames is None or w.frames <= entry.sizes.most_frames
-    if entry.images is None:  # others need a user's pictures
+    if entry.starts_from is None:  # others need a user's pictures or videos
         assert WorkloadOptions().completed(w.as_dict()).of(entry) == WorkloadOptions().of(entry) == entry
 
 

@@ -99,7 +99,7 @@ def llama_encoder() -> LlamaModel:
     )
 
 
-def cogvideox(rotary: bool, image: bool = False) -> DiffusionPipeline:
+def cogvideox(rotary: bool, image: bool = False, pipeline: Any = diffusers.CogVideoXPipeline) -> DiffusionPipeline:
     """Guidance runs both branches in one batch; text comes before video; latents of a picture beside those of noise."""
     transformer = diffusers.CogVideoXTransformer3DModel(
         **ATTENTION,
@@ -119,7 +119,6 @@ def cogvideox(rotary: bool, image: bool = False) -> DiffusionPipeline:
         latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=2
     )
     scheduler = diffusers.CogVideoXDPMScheduler() if rotary else diffusers.CogVideoXDDIMScheduler()
-    pipeline = diffusers.CogVideoXImageToVideoPipeline if image else diffusers.CogVideoXPipeline
     return pipeline(t5_tokenizer(), t5_encoder(), vae, transformer, scheduler)
 
 
@@ -172,9 +171,8 @@ def hunyuanvideo() -> DiffusionPipeline:
     )
 
 
-def wan(image: bool = False) -> DiffusionPipeline:
-    """Guidance calls the model twice a step; text, and what is seen in a picture, come in by cross-attention."""
-    transformer = diffusers.WanTransformer3DModel(
+def wan_denoiser(image: bool = False) -> diffusers.WanTransformer3DModel:
+    return diffusers.WanTransformer3DModel(
         **ATTENTION,
         patch_size=(1, 2, 2),
         in_channels=16 + image * (16 + 4),
@@ -186,6 +184,11 @@ def wan(image: bool = False) -> DiffusionPipeline:
         rope_max_seq_len=32,
         **({"image_dim": TEXT_WIDTH, "added_kv_proj_dim": 32} if image else {}),
     )
+
+
+def wan(image: bool = False, pipeline: Any = diffusers.WanPipeline, **parts: Any) -> DiffusionPipeline:
+    """Guidance calls the model twice a step; text, and what is seen in a picture, come in by cross-attention."""
+    transformer = wan_denoiser(image)
     vae = diffusers.AutoencoderKLWan(
         base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
     )
@@ -193,7 +196,14 @@ def wan(image: bool = False) -> DiffusionPipeline:
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )
     if not image:
-        return diffusers.WanPipeline(t5_tokenizer(), umt5_encoder(), vae, scheduler, transformer)
+        return pipeline(
+            tokenizer=t5_tokenizer(),
+            text_encoder=umt5_encoder(),
+            vae=vae,
+            scheduler=scheduler,
+            transformer=transformer,
+            **parts,
+        )
     eye = CLIPVisionModel(
         CLIPVisionConfig(
             hidden_size=TEXT_WIDTH,
@@ -280,13 +290,17 @@ BUILDERS: dict[str, Callable[[], DiffusionPipeline]] = {
     "ltx-video": ltx_video,
 }
 START_FROM_PICTURES: dict[str, Callable[[], DiffusionPipeline]] = {
-    "cogvideox-5b-i2v": lambda: cogvideox(rotary=True, image=True),
+    "cogvideox-5b-i2v": lambda: cogvideox(True, True, diffusers.CogVideoXImageToVideoPipeline),
     "wan-14b-i2v": lambda: wan(image=True),
+}
+START_FROM_VIDEOS: dict[str, Callable[[], DiffusionPipeline]] = {
+    "cogvideox-5b-v2v": lambda: cogvideox(True, False, diffusers.CogVideoXVideoToVideoPipeline),
+    "wan-1.3b-v2v": lambda: wan(pipeline=diffusers.WanVideoToVideoPipeline),
 }
 # Frames and size: a token grid of 3x4x4, Mochi 4x4x4, LTX-Video 3x8x8, AnimateDiff 16x16 and 8x8 a frame.
 SIZES = {"mochi": (19, 64), "ltx-video": (9, 32), "animatediff": (4, 32)}
 # diffusers loads models that keep parts in float32 only with accelerate.
-NEED_ACCELERATE = ("hunyuanvideo", "fastvideo-hunyuan", "wan-1.3b", "wan-14b-i2v")
+NEED_ACCELERATE = ("hunyuanvideo", "fastvideo-hunyuan", "wan-1.3b", "wan-14b-i2v", "wan-1.3b-v2v")
 
 
 def skip_unless_loadable(name: str) -> None:
@@ -296,8 +310,13 @@ def skip_unless_loadable(name: str) -> None:
 
 def build(name: str, seed: int = 0) -> DiffusionPipeline:
     """A random pipeline of the class that the registry names; the same seed gives the same weights."""
+    return ready((BUILDERS | START_FROM_PICTURES | START_FROM_VIDEOS)[name], seed)
+
+
+def ready(builder: Callable[[], DiffusionPipeline], seed: int = 0) -> DiffusionPipeline:
+    """What a builder builds, with random weights everywhere."""
     torch.manual_seed(seed)
-    pipe = (BUILDERS | START_FROM_PICTURES)[name]()
+    pipe = builder()
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
             wake(part)
@@ -309,4 +328,5 @@ def tiny_entry(name: str, steps: int = 3) -> ModelEntry:
     """The registry's entry with a workload that fits."""
     entry = REGISTRY[name]
     frames, size = SIZES.get(name, (9, 64))
-    return replace(entry, workload=Workload(frames, size, size, steps, entry.workload.guidance_scale, TEXT_TOKENS))
+    guidance, strength = entry.workload.guidance_scale, entry.workload.strength
+    return replace(entry, workload=Workload(frames, size, size, steps, guidance, TEXT_TOKENS, strength))

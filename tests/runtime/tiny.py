@@ -165,6 +165,34 @@ def ltx() -> tuple[nn.Module, Inputs]:
     }
 
 
+def ltx2() -> tuple[nn.Module, Inputs]:
+    """Sound is denoised with the video; each attends to itself, to the other and to text."""
+    model = diffusers.LTX2VideoTransformer3DModel(
+        **HEADS,
+        cross_attention_dim=32,
+        audio_in_channels=4,
+        audio_out_channels=4,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=8,
+        audio_cross_attention_dim=16,
+        num_layers=2,
+        caption_channels=8,
+        rope_double_precision=False,
+    )
+    text = torch.randn(2, 9, 8)
+    return model, {
+        "hidden_states": torch.randn(2, 144, 4),
+        "audio_hidden_states": torch.randn(2, 5, 4),
+        "encoder_hidden_states": text,
+        "audio_encoder_hidden_states": text,
+        "sigma": torch.tensor([0.5, 0.5]),
+        "num_frames": 4,
+        "height": 6,
+        "width": 6,
+        "audio_num_frames": 5,
+    }
+
+
 def allegro() -> tuple[nn.Module, Inputs]:
     model = diffusers.AllegroTransformer3DModel(
         **{**HEADS, "attention_head_dim": 24},
@@ -206,7 +234,7 @@ def animatediff() -> tuple[nn.Module, Inputs]:
 
 
 DENOISERS = [cogvideox, mochi, hunyuan, wan, ltx, allegro, animatediff]
-RELATIVES = [wan_vace, skyreels, chronoedit, consisid, hunyuan15]  # called as others are
+RELATIVES = [wan_vace, skyreels, chronoedit, consisid, hunyuan15, ltx2]  # called as others are
 
 
 def wake(model: nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +39,9 @@ def generate(
     image: Annotated[
         Path | None, typer.Option("--image", help="Picture to start from, for models that do.", show_default="none")
     ] = None,
+    video: Annotated[
+        Path | None, typer.Option("--video", help="Video to start from, for models that do.", show_default="none")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .mp4.")] = Path("out.mp4"),
     schedule: Annotated[
         str | None, typer.Option("--schedule", help="Artifact file, or a shipped profile such as 30-steps.")
@@ -74,6 +76,7 @@ def generate(
         raise UsageError("The prompt is empty; say what the video should show.")
     from tuner.context import describe
     from tuner.models import find_model, load_pipeline
+    from tuner.models.images import hashes
     from tuner.package import read_artifact, workload_for
     from tuner.report.console import LiveProgress
     from tuner.report.speeds import promise
@@ -87,7 +90,9 @@ def generate(
     if artifact is not None:
         workload = workload_for(artifact, model, workload)
     options = load_options(weights, offload, attention_backend, lora, quantize)
-    entry = workload.of(with_image(find_model(model), prompt, image))
+    entry = workload.of(with_file(find_model(model), prompt, image, video))
+    if entry.starts_from is not None:  # refuses what cannot be read before anything is loaded
+        hashes(entry.files, entry.starts_from, entry.workload.frames)
     steps = entry.workload.steps
     with LiveProgress() as progress:
         progress.stage("load", model)
@@ -107,19 +112,20 @@ def generate(
         console.print(line, highlight=False, soft_wrap=not console.is_terminal)
 
 
-def with_image(entry: ModelEntry, prompt: str, image: Path | None) -> ModelEntry:
-    """The model with the picture that a prompt's video starts from.
+def with_file(entry: ModelEntry, prompt: str, image: Path | None, video: Path | None) -> ModelEntry:
+    """The model with the picture or video that a prompt's video starts from.
 
     Raises:
         UsageError: there is none where it needs one, or one where it takes none.
     """
-    from tuner.models.images import open_image
-
-    if entry.images is None:
-        if image is not None:
-            raise UsageError(f"{entry.name} does not start from a picture; leave --image out.")
+    given = {"picture": image, "video": video}
+    options = {"picture": "--image", "video": "--video"}
+    for kind, path in given.items():
+        if path is not None and entry.starts_from != kind:
+            raise UsageError(f"{entry.name} does not start from a {kind}; leave {options[kind]} out.")
+    if entry.starts_from is None:
         return entry
-    if image is None:
-        raise UsageError(f"{entry.name} starts from a picture; give it as --image.")
-    open_image(image)
-    return replace(entry, images={prompt: image})
+    file = given[entry.starts_from]
+    if file is None:
+        raise UsageError(f"{entry.name} starts from a {entry.starts_from}; give it as {options[entry.starts_from]}.")
+    return entry.with_files({prompt: file})

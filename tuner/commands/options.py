@@ -138,7 +138,7 @@ Prompts = Annotated[
     Path | None,
     typer.Option(
         help="Text file of prompts, one a line: the first three to tune on, all others, at least four, to certify on. "
-        "IMAGE | PROMPT for models that start from a picture.",
+        "IMAGE | PROMPT for models that start from a picture, VIDEO | PROMPT from a video.",
         show_default=USUAL,
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,18 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 
 from asymrnr.partition import Grid
+from tuner.models.images import Kind
 from tuner.models.weights import HubWeights, PackagedWeights
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What one generation is: sizes in pixels and frames, the number of denoising steps, guidance."""
+    """What one generation is: sizes in pixels and frames, the number of denoising steps, guidance.
+
+    Attributes:
+        strength: of models that start from a video, how much of the noise is added to it, up to 1; what they do with
+            the rest of the sampler's steps is nothing, so that `steps` are those that are left.
+    """
 
     frames: int
     height: int
@@ -24,6 +31,7 @@ class Workload:
     steps: int
     guidance_scale: float
     max_sequence_length: int
+    strength: float | None = None
 
     def call_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of a pipeline's call, without prompt and generator; not every pipeline takes all."""
@@ -31,13 +39,19 @@ class Workload:
             "num_frames": self.frames,
             "height": self.height,
             "width": self.width,
-            "num_inference_steps": self.steps,
+            "num_inference_steps": self.steps if self.strength is None else self._steps_of(self.strength),
             "guidance_scale": self.guidance_scale,
             "max_sequence_length": self.max_sequence_length,
+            **({} if self.strength is None else {"strength": self.strength}),
         }
 
+    def _steps_of(self, strength: float) -> int:
+        """The sampler's steps of which diffusers' pipelines leave `steps`: they round down."""
+        return next(n for n in count(self.steps) if int(n * strength) >= self.steps)
+
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields; without the strength where there is none."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def __str__(self) -> str:
         return f"{self.frames} frames {self.height}x{self.width}, {self.steps} steps"
@@ -106,6 +120,8 @@ class ModelEntry:
         fps: frames per second the model was trained on, for videos written to disk.
         images: the file of the picture that each prompt's video starts from, for models that continue a picture; empty
             where a user has to bring them. None for models that start from noise alone.
+        videos: the same for models that start from a video.
+        saved_as: pipeline whose folders hold the same parts, where that is another one.
     """
 
     name: str
@@ -125,11 +141,29 @@ class ModelEntry:
     tiled_decoding: bool = False
     fps: int = 8
     images: Mapping[str, Path] | None = None
+    videos: Mapping[str, Path] | None = None
+    saved_as: type[DiffusionPipeline] | None = None
 
     @property
     def source(self) -> Path:
         """The folder its weights are loaded from; for those of the hub, where the cache keeps them once downloaded."""
         return self.weights.folder
+
+    @property
+    def starts_from(self) -> Kind | None:
+        """What its videos start from beside noise."""
+        if self.videos is not None:
+            return "video"
+        return None if self.images is None else "picture"
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """What the video of each prompt starts from."""
+        return self.videos or self.images or {}
+
+    def with_files(self, files: Mapping[str, Path]) -> ModelEntry:
+        """The same model with other pictures or videos to start from."""
+        return replace(self, **{"videos" if self.starts_from == "video" else "images": files})  # type: ignore[arg-type]
 
     def with_workload(self, **changes: Any) -> ModelEntry:
         """The same model with other values of its workload."""

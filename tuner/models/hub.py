@@ -18,6 +18,7 @@ from diffusers import (
     CogVideoXDPMScheduler,
     CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
+    CogVideoXVideoToVideoPipeline,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoPipeline,
@@ -27,6 +28,7 @@ from diffusers import (
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
+    WanVideoToVideoPipeline,
 )
 
 from tuner.models.entry import ModelEntry, Scheduler, VideoSizes, Workload
@@ -166,6 +168,28 @@ _WAN_I2V = replace(
     images={},
 )
 
+_COGVIDEOX_5B_V2V = replace(
+    _COGVIDEOX_5B,
+    name="cogvideox-5b-v2v",
+    pipeline=CogVideoXVideoToVideoPipeline,
+    saved_as=CogVideoXPipeline,
+    workload=replace(_COGVIDEOX_5B.workload, steps=40, strength=0.8),  # of 50, by default
+    tuning_prompts=written(()),  # there are no videos to go with prompts of ours
+    held_out_prompts=written(()),
+    videos={},
+)
+
+_WAN_V2V = replace(
+    _WAN,
+    name="wan-1.3b-v2v",
+    pipeline=WanVideoToVideoPipeline,
+    saved_as=WanPipeline,
+    workload=replace(_WAN.workload, steps=40, strength=0.8),
+    tuning_prompts=written(()),
+    held_out_prompts=written(()),
+    videos={},
+)
+
 _LTX_VIDEO = ModelEntry(
     name="ltx-video",
     weights=HubWeights("Lightricks/LTX-Video", "8984fa25007f376c1a299016d0957a37a2f797bb"),
@@ -191,4 +215,6 @@ ENTRIES = (
     _LTX_VIDEO,
     _COGVIDEOX_5B_I2V,
     _WAN_I2V,
+    _COGVIDEOX_5B_V2V,
+    _WAN_V2V,
 )

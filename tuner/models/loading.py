@@ -14,7 +14,7 @@ from typing import Any, Literal
 import diffusers
 import torch
 import transformers
-from diffusers import DiffusionPipeline, WanImageToVideoPipeline
+from diffusers import DiffusionPipeline, WanImageToVideoPipeline, WanVideoToVideoPipeline
 from huggingface_hub import HfApi, constants
 from safetensors import SafetensorError
 
@@ -28,6 +28,7 @@ from tuner.models.weights import MODEL_INDEX, HubWeights, PackagedWeights
 Offload = Literal["none", "model", "group"]
 Quantize = Literal["int8"]
 
+NEED_FTFY = (WanImageToVideoPipeline, WanVideoToVideoPipeline)  # diffusers fails at their first prompt without it
 HUB_TIMEOUT_SECONDS = 5.0
 _LOADING_FAILS_WITH = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError)
 
@@ -86,7 +87,7 @@ def load_pipeline(name: str, device: str = "cpu", options: LoadOptions = DEFAULT
     entry = find_model(name)
     _require_device(device, options.offload)
     require_packages(options.lora, options.quantize)
-    if entry.pipeline is WanImageToVideoPipeline and not _has("ftfy"):  # diffusers fails at its first prompt
+    if entry.pipeline in NEED_FTFY and not _has("ftfy"):
         raise UsageError(f"{name} needs the package ftfy; install asymrnr[models].")
     pipe = _load(entry, options.weights)
     if entry.scheduler is not None:
@@ -156,7 +157,7 @@ def _from_folder(entry: ModelEntry, folder: Path) -> DiffusionPipeline:
             f"--weights {folder} is no folder of a saved pipeline: its {MODEL_INDEX} is missing or damaged; "
             "save_pretrained writes such a folder."
         ) from error
-    if saved != entry.pipeline.__name__:
+    if saved not in {cls.__name__ for cls in (entry.pipeline, entry.saved_as) if cls is not None}:
         raise UsageError(f"--weights {folder} holds a {saved}, but {entry.name} is a {entry.pipeline.__name__}.")
     variant = entry.weights.variant if isinstance(entry.weights, HubWeights) else None
     if variant is not None and not any(folder.rglob(f"*.{variant}*.safetensors")):

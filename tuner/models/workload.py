@@ -9,7 +9,7 @@ from typing import Any
 
 from tuner.errors import UsageError
 from tuner.models.entry import ModelEntry
-from tuner.models.images import LINE, pictured
+from tuner.models.images import LINES, paired
 from tuner.models.prompts import divided
 
 NUMBERS = ("steps", "frames", "height", "width")
@@ -24,8 +24,9 @@ class WorkloadOptions:
     Attributes:
         steps: denoising steps.
         frames, height, width: size of the video, in frames and pixels.
-        prompts: to tune and to certify on, see `divided`; with pictures for models that start from one, see `pictured`.
-        folder: that pictures are named relative to.
+        prompts: to tune and to certify on, see `divided`; with pictures or videos for models that start from one, see
+            `paired`.
+        folder: that these are named relative to.
     """
 
     steps: int | None = None
@@ -46,15 +47,16 @@ class WorkloadOptions:
             _check(name, value, entry)
         entry = entry.with_workload(**chosen)
         if self.prompts is None:
-            if entry.images is not None and not entry.images:
+            if entry.starts_from is not None and not entry.files:
                 raise UsageError(
-                    f"{entry.name} starts from pictures; give them and prompts with --prompts, {LINE} a line."
+                    f"{entry.name} starts from {entry.starts_from}s; give them and prompts with --prompts, "
+                    f"{LINES[entry.starts_from]} a line."
                 )
             return entry
         prompts = self.prompts
-        if entry.images is not None:
-            images = pictured(prompts, Path(self.folder))
-            entry, prompts = replace(entry, images=images), tuple(images)
+        if entry.starts_from is not None:
+            files = paired(prompts, Path(self.folder), entry.starts_from)
+            entry, prompts = entry.with_files(files), tuple(files)
         tuning, held_out = divided(prompts)
         _check_prompts(prompts, entry)
         return replace(entry, tuning_prompts=tuning, held_out_prompts=held_out)

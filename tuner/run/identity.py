@@ -18,6 +18,7 @@ from tuner.run.runner import Runner
 
 __all__ = ["describe_workload", "differences", "environment", "subject"]
 
+INPUTS = {"picture": "images", "video": "videos"}
 _LIBRARIES = ("asymrnr", "diffusers", "transformers")
 
 
@@ -59,16 +60,17 @@ def subject(runner: Runner) -> dict[str, Any]:
 
     Returns:
         model, weights, transformer (class of the denoiser), workload (see `describe_workload`), device, and of models
-        that start from pictures the sha256 of each by its prompt.
+        that start from pictures or videos the sha256 of each by its prompt.
     """
-    images = runner.entry.images
+    entry, kind = runner.entry, runner.entry.starts_from
+    files = {} if kind is None else {INPUTS[kind]: hashes(entry.files, kind, entry.workload.frames)}
     return {
         "model": runner.entry.name,
         "weights": weights_identity(runner.pipe, runner.entry.weights),
         "transformer": type(runner.denoiser).__name__,
         "workload": describe_workload(runner),
         "device": str(runner.device),
-        **({} if images is None else {"images": hashes(images)}),
+        **files,
     }
 
 

@@ -22,8 +22,11 @@ from asymrnr.schedule import Schedule
 from tuner.errors import NonFiniteError, UsageError
 from tuner.models import ModelEntry, denoisers
 from tuner.models.images import open_image
+from tuner.models.videos import open_video
 from tuner.run.clock import StepClock
+from tuner.run.guidance import set_guidance
 from tuner.run.lockstep import Turn
+from tuner.run.step_end import told_of_steps
 
 
 class _Stop(Exception):  # noqa: N818  (control flow, not an error)
@@ -81,6 +84,7 @@ class Runner:
         self.entry = entry
         self.denoisers = denoisers(pipe)
         self.denoiser = self.denoisers[0]
+        set_guidance(pipe, entry.workload.guidance_scale)
 
     @property
     def device(self) -> torch.device:
@@ -244,23 +248,26 @@ class Runner:
         generator = torch.Generator("cpu").manual_seed(seed)
         accepted = inspect.signature(type(self.pipe).__call__).parameters
         workload = {name: value for name, value in self.entry.workload.call_kwargs().items() if name in accepted}
-        if self.entry.images is not None:
-            workload["image"] = open_image(self._image_of(prompt))
-        with torch.inference_mode():
-            return self.pipe(
-                prompt=prompt,
-                generator=generator,
-                output_type=output_type,
-                callback_on_step_end=on_step_end,
-                callback_on_step_end_tensor_inputs=["latents"],
-                **workload,
-            )
+        if self.entry.starts_from == "picture":
+            workload["image"] = open_image(self._file_of(prompt))
+        elif self.entry.starts_from == "video":
+            workload["video"] = open_video(self._file_of(prompt), self.entry.workload.frames)
+        with ExitStack() as stack:
+            if "callback_on_step_end" in accepted:
+                workload |= {
+                    "callback_on_step_end": on_step_end,
+                    "callback_on_step_end_tensor_inputs": ["latents"],
+                }
+            else:
+                stack.enter_context(told_of_steps(self.pipe, on_step_end))
+            stack.enter_context(torch.inference_mode())
+            return self.pipe(prompt=prompt, generator=generator, output_type=output_type, **workload)
 
-    def _image_of(self, prompt: str) -> Path:
-        assert self.entry.images is not None
-        if prompt not in self.entry.images:
-            raise UsageError(f"{self.entry.name} starts from pictures, and there is none for '{prompt:.60}'.")
-        return self.entry.images[prompt]
+    def _file_of(self, prompt: str) -> Path:
+        if prompt not in self.entry.files:
+            kind = self.entry.starts_from
+            raise UsageError(f"{self.entry.name} starts from {kind}s, and there is none for '{prompt:.60}'.")
+        return self.entry.files[prompt]
 
     def _require_finite(self, latents: torch.Tensor, step: int, schedule: Schedule | Artifact | None) -> None:
         if bool(torch.isfinite(latents).all()):

@@ -38,13 +38,15 @@ def twin_module(module: nn.Module) -> nn.Module:
 
 
 def twin_pipeline(pipe: DiffusionPipeline) -> DiffusionPipeline:
-    """The pipeline once more, with twins of its denoisers and a sampler of its own; all else is shared.
+    """The pipeline once more, with twins of its denoisers, a sampler and a guider of its own; all else is shared.
 
     Raises:
         NoTwinError: see `twin_module`.
     """
     twin = copy.copy(pipe)
     twin.scheduler = copy.deepcopy(pipe.scheduler)
+    if getattr(pipe, "guider", None) is not None:  # counts the calls of a step
+        twin.guider = copy.deepcopy(pipe.guider)
     for name in DENOISER_NAMES:
         part = getattr(pipe, name, None)
         if isinstance(part, nn.Module):
