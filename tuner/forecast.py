@@ -14,13 +14,12 @@ from tuner.models.figures import FIGURES, Figures
 from tuner.outlook import Outlook, Part
 from tuner.paper.architectures import ARCHITECTURES, Architecture
 from tuner.paper.counter import count_flops
+from tuner.profile.footprint import CallShape, kept_bytes, passing_bytes
 from tuner.search.space import SearchSpace
-from tuner.strides import parse_stride
+from tuner.stages.profile import settings_for
 
 TERA, GB = 1e12, 1e9
-INDEX_BYTES = 8  # of a matched token and head: int32, for its order and its destination
 PASS = 10  # widths that a block holds of every token: residual, normed, and twice the 4 of a feed-forward
-REDUCED = 2  # features that are matched: Q and V
 DECODER = 1.5  # GB, weights of the largest decoder
 
 
@@ -111,20 +110,25 @@ def needs(entry: ModelEntry, space: SearchSpace) -> Memory:
     """
     known, architecture = FIGURES[entry.name], ARCHITECTURES[entry.name]
     size, tokens = entry.dtype.itemsize, math.prod(architecture.grid) + architecture.text_tokens
-    batch = 1 if entry.name.startswith("wan") else architecture.cfg_batches  # Wan's branches come one after the other
+    batch = architecture.cfg_batches // known.passes
     of_all = tokens * architecture.width * size * architecture.cfg_batches
     return Memory(
         weights=known.denoiser * size + DECODER,
         text=known.text * size,
         one_pass=PASS * tokens * architecture.width * size * batch / GB,
-        profile=matchings(known, architecture, space) / GB,
+        profile=profiling_bytes(known, architecture, space, size) / GB,
         schedule=len(architecture.blocks) * of_all / GB,
     )
 
 
-def matchings(known: Figures, architecture: Architecture, space: SearchSpace) -> float:
-    """Bytes of the matchings that profiling keeps: one for every feature, stride, cache step, block and item."""
-    tokens = math.prod(architecture.grid)
-    sources = sum(tokens * (1 - 1 / math.prod(parse_stride(stride))) for stride in space.strides)
-    each = known.heads * architecture.cfg_batches * sources * INDEX_BYTES
-    return len(architecture.blocks) * REDUCED * len(space.cache_steps) * each
+def call_shape(known: Figures, architecture: Architecture, itemsize: int) -> CallShape:
+    """An attention call of a model."""
+    batch = architecture.cfg_batches // known.calls
+    return CallShape(batch, known.heads, architecture.width // known.heads, architecture.grid, itemsize)
+
+
+def profiling_bytes(known: Figures, architecture: Architecture, space: SearchSpace, itemsize: int) -> float:
+    """What profiling adds to a model's own peak; at most `tuner.ceilings.PROFILING_BYTES`."""
+    shape = call_shape(known, architecture, itemsize)
+    kept = kept_bytes(shape, settings_for(space, architecture.steps, 0))
+    return len(architecture.blocks) * known.calls * kept + passing_bytes(shape)

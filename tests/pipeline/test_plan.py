@@ -1,4 +1,4 @@
-"""Forecasts: what they say, and that what profiling keeps is what they say."""
+"""Forecasts: what they say, and that profiling stays below its ceiling; tests/profile holds it against allocations."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
-import asymrnr
-from tests.runtime.tiny import build, cogvideox, run
+from tuner.ceilings import PROFILING_BYTES
 from tuner.cli import app
 from tuner.errors import UsageError
-from tuner.forecast import CARDS, generation_seconds, matchings, needs
+from tuner.forecast import CARDS, generation_seconds, needs, profiling_bytes
 from tuner.models import REGISTRY
 from tuner.models.figures import FIGURES
 from tuner.paper.architectures import ARCHITECTURES
 from tuner.paper.counter import count_flops
-from tuner.profile.profiler import Profiler
-from tuner.profile.settings import ProfilerSettings
 from tuner.search.space import load_space_of
 
 
@@ -60,23 +56,13 @@ def test_offloading_leaves_the_text_encoders_out() -> None:
     assert whole["profiling"] > whole["plain generation"]
 
 
-def test_what_profiling_keeps_is_what_is_forecast() -> None:
-    model, inputs = build(cogvideox)
-    space = load_space_of(REGISTRY["cogvideox-2b"]).model_copy(
-        update={"strides": ("2x2x2", "1x2x2"), "cache_steps": (2, 3)}
-    )
-    profiler, kept = Profiler(ProfilerSettings(space.strides, space.cache_steps, rates=(0.5,), total_steps=6)), 0
-    with asymrnr.observe(model, profiler):
-        for timestep in (900.0, 800.0, 700.0, 600.0, 500.0, 400.0):
-            run(model, inputs, timestep)
-            tensors: dict[int, torch.Tensor] = {}
-            for _, match in profiler._matches.values():
-                tensors |= {tensor.data_ptr(): tensor for tensor in (match.order, match.slot)}
-            kept = max(kept, sum(tensor.nbytes for tensor in tensors.values()))
-    large = ARCHITECTURES["cogvideox-2b"]
-    architecture = replace(large, grid=(4, 6, 6), blocks=large.blocks[:2])
-    known = replace(FIGURES["cogvideox-2b"], heads=2)
-    assert kept == pytest.approx(matchings(known, architecture, space), rel=0.05)
+@pytest.mark.parametrize("model", FIGURES)
+def test_profiling_adds_at_most_what_it_may(model: str) -> None:
+    entry, known = REGISTRY[model], FIGURES[model]
+    adds = profiling_bytes(known, ARCHITECTURES[model], load_space_of(entry), entry.dtype.itemsize)
+    assert 0 < adds <= PROFILING_BYTES
+    sharper = replace(ARCHITECTURES[model], grid=(ARCHITECTURES[model].grid[0], 45, 80))  # 720 lines
+    assert profiling_bytes(known, sharper, load_space_of(entry), entry.dtype.itemsize) <= PROFILING_BYTES
 
 
 @pytest.mark.parametrize(

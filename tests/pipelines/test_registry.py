@@ -93,6 +93,7 @@ def test_the_command_line_lists_them_all() -> None:
         ("mochi", MochiTransformer3DModel),
         ("hunyuanvideo", HunyuanVideoTransformer3DModel),
         ("wan-1.3b", lambda: WanTransformer3DModel(num_attention_heads=12, num_layers=30, ffn_dim=8960)),
+        ("wan-14b-i2v", lambda: WanTransformer3DModel(in_channels=36, image_dim=1280, added_kv_proj_dim=5120)),
         ("ltx-video", LTXVideoTransformer3DModel),
     ],
 )

@@ -12,8 +12,9 @@ from asymrnr.masks import reduce_mask
 from asymrnr.partition import make_partition
 from asymrnr.reduction import Match
 from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_error
+from tuner.profile.sampled import KeptTokens, SampledSources
 
-GRID, TEXT = (4, 5, 6), 7
+GRID, TEXT, ALL = (4, 5, 6), 7, 10_000
 RATES = np.array([0.0, 0.2, 0.45, 0.7, 0.8, 0.95])
 attention = torch.nn.functional.scaled_dot_product_attention
 
@@ -38,7 +39,7 @@ def test_query_curve_is_the_error_of_reducing_and_restoring(stale: bool) -> None
         plan = match.plan(rate).joint(TEXT, 0)
         reduced = plan.restore(attention(plan.reduce(q), k, v))[:, :, TEXT:]
         expected.append(float((reduced - full).square().sum()))
-    curve = query_error_curve(full, match, RATES)
+    curve = query_error_curve(full, SampledSources.of(match, RATES, ALL))
     np.testing.assert_allclose(curve[:-1], expected, rtol=1e-4, atol=1e-9)
     assert curve[0] == 0.0  # nothing is copied
     assert curve[-1] == np.inf  # beyond 1 - n_dst / n
@@ -58,7 +59,7 @@ def test_value_curve_is_the_error_of_the_sampled_rows(stale: bool) -> None:
         plan = match.plan(rate).joint(TEXT, 0)
         reduced = attention(q, plan.reduce(k), plan.reduce(v))[:, :, TEXT:][:, :, picked]
         expected.append((reduced - full).square().sum((0, 1, 3)).numpy())
-    errors = rows.value_errors(match, RATES)
+    errors = rows.value_errors(KeptTokens.of(match, RATES))
     np.testing.assert_allclose(errors[:-1], expected, rtol=1e-3, atol=1e-9)
     assert (errors[0] == 0.0).all()
     assert (errors[-1] == np.inf).all()
@@ -86,7 +87,7 @@ def test_masks_hide_keys_from_the_sampled_rows(make: Callable[[int], torch.Tenso
     rows = SampledRows(q, k, v, video, picked, mask)
     full = attention(q, k, v, mask)[:, :, video][:, :, picked]
     torch.testing.assert_close(rows.output, full.float(), rtol=1e-4, atol=1e-5)
-    errors = rows.value_errors(match, RATES)
+    errors = rows.value_errors(KeptTokens.of(match, RATES))
     for index, rate in enumerate(RATES[:-1]):
         plan = match.plan(rate).joint(TEXT, 0)
         kept = reduce_mask(mask, None, plan, video, uniform=False)
@@ -105,7 +106,7 @@ def test_text_may_follow_the_video_and_half_precision_is_accepted() -> None:
     plan = match.plan(0.7).joint(0, TEXT)
     reduced = attention(q.float(), plan.reduce(k).float(), plan.reduce(v).float())[:, :, :10]
     error = float((reduced - rows.output).square().sum())
-    assert rows.value_errors(match, np.array([0.7])).sum() == pytest.approx(error, rel=1e-3)
+    assert rows.value_errors(KeptTokens.of(match, np.array([0.7]))).sum() == pytest.approx(error, rel=1e-3)
 
 
 def test_the_sampling_error_is_that_of_the_sum_over_rows() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from tuner.profile.kl import _nearest_in, kept_divergences, knn_divergence
+from tuner.profile.kl import _nearest_in, _Points, kept_divergences, knn_divergence
 
 
 def gaussian(n: int, dim: int, seed: int, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
@@ -94,12 +94,14 @@ def test_duplicates_are_floored_and_counted() -> None:
     assert all(np.isfinite(divergence.value) for divergence in found)
 
 
-def test_blocks_do_not_change_distances_and_subsamples_are_seeded() -> None:
+def test_blocks_do_not_change_distances_and_subsamples_are_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = gaussian(300, 5, 7), gaussian(200, 5, 8)
     some = torch.rand(1, 300, generator=torch.Generator().manual_seed(9)) < 0.5
-    whole = _nearest_in(x, torch.arange(300), [some, ~some], 2)
-    blocked = _nearest_in(x, torch.arange(300), [some, ~some], 2, budget_bytes=8 * 300 * 7)
+    whole = _nearest_in(_Points.of(x), torch.arange(300), [some, ~some], 2)
+    blocked = _nearest_in(_Points.of(x), torch.arange(300), [some, ~some], 2, budget_bytes=8 * 300 * 7)
     torch.testing.assert_close(whole, blocked)
+    monkeypatch.setattr("tuner.profile.pieces.PIECE_BYTES", 4 * 5 * 17)
+    torch.testing.assert_close(whole, _nearest_in(_Points.of(x), torch.arange(300), [some, ~some], 2))
 
     def sampled(seed: int) -> float:
         return knn_divergence(x, y, 1, 50, torch.Generator().manual_seed(seed)).value

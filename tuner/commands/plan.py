@@ -66,7 +66,7 @@ def plan(
     limit = card.memory / 4
     table.add_row("weights", f"{memory.weights:.1f} GB, and {memory.text:.1f} GB of text encoders")
     table.add_row("a pass beside them", f"{memory.one_pass:.1f} GB")
-    table.add_row("profiling adds", f"{memory.profile:.1f} GB of matchings")
+    table.add_row("profiling adds", f"{memory.profile:.1f} GB at most")
     table.add_row(
         "a schedule keeps", f"at most {memory.schedule:.1f} GB; --memory limits it, to {limit:g} GB if not said"
     )

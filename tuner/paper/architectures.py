@@ -181,6 +181,18 @@ ARCHITECTURES: dict[str, Architecture] = {
         cache_step=2,
         crossed_text=512,
     ),
+    "wan-14b-i2v": Architecture(
+        grid=(21, 30, 52),
+        text_tokens=512,
+        attended_text=0,
+        width=5120,
+        blocks=crossed_blocks(5120, 13824, 40),
+        steps=50,
+        cfg_batches=2,
+        stride=(6, 2, 2),
+        cache_step=2,
+        crossed_text=512,
+    ),
     "ltx-video": Architecture(
         grid=(21, 16, 22),
         text_tokens=128,

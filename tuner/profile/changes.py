@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from asymrnr.reduction import Match, gather_tokens
-from tuner.profile.error_curves import kept_sources
+from tuner.ceilings import FOLLOWED
+from tuner.profile.sampled import SampledSources
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,10 @@ class Change:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Sampled sources of one step and their destinations, least similar first, with their outputs."""
+    """Sampled sources of one step and their destinations, with their outputs."""
 
     step: int
-    tokens: int  # of the video
-    sources: int
-    ranks: np.ndarray  # (S,) places in the order of the sources
-    kept: np.ndarray  # (R,) sources kept at every rate, -1 where it is out of reach
-    own: torch.Tensor  # (batch, heads, S) tokens
-    other: torch.Tensor  # (batch, heads, S) the tokens they are matched with
+    sampled: SampledSources
     own_output: torch.Tensor  # (batch, heads, S, head dim)
     other_output: torch.Tensor
 
@@ -59,7 +55,7 @@ class OutputChanges:
         Args:
             rates: (R,) query rates.
             gaps: largest number of steps between refresh and use.
-            samples: sources followed, per batch item and head, evenly spaced from the least to the most similar.
+            samples: sources followed, per batch item and head, as far as they are no more than `FOLLOWED` in all.
         """
         self._rates, self._gaps, self._samples = rates, gaps, samples
         self._seen: dict[Hashable, deque[_Seen]] = {}
@@ -79,29 +75,19 @@ class OutputChanges:
         seen = self._seen.setdefault(place, deque(maxlen=self._gaps))
         while seen and step - seen[0].step > self._gaps:
             seen.popleft()
-        changes = [self._change(earlier, step, output) for earlier in seen if earlier.own.shape[0] == output.shape[0]]
+        changes = [self._change(earlier, step, output) for earlier in seen if len(earlier.own_output) == len(output)]
         seen.append(self._look(step, output, match))
         return changes
 
     def _look(self, step: int, output: torch.Tensor, match: Match) -> _Seen:
-        n_src = match.order.shape[-1]
-        count = min(self._samples, n_src)
-        ranks = ((torch.arange(count) + 0.5) * (n_src / count)).long()
-        picked = match.order.long()[..., ranks.to(match.order.device)]
-        own = match.partition.src.to(output.device)[picked]
-        other = match.partition.dst.to(output.device)[match.slot.long().gather(-1, picked)]
-        outputs = gather_tokens(output, own), gather_tokens(output, other)
-        kept = kept_sources(match, self._rates)
-        return _Seen(step, match.partition.tokens, n_src, ranks.numpy(), kept, own, other, *outputs)
+        most = min(FOLLOWED, self._samples * output.shape[0] * output.shape[1])
+        sampled = SampledSources.of(match, self._rates, most)
+        return _Seen(step, sampled, gather_tokens(output, sampled.own), gather_tokens(output, sampled.other))
 
     def _change(self, earlier: _Seen, step: int, output: torch.Tensor) -> Change:
-        own = gather_tokens(output, earlier.own).float() - earlier.own_output.float()
-        other = gather_tokens(output, earlier.other).float() - earlier.other_output.float()
+        sampled = earlier.sampled
+        own = gather_tokens(output, sampled.own).float() - earlier.own_output.float()
+        other = gather_tokens(output, sampled.other).float() - earlier.other_output.float()
         alone = own.square().sum((0, 1, 3)).double().cpu().numpy()  # (S,)
         against = (other - own).square_().sum((0, 1, 3)).double().cpu().numpy()
-        memory = np.full(len(self._rates), np.inf)
-        for index in np.flatnonzero(earlier.kept >= 0):
-            dropped = against[earlier.ranks >= earlier.kept[index]]
-            gone = earlier.sources - earlier.kept[index]
-            memory[index] = gone * (dropped.mean() if len(dropped) else against[-1])
-        return Change(step - earlier.step, memory, float(alone.mean()) * earlier.tokens)
+        return Change(step - earlier.step, sampled.dropped(against), float(alone.mean()) * sampled.tokens)

@@ -8,6 +8,7 @@ import torch
 
 from asymrnr.reduction import Match, max_rate
 from tuner.profile.kl import kept_divergences
+from tuner.profile.pieces import token_pieces
 
 POLICIES = ("matched", "random")
 DIRECTIONS = ("kept||all", "all||kept")
@@ -25,7 +26,8 @@ def norm_tail(features: torch.Tensor) -> float:
     Args:
         features: (batch, heads, tokens, head dim).
     """
-    norms = features.detach().float().norm(dim=-1).flatten(0, 1)
+    x = features.detach().flatten(0, 1)
+    norms = torch.cat([x[:, piece].float().norm(dim=-1) for piece in token_pieces(x)], dim=-1)
     return float((norms.quantile(TAIL, dim=-1) / norms.median(dim=-1).values.clamp(min=1e-12)).mean())
 
 

@@ -9,12 +9,14 @@ not read the values as nats.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from asymrnr.matching import default_budget
+from tuner.profile.pieces import token_pieces
 
 RESOLUTION = 4.0  # squared distances cancel; below so many roots of the machine epsilon a distance may be zero
 
@@ -47,16 +49,11 @@ def knn_divergence(
         generator: CPU generator of that choice.
     """
     n, m = x.shape[1], y.shape[1]
-    points = _centred(torch.cat((x, y.to(x.dtype)), dim=1))
+    points = _Points.of(torch.cat((x, y.to(x.dtype)), dim=1))
     first = (torch.arange(n + m, device=x.device) < n).expand(len(x), -1)
     inner, outer = _nearest_in(points, _choose(n, samples, generator).to(x.device), [first, ~first], k)
     others = torch.full_like(inner, m / (n - 1), dtype=torch.float64)
-    return _estimate(inner, outer, others, points.shape[-1], _resolution(points))
-
-
-def _resolution(x: torch.Tensor) -> float:
-    """The smallest distance between points (batch, n, dim) about their mean that is told from zero."""
-    return RESOLUTION * float(torch.finfo(x.dtype).eps ** 0.5 * x.square().sum(-1).mean().sqrt())
+    return _estimate(inner, outer, others, x.shape[-1], points.resolution)
 
 
 def _estimate(inner: torch.Tensor, outer: torch.Tensor, others: torch.Tensor, dim: int, floor: float) -> Divergence:
@@ -85,14 +82,14 @@ def kept_divergences(
         samples: average over so many random tokens only, the first direction over those of them that are kept.
         generator: CPU generator of that choice.
     """
-    x = _centred(features.flatten(0, 1))
-    batch, n, dim = x.shape
-    floor = _resolution(x)
-    chosen = _choose(n, samples, generator).to(x.device)
-    kept = [torch.zeros(batch, n, dtype=torch.bool, device=x.device) for _ in sets]
+    points = _Points.of(features.flatten(0, 1))
+    (batch, n, dim), device = points.raw.shape, features.device
+    floor = points.resolution
+    chosen = _choose(n, samples, generator).to(device)
+    kept = [torch.zeros(batch, n, dtype=torch.bool, device=device) for _ in sets]
     for mask, index in zip(kept, sets, strict=True):
         mask.scatter_(1, index.flatten(0, 1).long(), True)
-    nearest = _nearest_in(x, chosen, [torch.ones_like(kept[0]), *kept], k)
+    nearest = _nearest_in(points, chosen, [torch.ones_like(kept[0]), *kept], k)
     found = []
     for mask, near in zip(kept, nearest[1:], strict=True):
         inside, size = mask[:, chosen], mask.sum(1, keepdim=True).double()
@@ -102,10 +99,35 @@ def kept_divergences(
     return found
 
 
-def _centred(points: torch.Tensor) -> torch.Tensor:
-    """Points (batch, n, dim) about their mean, in float32 unless they are float64."""
-    points = points.detach() if points.dtype == torch.float64 else points.detach().float()
-    return points - points.mean(dim=1, keepdim=True)
+@dataclass(frozen=True)
+class _Points:
+    """Points (batch, n, dim) about their mean, in float32 unless they are float64; converted as they are needed.
+
+    Attributes:
+        raw: as they are.
+        mean: (batch, 1, dim).
+        resolution: the smallest distance that is told from zero.
+    """
+
+    raw: torch.Tensor
+    mean: torch.Tensor
+    resolution: float
+
+    @classmethod
+    def of(cls, raw: torch.Tensor) -> _Points:
+        raw = raw.detach()
+        pieces, n = list(token_pieces(raw)), raw.shape[1]
+        mean = torch.stack([_floating(raw[:, piece]).sum(1, keepdim=True) for piece in pieces]).sum(0) / n
+        square = sum(float((_floating(raw[:, piece]) - mean).square_().sum()) for piece in pieces)
+        return cls(raw, mean, RESOLUTION * (torch.finfo(mean.dtype).eps * square / (n * len(raw))) ** 0.5)
+
+    def __getitem__(self, index: slice | torch.Tensor) -> torch.Tensor:
+        """(batch, m, dim) of some of them."""
+        return _floating(self.raw[:, index]) - self.mean
+
+
+def _floating(x: torch.Tensor) -> torch.Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _choose(n: int, samples: int | None, generator: torch.Generator | None) -> torch.Tensor:
@@ -114,12 +136,12 @@ def _choose(n: int, samples: int | None, generator: torch.Generator | None) -> t
 
 
 def _nearest_in(
-    x: torch.Tensor, chosen: torch.Tensor, sets: list[torch.Tensor], k: int, budget_bytes: int | None = None
+    points: _Points, chosen: torch.Tensor, sets: list[torch.Tensor], k: int, budget_bytes: int | None = None
 ) -> list[torch.Tensor]:
     """Distance of the chosen points to their k-th nearest other point in every set, by brute force.
 
     Args:
-        x: (batch, n, dim).
+        points: (batch, n, dim).
         chosen: (m,) positions.
         sets: (batch, n) bool each.
         k: which neighbour; every set must hold more than k points.
@@ -128,21 +150,32 @@ def _nearest_in(
     Returns:
         For every set (batch, m) Euclidean distances.
     """
-    batch, n, _ = x.shape
-    rows = max(1, (budget_bytes or default_budget(x.device)) // (x.element_size() * batch * n))
-    norms = x.square().sum(-1)
-    outside = [torch.zeros_like(norms).masked_fill(~mask, torch.inf)[:, None] for mask in sets]
-    found = [norms.new_empty(batch, len(chosen)) for _ in sets]
+    batch, device = len(points.raw), points.raw.device
+    pieces = list(token_pieces(points.raw))
+    widest = max(piece.stop - piece.start for piece in pieces)
+    rows = max(1, (budget_bytes or default_budget(device)) // (points.mean.element_size() * batch * widest))
+    rows = min(rows, len(chosen))
+    best = [points.mean.new_full((batch, len(chosen), k), torch.inf) for _ in sets]
     # one piece of memory for all steps: allocated anew each time, it fragments the heap into gigabytes
-    squared, there = (norms.new_empty(batch, min(rows, len(chosen)), n) for _ in range(2))
-    for start in range(0, len(chosen), rows):
-        piece = chosen[start : start + rows]
-        here, part = slice(start, start + len(piece)), x[:, piece]
-        squared, there = squared[:, : len(piece)], there[:, : len(piece)]
-        torch.baddbmm(norms[:, None], part, x.mT, alpha=-2.0, out=squared)  # but for |q|^2, equal in a row
-        squared[:, torch.arange(len(piece)), piece] = torch.inf
-        for distances, added in zip(found, outside, strict=True):
-            torch.add(squared, added, out=there)
-            nearest = there.amin(-1) if k == 1 else there.topk(k, dim=-1, largest=False).values[..., -1]
-            distances[:, here] = (nearest + norms[:, piece]).clamp(min=0).sqrt()
-    return found
+    squared_memory, there_memory = (points.mean.new_empty(batch * rows * widest) for _ in range(2))
+    own = torch.cat([points[chosen[at : at + rows]].square().sum(-1) for at in range(0, len(chosen), rows)], dim=1)
+    for piece in pieces:
+        x, width = points[piece], piece.stop - piece.start
+        norms = x.square().sum(-1)
+        outside = [torch.zeros_like(norms).masked_fill_(~mask[:, piece], torch.inf)[:, None] for mask in sets]
+        for start in range(0, len(chosen), rows):
+            these = chosen[start : start + rows]
+            here, shape = slice(start, start + len(these)), (batch, len(these), width)
+            squared, there = (each[: math.prod(shape)].view(shape) for each in (squared_memory, there_memory))
+            torch.baddbmm(norms[:, None], points[these], x.mT, alpha=-2.0, out=squared)  # but for |q|^2
+            squared.masked_fill_(these[:, None] == torch.arange(piece.start, piece.stop, device=device), torch.inf)
+            for nearest, added in zip(best, outside, strict=True):
+                torch.add(squared, added, out=there)
+                least = there.amin(-1, keepdim=True) if k == 1 else _least(there, min(k, width))
+                nearest[:, here] = _least(torch.cat([nearest[:, here], least], dim=-1), k)
+    return [(nearest[..., -1] + own).clamp(min=0).sqrt() for nearest in best]
+
+
+def _least(x: torch.Tensor, k: int) -> torch.Tensor:
+    """The k smallest along the last axis, ascending."""
+    return x.topk(k, dim=-1, largest=False).values

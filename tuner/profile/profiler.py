@@ -13,6 +13,7 @@ from asymrnr.matching import match_tokens
 from asymrnr.observation import AttentionCall
 from asymrnr.partition import Grid, Partition, make_partition, window_seed
 from asymrnr.reduction import Match
+from tuner.ceilings import MATCHED_TOKENS, SOURCES
 from tuner.errors import UsageError
 from tuner.latency.model import LatencyModel
 from tuner.profile.changes import OutputChanges
@@ -20,8 +21,10 @@ from tuner.profile.distribution import divergence_name, divergences, norm_tail
 from tuner.profile.error_curves import SampledRows, query_error_curve, sampling_error
 from tuner.profile.means import Site
 from tuner.profile.observed import Observed
+from tuner.profile.pieces import head_pieces, head_stride, squared_norm
 from tuner.profile.profile import Profile
 from tuner.profile.reuse import ExtrapolatedOutputs
+from tuner.profile.sampled import KeptTokens, SampledSources
 from tuner.profile.settings import GAPS, ProfilerSettings
 from tuner.profile.similarity import fill_steps, matched_similarity, standardise
 from tuner.strides import parse_stride
@@ -35,7 +38,8 @@ class Profiler:
     """An observer for `asymrnr.observe`; `finish` gives the profile.
 
     Destinations are drawn exactly as the runtime draws them for each candidate stride and cache step, and matchings are
-    kept over a cache window as the runtime keeps them, so that the error of a reduced query is what the runtime causes.
+    followed over a cache window as the runtime keeps them, so that the error of a reduced query is what the runtime
+    causes. Of each, only what these errors are made of is kept, see `tuner.profile.sampled` and `tuner.ceilings`.
     """
 
     def __init__(self, settings: ProfilerSettings, progress: Callable[[int, int], None] | None = None) -> None:
@@ -47,8 +51,9 @@ class Profiler:
         self.settings = settings
         self.rates = np.unique(np.array([0.0, *settings.rates]))
         self._progress = progress
-        self._matches: dict[tuple[Any, ...], tuple[int, Match]] = {}
-        self._bases: dict[tuple[Any, ...], tuple[int, Match]] = {}
+        self._queries: dict[tuple[Any, ...], tuple[int, SampledSources]] = {}  # by place, stride and cache step
+        self._values: dict[tuple[Any, ...], tuple[int, KeptTokens]] = {}
+        self._bases: dict[tuple[Any, ...], tuple[int, Partition, torch.Tensor]] = {}
         self.observed = Observed()
         self._changes = OutputChanges(self.rates, settings.memory_gaps, settings.memory_samples)
         self._outputs = ExtrapolatedOutputs(settings.total_steps, settings.memory_gaps)
@@ -168,57 +173,72 @@ class Profiler:
 
     def _match(self, call: AttentionCall) -> dict[str, Match]:
         """Match where a candidate's cache window begins; returns the fresh matchings at the reference stride."""
-        made: dict[tuple[Any, ...], Match] = {}
+        found: dict[str, Match] = {}
         for feature in REDUCED:
-            features = _features(call, feature)
+            features, kept = _features(call, feature), self._queries if feature == "Q" else self._values
             for stride in self.settings.strides:
+                made: dict[int, Any] = {}  # by window
                 for cache_step in self.settings.cache_steps:
-                    window = call.step // cache_step
-                    key = (feature, stride, cache_step, *_place(call))
-                    if key in self._matches and self._matches[key][0] == window:
+                    window, key = call.step // cache_step, (_place(call), stride, cache_step)
+                    if key in kept and kept[key][0] == window:
                         continue
-                    if (feature, stride, window) not in made:
-                        partition = self._partition(call.grid, stride, feature, call.block, window)
-                        made[feature, stride, window] = Match.of(features, partition)
-                    self._matches[key] = (window, made[feature, stride, window])
-        reference = self.settings.strides[0]
-        return {feature: match for (feature, stride, _), match in made.items() if stride == reference}
+                    if window not in made:
+                        match = Match.of(features, self._partition(call.grid, stride, feature, call.block, window))
+                        made[window] = self._keep(feature, match)
+                        if stride == self.settings.strides[0]:
+                            found[feature] = match
+                    kept[key] = (window, made[window])
+        return found
 
-    def _candidates(self, call: AttentionCall, feature: str) -> list[tuple[tuple[str, int], Match]]:
-        return [
-            ((stride, cache_step), self._matches[(feature, stride, cache_step, *_place(call))][1])
-            for stride in self.settings.strides
-            for cache_step in self.settings.cache_steps
-        ]
+    def _keep(self, feature: str, match: Match) -> SampledSources | KeptTokens | None:
+        if not self.settings.rates:
+            return None
+        if feature == "Q":
+            return SampledSources.of(match, self.rates, SOURCES)
+        every = head_stride(match.order.shape[0], match.order.shape[1], match.partition.tokens, MATCHED_TOKENS)
+        some = replace(match, order=match.order[:, ::every], slot=match.slot[:, ::every])
+        return KeptTokens.of(some, self.rates)
 
     def _query_errors(self, call: AttentionCall) -> None:
         output = call.output[:, :, call.video]
-        energy = float(output.float().square().sum())
-        for key, match in self._candidates(call, "Q"):
-            self.observed.means["Q", *key].add(
-                (call.block, call.step), query_error_curve(output, match, self.rates), energy
-            )
+        energy = squared_norm(output)
+        for stride in self.settings.strides:
+            for cache_step in self.settings.cache_steps:
+                _, sampled = self._queries[_place(call), stride, cache_step]
+                curve = query_error_curve(output, sampled)
+                self.observed.means["Q", stride, cache_step].add((call.block, call.step), curve, energy)
 
     def _value_errors(self, call: AttentionCall) -> None:
+        """Of the heads whose values are followed."""
         site = (call.block, call.step)
         generator = torch.Generator().manual_seed(window_seed(self.settings.seed, "rows", *site))
         picked = torch.randperm(_tokens(call.grid), generator=generator)[: self.settings.v_rows]
-        rows = SampledRows(call.query, call.key, call.value, call.video, picked, call.mask)
-        seen = call.output[:, :, call.video].index_select(2, picked.to(call.output.device)).float()
-        self.observed.means["recomputed",].add(
-            site, float((rows.output - seen).square().sum()), float(seen.square().sum())
-        )
-        for key, match in self._candidates(call, "V"):
-            errors = rows.value_errors(match, self.rates)
-            self.observed.means["V", *key].add(site, errors.sum(1), rows.energy)
-            self.observed.means["v_sampling",].add(site, sampling_error(errors))
+        kept = {key[1:]: tokens for key, (_, tokens) in self._values.items() if key[0] == _place(call)}
+        batch, heads = call.query.shape[:2]
+        every = head_stride(batch, heads, _tokens(call.grid), MATCHED_TOKENS)
+        query, key, value, output = (x[:, ::every] for x in (call.query, call.key, call.value, call.output))
+        mask = None if call.mask is None else call.mask.expand(batch, heads, *call.mask.shape[2:])[:, ::every]
+        errors: dict[tuple[str, int], Any] = dict.fromkeys(kept, 0.0)
+        energy, wrong, right = 0.0, 0.0, 0.0
+        for piece in head_pieces(query):
+            of_piece = None if mask is None else mask[piece]
+            rows = SampledRows(query[piece], key[piece], value[piece], call.video, picked, of_piece)
+            seen = output[piece][:, :, call.video].index_select(2, picked.to(output.device)).float()
+            wrong, right = wrong + float((rows.output - seen).square().sum()), right + float(seen.square().sum())
+            energy += rows.energy
+            for candidate, tokens in kept.items():
+                errors[candidate] = errors[candidate] + rows.value_errors(tokens.part(*piece))
+        self.observed.means["recomputed",].add(site, wrong, right)
+        for (stride, cache_step), found in errors.items():
+            self.observed.means["V", stride, cache_step].add(site, found.sum(1), energy)
+            self.observed.means["v_sampling",].add(site, sampling_error(found))
 
     def _memory_errors(self, call: AttentionCall) -> None:
         output, stride = call.output[:, :, call.video], self.settings.strides[0]
         # A refresh draws its destinations by its own step, see `asymrnr.engine.Engine.match`.
         partition = self._partition(call.grid, stride, "Q", call.block, call.step)
         match = Match.of(_features(call, "Q"), partition)
-        energy = float(output.float().square().sum())
+        energy = squared_norm(output)
         for change in self._changes.add(_place(call), call.step, output, match):
             site = (call.block, call.step)
             self.observed.means["memory", change.gap].add(site, change.memory, energy)
@@ -256,16 +276,18 @@ class Profiler:
 
     def _persistence(self, call: AttentionCall, fresh: dict[str, Match]) -> None:
         for feature in REDUCED:
-            key = (feature, *_place(call))
+            key, features = (feature, *_place(call)), _features(call, feature)
             if self._due(call, self.settings.persistence_every) and feature in fresh:
-                self._bases[key] = (call.step, fresh[feature])
-            base, match = self._bases.get(key, (call.step, None))
-            gap = call.step - base
-            if match is not None and gap in GAPS:
-                some = replace(match.partition, src=match.partition.src[::PERSISTENCE_SHARE])
-                _, slot = match_tokens(_features(call, feature), some)
-                unchanged = float((slot == match.slot[..., ::PERSISTENCE_SHARE]).float().mean())
-                self.observed.means["persistence", feature, gap].add((call.block, base), unchanged)
+                match = fresh[feature]
+                every = max(PERSISTENCE_SHARE, -(-match.slot.numel() // SOURCES))
+                some = replace(match.partition, src=match.partition.src[::every].clone())
+                self._bases[key] = (call.step, some, match.slot[..., ::every].clone())
+            if key not in self._bases:
+                continue
+            base, some, before = self._bases[key]
+            if call.step - base in GAPS:
+                unchanged = float((match_tokens(features, some)[1] == before).float().mean())
+                self.observed.means["persistence", feature, call.step - base].add((call.block, base), unchanged)
 
 
 def _tokens(grid: Grid) -> int:
