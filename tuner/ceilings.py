@@ -10,7 +10,7 @@ from __future__ import annotations
 PROFILING_BYTES = (
     2 << 30
 )  # beyond the model's own peak: what remains of 80 GB beside HunyuanVideo and its text encoders
-TIMING_BYTES = 1 << 30  # of the micro-benchmarks, while nothing is generated
+TIMING_BYTES = 1 << 30  # of the micro-benchmarks, while nothing is generated; masks of pairs, N x N, come on top
 REPORT_BYTES = 25_000_000  # of one file, which mail and browsers still take
 
 PIECE_BYTES = 64 << 20  # of features that are converted to float32 at a time

@@ -19,8 +19,9 @@ from asymrnr.schedule import Schedule
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tests.runtime import tiny
 from tuner.latency import micro
+from tuner.latency.masking import Masking
 from tuner.latency.micro import Sites, latency_model, look_at_sites, measure_sites
-from tuner.latency.surface import SHARES, LatencySurface, Masking
+from tuner.latency.surface import SHARES, LatencySurface
 from tuner.models.backend import use_attention_backend
 from tuner.run.runner import Runner
 

@@ -10,8 +10,10 @@ import torch
 from asymrnr.partition import make_partition
 from asymrnr.reduction import Match, add_tokens
 from tuner.errors import UsageError
+from tuner.latency.masking import Masking
 from tuner.latency.residual import jobs
-from tuner.latency.surface import LatencySurface
+from tuner.latency.surface import LatencySurface, timed_heads
+from tuner.run.allocations import allocations
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +105,43 @@ def test_damage_and_unknown_strides_are_one_sentence(surface: LatencySurface) ->
             LatencySurface.from_dict({**surface.to_dict(), "residual": residual})
     with pytest.raises(UsageError, match="9x9x9"):
         surface.matching_seconds("9x9x9")
+
+
+@pytest.mark.parametrize("mask", [None, Masking((2, 1, 1, 2080), "bool", (3, 5), True)], ids=["unmasked", "masked"])
+def test_large_calls_are_timed_on_some_heads_within_the_ceiling(
+    mask: Masking | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ceiling = 24 << 20
+    monkeypatch.setattr("tuner.latency.surface.TIMING_BYTES", ceiling)
+    monkeypatch.setattr("tuner.latency.surface.MATCHING_BYTES", ceiling // 4)
+    monkeypatch.setattr("tuner.latency.masking.LARGE", ceiling // 8)
+    seen: list[int] = []
+    original = torch.nn.functional.scaled_dot_product_attention
+
+    def attend(query: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        seen.append(query.shape[1])
+        return original(query, *rest)
+
+    monkeypatch.setattr("tuner.latency.surface.F.scaled_dot_product_attention", attend)
+    with allocations() as found:
+        LatencySurface.measure(8, 32, (8, 16, 16), 32, 2, ["2x2x2"], torch.float32, "cpu", 0.01, mask)
+    assert set(seen) == {timed_heads(8, 2 * 2080 * 32 * 4)} == {3}
+    assert found.peak <= ceiling
+
+
+def test_seconds_are_those_of_all_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.latency.surface._interleaved_medians", lambda jobs, *_: dict.fromkeys(jobs, 1.0))
+    monkeypatch.setattr("tuner.latency.surface.timed_heads", lambda *_: 2)
+    surface = LatencySurface.measure(8, 4, (2, 4, 4), 0, 1, ["2x2x2"], torch.float32, "cpu")
+    assert surface.attention[-1][-1] == surface.matching["2x2x2"] == surface.gather_q[0] == 4.0
+
+
+@pytest.mark.parametrize(
+    ("batch", "heads", "tokens", "dim", "all_of"),
+    [(1, 24, 119_056, 128, False), (2, 48, 17_776, 64, False), (1, 2, 3_088, 64, True)],
+    ids=["HunyuanVideo at 720 lines", "CogVideoX-5B", "embedded"],
+)
+def test_some_heads_of_real_models_fit(batch: int, heads: int, tokens: int, dim: int, all_of: bool) -> None:
+    timed = timed_heads(heads, batch * tokens * dim * 2)
+    assert 1 <= timed <= heads
+    assert (timed == heads) == all_of

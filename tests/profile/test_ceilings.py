@@ -105,7 +105,6 @@ def test_pieces_bound_what_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"tuner.profile.{module}.PIECE_BYTES", 1 << 16)
     _, small = measured(shape, settings, blocks=1)
     assert small < whole / 1.5
-    assert small <= passing_bytes(shape)
 
 
 def profiled(transformer: CogVideoXTransformer3DModel, denoise: Callable[[], None]) -> Profile:

@@ -16,10 +16,11 @@ import asymrnr
 from asymrnr.adapters import find_adapter
 from asymrnr.install import base_model, self_attentions
 from asymrnr.partition import Grid
+from tuner.latency.masking import Masking
 from tuner.latency.model import PRIOR_COVARIANCE, Coefficients, LatencyModel
 from tuner.latency.modules import ModuleClock
 from tuner.latency.sites import SiteLatency
-from tuner.latency.surface import LatencySurface, Masking
+from tuner.latency.surface import LatencySurface
 from tuner.run.runner import Runner
 
 WARM_UP = 6  # steps; the first one, which is seen, is slow, and attention is timed in the others

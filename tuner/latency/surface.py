@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,42 +18,19 @@ from asymrnr.engine import Attention
 from asymrnr.masks import reduce_mask
 from asymrnr.partition import Grid, make_partition
 from asymrnr.reduction import Match, Plan, gather_tokens, max_rate
+from tuner.ceilings import TIMING_BYTES
 from tuner.errors import UsageError
+from tuner.latency.masking import Masking
 from tuner.latency.residual import ResidualLatency
 from tuner.latency.residual import jobs as residual_jobs
 from tuner.run.clock import now
 from tuner.strides import parse_stride
 
+COPIES = 11  # of a head's queries, that the pieces timed hold at a time
+MATCHING_BYTES = 320 << 20  # of a matching on a GPU without the kernel
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 GATHER_POINTS = 4
 ROUNDS = (3, 25)
-
-
-@dataclass(frozen=True)
-class Masking:
-    """An attention mask, as far as it decides what attention takes.
-
-    Attributes:
-        shape: (batch or 1, heads or 1, queries or 1, keys or 1).
-        dtype: torch's name; a "bool" mask is false where keys are hidden, others are added to the scores.
-        hidden: text keys that are hidden, of every item in the first axis.
-        uniform: it never hides single video tokens, and is cut accordingly (see `reduce_mask`).
-    """
-
-    shape: tuple[int, int, int, int]
-    dtype: str
-    hidden: tuple[int, ...]
-    uniform: bool
-
-    def build(self, device: torch.device) -> torch.Tensor:
-        """A mask like it, for a joint sequence with the video tokens first and the hidden text last."""
-        dtype = getattr(torch, self.dtype)
-        shown, covered = (True, False) if dtype == torch.bool else (0.0, torch.finfo(dtype).min)
-        mask = torch.full(self.shape, shown, dtype=dtype, device=device)
-        if self.shape[3] > 1:
-            for item, hidden in enumerate(self.hidden):
-                mask[item, :, :, self.shape[3] - hidden :] = covered
-        return mask
 
 
 @dataclass(frozen=True)
@@ -177,7 +154,8 @@ class LatencySurface:
         """Measure with the library's own pieces on random data of the model's shapes.
 
         Every round runs everything once, in random order, so that a slow moment of the machine spreads over all
-        points; the medians over rounds are then made monotone.
+        points; the medians over rounds are then made monotone. Of large calls as many heads are timed as fit into
+        `TIMING_BYTES`, and the seconds are those of all: heads are computed one beside the other.
 
         Args:
             heads, head_dim, batch: of one attention call.
@@ -191,13 +169,15 @@ class LatencySurface:
         """
         device = torch.device(device)
         n = math.prod(grid)
-        q, k, v = (torch.randn(batch, heads, n + text_tokens, head_dim, dtype=dtype, device=device) for _ in range(3))
+        timed = timed_heads(heads, batch * (n + text_tokens) * head_dim * dtype.itemsize)
+        q, k, v = (torch.randn(batch, timed, n + text_tokens, head_dim, dtype=dtype, device=device) for _ in range(3))
+        if mask is not None and mask.shape[1] > 1:
+            mask = replace(mask, shape=(mask.shape[0], timed, *mask.shape[2:]))
         attend, built = attention_operation(backend), None if mask is None else mask.build(device)
 
         def attention_job(share_q: float, share_v: float) -> Callable[[], object]:
             dropped_q, dropped_v = (round(n * (1 - share)) for share in (share_q, share_v))
-            part_q = q[:, :, dropped_q:].contiguous()
-            part_k, part_v = (x[:, :, dropped_v:].contiguous() for x in (k, v))
+            part_q, part_k, part_v = q[:, :, dropped_q:], k[:, :, dropped_v:], v[:, :, dropped_v:]
             if mask is None or built is None:
                 return lambda: attend(part_q, part_k, part_v, None)
             cut_q, cut_k, uniform = _cut(q, dropped_q), _cut(k, dropped_v), mask.uniform
@@ -218,7 +198,8 @@ class LatencySurface:
             jobs["V", rate] = _gather_job(match, rate, (k, v), text_tokens, restore=False)
         jobs |= residual_jobs(match, rates.tolist(), q, k)
         with torch.inference_mode():
-            seconds = _interleaved_medians(jobs, device, budget_seconds)
+            medians = _interleaved_medians(jobs, device, budget_seconds)
+        seconds = {name: heads / timed * median for name, median in medians.items()}
         attention = np.array([[seconds["attention", a, b] for b in SHARES] for a in SHARES])
         attention = np.maximum.accumulate(np.maximum.accumulate(attention, axis=0), axis=1)
         return cls(
@@ -235,6 +216,16 @@ class LatencySurface:
             gather_v=tuple(seconds["V", rate] for rate in rates.tolist()),
             residual=ResidualLatency.of(rates.tolist(), seconds),
         )
+
+
+def timed_heads(heads: int, head_bytes: int) -> int:
+    """As many heads as are timed.
+
+    Args:
+        heads: of the attention call.
+        head_bytes: of one head's queries, in all batch items.
+    """
+    return max(1, min(heads, (TIMING_BYTES - MATCHING_BYTES) // (COPIES * head_bytes)))
 
 
 def attention_operation(backend: str | None) -> Attention:
