@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from importlib.util import find_spec
 
@@ -22,6 +24,9 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    # Where torchao is installed, importing diffusers has both complain of what nobody can do anything about.
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     from tuner.cli import main as run
 
     run()
