@@ -20,7 +20,7 @@ from lockstep_methods import Install
 
 from asymrnr.adapters import find_adapter
 from tuner.run.runner import Runner
-from tuner.stages.partner import magnitude_ratios
+from tuner.work.caches import magnitude_ratios
 
 Timesteps = tuple[int, int]
 CALIBRATION_SEED = 9_000_000

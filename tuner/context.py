@@ -20,6 +20,8 @@ from tuner.strides import stride_name
 BUDGET = 40.0
 ALSO_IE = 20.0  # for every further target beside it
 COMPARE_IE = 17.0  # that diffusers' caches take beside it, where they are asked for
+LEASE = 600.0  # seconds; the longest step of a large model on a slow device takes less
+HOW = ("resume", "workers", "store", "lease")  # options that do not change what a run is; a store's URL has a password
 Actions = Literal["all", "copy"]
 
 
@@ -46,6 +48,10 @@ class TuneOptions:
         also: further speed-ups to certify from the same profile, once the first one is.
         lpips_weights: weights of the AlexNet backbone of LPIPS; random when None.
         workload: other steps, sizes and prompts than the registry's.
+        workers: None measures in this process; a number starts so many workers here, an address joins a Ray cluster.
+        store: URL of a PostgreSQL database whose measurements are shared; None for none.
+        lease: seconds without a sign of life after which a worker is taken to be dead.
+        at_once: finalists that are measured from one search; more than one only where there are workers for it.
     """
 
     model: str
@@ -65,6 +71,10 @@ class TuneOptions:
     compare: bool = False
     also: tuple[float, ...] = ()
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
+    workers: str | None = None
+    store: str | None = None
+    lease: float = LEASE
+    at_once: int = 1
 
     def model_entry(self) -> ModelEntry:
         """What the registry says of the model, with the workload asked for.
@@ -75,7 +85,7 @@ class TuneOptions:
         return self.workload.of(find_model(self.model))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, from which `from_dict` makes the same options again; all but `resume`."""
+        """Plain values, from which `from_dict` makes the same options again; all but how and where to measure."""
         lpips_weights = None if self.lpips_weights is None else str(self.lpips_weights)
         changed = {
             "output": str(self.output),
@@ -84,7 +94,7 @@ class TuneOptions:
             "workload": self.workload.to_dict(),
             "also": list(self.also),  # as JSON gives it back
         }
-        return {name: value for name, value in {**asdict(self), **changed}.items() if name != "resume"}
+        return {name: value for name, value in {**asdict(self), **changed}.items() if name not in HOW}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TuneOptions:

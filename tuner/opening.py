@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from asymrnr.errors import ScheduleError
 from asymrnr.partner import Partner
@@ -18,12 +17,13 @@ from tuner.models import ModelEntry, load_pipeline
 from tuner.models.images import hashes
 from tuner.quality.lpips import Lpips
 from tuner.run.checkout import CHECKOUT_KEY, checkout
-from tuner.run.identity import differences, environment, subject
+from tuner.run.identity import differences, environment
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.run.runner import Runner
 from tuner.run.store import LOG_NAME, MeasurementStore
 from tuner.search.space import SearchSpace, load_space_of
+from tuner.work.place import Place, here
 
 ENVIRONMENT_KEY = {"kind": "environment"}
 OPTIONS_KEY = {"kind": "options"}
@@ -54,42 +54,60 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
     if options.lpips_weights is not None:
         Lpips(weights=options.lpips_weights)  # refuses a wrong file before anything is measured
     store = MeasurementStore(options.output)
+    place: Place | None = None
     try:
         for warning in store.warnings:
             progress.stage("log", warning)
-        here = environment()
         if len(store) and not options.resume:
             raise UsageError(
                 f"{options.output} already holds measurements; add --resume to go on from them, or choose another "
                 "--output."
             )
         known = store.get(ENVIRONMENT_KEY)
-        changed = [] if known is None else differences(known.values, here)
-        if changed:
-            raise EnvironmentMismatchError(
-                f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
-            )
-        progress.stage("load", entry.name)
-        runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
+        place = _place(options, entry, store, None if known is None else known.values, progress)
         if known is None:
-            store.put(ENVIRONMENT_KEY, here)
-        found = subject(runner)
-        if options.memory is None and runner.device.type == "cuda":
-            total = torch.cuda.get_device_properties(runner.device).total_memory
-            options = replace(options, memory=MEMORY_SHARE * total / GIB)
+            store.put(ENVIRONMENT_KEY, place.environment)
+        found = place.subject
+        if options.memory is None and place.gpu_bytes is not None:
+            options = replace(options, memory=MEMORY_SHARE * place.gpu_bytes / GIB)
+        options = replace(options, at_once=place.source.width)
         asked = store.get(OPTIONS_KEY)
         if asked is not None:  # a resumed run is still the one that was asked for
-            options = replace(options, command=asked.values["command"])
+            options = replace(options, command=asked.values["command"], at_once=asked.values.get("at_once", 1))
         said = ((OPTIONS_KEY, options.to_dict()), (SUBJECT_KEY, found), (CHECKOUT_KEY, checkout()))
         for key, values in said:
             before = store.get(key)
             if before is None or before.values != values:
                 store.put(key, values)
-        instrument = Instrument(store, ledger, found, runner)
+        instrument = Instrument(store, ledger, found, place.source)
         return Context(options, entry, instrument, space_of(options, entry), progress, partner)
     except BaseException:
+        if place is not None:
+            place.source.close()
         store.close()
         raise
+
+
+def close(ctx: Context) -> None:
+    """Give back what a run holds: its workers, and its folder."""
+    if ctx.instrument.source is not None:
+        ctx.instrument.source.close()
+    ctx.instrument.store.close()
+
+
+def _place(
+    options: TuneOptions, entry: ModelEntry, store: MeasurementStore, known: dict[str, Any] | None, progress: Progress
+) -> Place:
+    """Where to measure; what was measured before must have been measured on such a machine."""
+    at = environment()
+    changed = [] if known is None else differences(known, at)
+    if changed:
+        raise EnvironmentMismatchError(
+            f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
+        )
+    progress.stage("load", entry.name)
+    runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
+    return here(runner, store, at, options.output)
 
 
 def open_records(folder: Path) -> Context:
@@ -156,7 +174,8 @@ def open_scratch(runner: Runner, space: SearchSpace | None = None) -> Iterator[C
     """
     entry = runner.entry
     with tempfile.TemporaryDirectory() as folder, MeasurementStore(folder) as store:
-        instrument = Instrument(store, Ledger(BUDGET), subject(runner), runner)
+        place = here(runner, store, environment())
+        instrument = Instrument(store, Ledger(BUDGET), place.subject, place.source)
         options = TuneOptions(entry.name, target_speedup=ANY_TARGET, output=Path(folder))
         own = space or load_space_of(entry)
         yield Context(options, entry, instrument, own, NoProgress())

@@ -33,8 +33,7 @@ from tuner.profile.profile import Profile
 from tuner.profile.similarity import PERCENTILES
 from tuner.run.checkout import CHECKOUT_KEY
 from tuner.run.identity import environment
-from tuner.run.instrument import COST
-from tuner.run.store import MeasurementStore
+from tuner.run.store import COST, MeasurementStore
 from tuner.search.result import Candidate
 from tuner.stages.certify import Certification
 

@@ -13,7 +13,7 @@ from tuner.context import Context, Progress, TuneOptions
 from tuner.errors import NoisyMeasurementError, TunerError
 from tuner.findings import Findings, Outcome
 from tuner.frontier import between, prove_further
-from tuner.opening import open_run
+from tuner.opening import close, open_run
 from tuner.package import build_artifact, file_name
 from tuner.parts import parts_of
 from tuner.proof import prove, verdict_error
@@ -22,8 +22,10 @@ from tuner.stages.certify import STAGE as CERTIFY
 from tuner.stages.certify import cost_ie
 from tuner.stages.compare import compare
 from tuner.stages.noise_floor import measure_noise_floor
+from tuner.stages.noise_floor import requests as noise_floor_requests
 from tuner.stages.preflight import preflight
 from tuner.stages.profile import profile_model
+from tuner.stages.profile import requests as profile_requests
 from tuner.stages.verify import Verification, verify
 
 
@@ -54,7 +56,7 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
     else:
         return Outcome(findings, write_report(ctx, findings), ctx)
     finally:
-        ctx.instrument.store.close()
+        close(ctx)
 
 
 def go(ctx: Context, findings: Findings) -> None:
@@ -71,6 +73,8 @@ def go(ctx: Context, findings: Findings) -> None:
     findings.early = preflight(ctx)
     target = ctx.options.target_speedup
     ctx.ledger.reserve(CERTIFY, cost_ie(target))
+    observed = profile_requests(ctx, findings.early.model)
+    ctx.instrument.ahead([*observed, *noise_floor_requests(ctx)], ctx.progress.advance)  # neither needs the other
     findings.profiled = profile_model(ctx, findings.early.model)
     findings.verification = verify(ctx, findings.early, findings.profiled, keep_verification)
     findings.noise_floor = measure_noise_floor(ctx)

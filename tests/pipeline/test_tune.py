@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from asymrnr.artifact_io import load_artifact
-from asymrnr.schedule import Schedule
 from tests.pipeline.conftest import STEPS, TARGET, Finished, SilentProgress
 from tuner import opening, proof
 from tuner.commands.report import report_of
@@ -31,9 +30,10 @@ from tuner.errors import (
 from tuner.models import find_model
 from tuner.pipeline import tune
 from tuner.profile.profile import Profile
-from tuner.run.instrument import Instrument
+from tuner.run.job import Job, Told
 from tuner.run.store import MeasurementStore
 from tuner.stages.certify import FIRST_SEED
+from tuner.work.worker import Worker
 
 
 def test_it_goes_through_every_stage_in_order(finished: Finished) -> None:
@@ -139,13 +139,13 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_ledger(
     last = max(i for i, line in enumerate(log) if json.loads(line)["key"]["kind"] == "pair")
     (folder / "measurements.jsonl").write_text("".join(log[:last]))
     again: list[dict[str, object]] = []
-    original = Instrument._make_pair
+    original = Worker.do
 
-    def make(self: Instrument, prompt: str, seed: int, schedule: Schedule, repeat: int) -> object:
-        again.append({"prompt": prompt, "seed": seed})
-        return original(self, prompt, seed, schedule, repeat)
+    def make(self: Worker, job: Job, *told: Told) -> object:
+        again.append({"prompt": job.key["prompt"], "seed": job.key["seed"]})
+        return original(self, job, *told)
 
-    monkeypatch.setattr(Instrument, "_make_pair", make)
+    monkeypatch.setattr(Worker, "do", make)
     with pytest.raises(UsageError, match="not finished"):
         report_of(folder)
     with suppress(TunerError):  # the pair's other timing may turn the verdict

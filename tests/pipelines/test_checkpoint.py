@@ -15,8 +15,8 @@ from tuner.profile.observed import Observed
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler
 from tuner.profile.settings import ProfilerSettings
+from tuner.profile.watch import watch
 from tuner.run.runner import Runner
-from tuner.stages.profile import watch
 
 STEPS = 9
 SETTINGS = ProfilerSettings(

@@ -55,6 +55,6 @@ def test_runs_remember_them(weights: Path, tmp_path: Path) -> None:
     assert TuneOptions.from_dict(options.to_dict()) == options
     with LiveProgress() as progress:
         ctx = open_run(options, progress)
-    assert attention_backend_of(ctx.instrument.runner.pipe) == "_native_math"
+    assert attention_backend_of(ctx.instrument.source.worker.bench.runner.pipe) == "_native_math"
     assert ctx.instrument.key("pair")["workload"]["attention_backend"] == "_native_math"
     ctx.instrument.store.close()

@@ -9,16 +9,18 @@ from asymrnr import Partner, ScheduleError
 from tests.pipelines.helpers import left_as_found
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.errors import UsageError
+from tuner.latency.alongside import alone
 from tuner.opening import open_scratch
 from tuner.profile.settings import ProfilerSettings
+from tuner.profile.watch import observe_generation
 from tuner.quality.metrics import psnr
 from tuner.run.runner import Runner
 from tuner.search.space import SearchSpace
 from tuner.stages import compare as comparing
 from tuner.stages.certify import held_out_plan
-from tuner.stages.partner import alone, magnitude_ratios, measure_alongside, ready
+from tuner.stages.partner import measure_alongside, ready
 from tuner.stages.preflight import REUSE_STEPS, time_without_blocks
-from tuner.stages.profile import observe_generation
+from tuner.work.caches import magnitude_ratios
 
 NAME, STEPS = "wan-1.3b", 6
 SPACE = SearchSpace(strides=("1x2x2",), cache_steps=(2,), rates=(0.0, 0.5))

@@ -19,10 +19,10 @@ from tuner.latency.micro import Sites, latency_model, look_at_sites, measure_sit
 from tuner.opening import open_scratch
 from tuner.profile.profile import Profile
 from tuner.profile.settings import ProfilerSettings
+from tuner.profile.watch import observe_generation
 from tuner.run.runner import Runner
 from tuner.search.space import SearchSpace
 from tuner.stages.preflight import measure_latency
-from tuner.stages.profile import observe_generation
 
 GRIDS = {"mochi": [(4, 4, 4)], "ltx-video": [(3, 8, 8)], "animatediff": [(1, 16, 16), (1, 8, 8)]}
 HALVES = {"mochi": 2}  # batch items one after the other

@@ -26,6 +26,9 @@ from tuner.run.pair import from_record, to_record
 from tuner.run.runner import Generation, Runner
 from tuner.run.store import MeasurementStore
 from tuner.run.twin import twin_pipeline
+from tuner.work.bench import Bench
+from tuner.work.here import Here
+from tuner.work.worker import Worker
 
 EMBEDDED = "tiny-cogvideox"
 NAMES = (EMBEDDED, "cogvideox-5b", "mochi", "wan-1.3b", "hunyuanvideo", "ltx-video", "animatediff")
@@ -265,15 +268,16 @@ def test_pairs_alternate_and_say_so_where_no_twin_can_be_made(tmp_path: Path) ->
 
     runner.generate = noted  # type: ignore[method-assign]
     with MeasurementStore(tmp_path) as store:
-        instrument = Instrument(store, Ledger(100), {"model": "mochi"}, runner)
-        assert instrument.why_no_twin is None
+        bench = Bench(runner)
+        instrument = Instrument(store, Ledger(100), {"model": "mochi"}, Here(Worker(bench, store)))
+        assert bench.why_no_twin is None
         pairs = [instrument.pair("certify", "a cat", *where) for where in ((2, plan), (3, plan))]
         pairs.append(instrument.pair("certify", "a cat", 2, plan, repeat=1))
         assert [store.lines()[n]["values"]["mode"] for n in range(3)] == ["alternating"] * 3
     assert reduced == [False, True, True, False, True, False]
     assert [pair.mode for pair in pairs] == ["alternating"] * 3
-    assert instrument.why_no_twin is not None
-    assert "cache" in instrument.why_no_twin
+    assert bench.why_no_twin is not None
+    assert "cache" in bench.why_no_twin
     plain, tuned = generate("a cat", 2), generate("a cat", 2, schedule=plan)
     for pair in (pairs[0], pairs[2]):  # whichever went first
         assert torch.equal(pair.plain.latents, plain.latents)

@@ -51,13 +51,14 @@ def profile(
     require_writable(output, ".safetensors")
     from tuner.models import find_model, load_pipeline
     from tuner.opening import open_scratch
+    from tuner.profile.watch import observe_generation
     from tuner.report.console import LiveProgress
     from tuner.report.plots import save_figures
     from tuner.report.profile_plots import profile_figures
     from tuner.run.runner import Runner
     from tuner.search.space import load_space_of
     from tuner.stages.preflight import measure_latency
-    from tuner.stages.profile import observe_generation, settings_for
+    from tuner.stages.profile import settings_for
 
     entry = workload_options(steps, frames, height, width, prompts).of(find_model(model))
     options = load_options(weights, offload, attention_backend, lora, quantize)

@@ -23,7 +23,7 @@ from tuner.errors import (
     UsageError,
 )
 from tuner.models import ModelEntry
-from tuner.opening import open_run
+from tuner.opening import close, open_run
 from tuner.outlook import Part
 from tuner.package import evidence_section, file_name, gate_sections, ledger_rows, provenance_of
 from tuner.proof import verdict_error
@@ -142,7 +142,7 @@ def recheck(artifact: Artifact, options: TuneOptions, progress: Progress) -> Rec
     try:
         return _recheck(artifact, ctx)
     finally:
-        ctx.instrument.store.close()
+        close(ctx)
 
 
 def _recheck(artifact: Artifact, ctx: Context) -> Rechecked:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from asymrnr.partner import Partner
+from asymrnr.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,8 @@ class Alongside:
         if values is None:
             return None
         return cls(Partner(values["partner"]["cache"], values["partner"]["settings"]), tuple(values["shares"]))
+
+
+def alone(partner: Partner, blocks: int, steps: int) -> Schedule:
+    """A schedule that does nothing but bring the cache along."""
+    return Schedule({"Q": np.zeros((blocks, steps))}, partner=partner)

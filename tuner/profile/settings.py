@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from tuner.errors import UsageError
 from tuner.strides import parse_stride
@@ -60,6 +61,15 @@ class ProfilerSettings:
             raise UsageError("Errors with memory need a gap from 0 and at least one sampled source.")
         for stride in self.strides:
             parse_stride(stride)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, from which `from_dict` makes the same settings again, also after JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ProfilerSettings:
+        found: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
+        return cls(**found)
 
     def for_similarity(self, total_steps: int) -> ProfilerSettings:
         """The same for a generation of which only the similarities matter, matched at every step."""

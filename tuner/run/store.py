@@ -25,6 +25,9 @@ LOG_NAME = "measurements.jsonl"
 LOCK_NAME = ".lock"
 FIELDS = ("key", "values", "arrays", "at")
 ARRAYS_NAME = "arrays"
+COST = "cost_seconds"
+FAILED = "failed"
+"""Of a record's values: what making it took, and what it failed with."""
 
 
 @dataclass(frozen=True)

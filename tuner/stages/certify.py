@@ -145,6 +145,10 @@ def certify(
     ctx.progress.stage(STAGE, f"held-out pairs in lock-step, judged at {', '.join(map(str, looks))}")
     for look in looks:
         stopped: str | None = None
+        ahead = [
+            ctx.instrument.pair_request(STAGE, *where, schedule, expected_speedup) for where in plan[len(pairs) : look]
+        ]
+        ctx.instrument.ahead(ahead, ctx.progress.advance)
         while len(pairs) < look:
             ctx.progress.advance(len(pairs), look, f"pair {len(pairs) + 1}: {plan[len(pairs)][0]}")
             try:

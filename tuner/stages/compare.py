@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from asymrnr.errors import AsymRnRError
 from asymrnr.partner import Partner
 from tuner.context import Context
 from tuner.errors import BudgetExhaustedError, NonFiniteError, UsageError
+from tuner.latency.alongside import alone
 from tuner.quality.metrics import mse, psnr
 from tuner.run.pair import Pair
 from tuner.stages.certify import held_out_plan
-from tuner.stages.partner import alone, ready
+from tuner.stages.partner import calibration, ready
 
 STAGE = "compare"
 CACHES = (
@@ -62,6 +64,7 @@ def compare(ctx: Context, blocks: int, tuned: Pair | None = None) -> list[Compar
     prompt, seed = held_out_plan(ctx)[0]
     found = [] if tuned is None else [Compared.of(TUNED, tuned)]
     ctx.progress.stage(STAGE, f"diffusers' caches on '{prompt}'")
+    _ahead(ctx, prompt, seed, blocks)
     for number, name in enumerate(CACHES):
         ctx.progress.advance(number, len(CACHES), name)
         try:
@@ -77,3 +80,21 @@ def compare(ctx: Context, blocks: int, tuned: Pair | None = None) -> list[Compar
         ctx.report_budget()
     ctx.progress.advance(len(CACHES), len(CACHES))
     return found
+
+
+def _ahead(ctx: Context, prompt: str, seed: int, blocks: int) -> None:
+    """Have all of them measured side by side, those that are calibrated once the calibration is there."""
+    measured = calibration(ctx)
+    for calibrated in (False, True):
+        known = ctx.instrument.store.get(measured.job.key)
+        wanted = [] if calibrated else [measured]
+        for name in CACHES:
+            with suppress(AsymRnRError, ValueError, RuntimeError):  # said when it is its turn
+                partner = Partner.parse(name)
+                if partner.needs_calibration != calibrated or (calibrated and known is None):
+                    continue
+                if calibrated and known is not None:
+                    partner = partner.calibrated(known.values["ratios"])
+                schedule = alone(partner, blocks, ctx.entry.workload.steps)
+                wanted.append(ctx.instrument.pair_request(STAGE, prompt, seed, schedule))
+        ctx.instrument.ahead(wanted, ctx.progress.advance)

@@ -7,15 +7,11 @@ embedded model 0.008 in 6 steps and 0.011 in 30 (four seeds of one prompt, mean 
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 
 from tuner.context import Context
 from tuner.models.prompts import TUNED_ON
-from tuner.quality.metrics import mse
-from tuner.run.instrument import Made
-from tuner.run.runner import Runner
+from tuner.run.job import Job, Request
 
 STAGE = "noise floor"
 PROMPTS, SEEDS, FIRST_SEED = TUNED_ON, 3, 5_000_000
@@ -33,29 +29,32 @@ def cost_ie(total: int) -> float:
     return PROMPTS * SEEDS * short_steps(total) / total
 
 
+def requests(ctx: Context) -> list[Request]:
+    """All of it at once; where several measurements are made at the same time, every prompt by itself."""
+    instrument, total = ctx.instrument, ctx.entry.workload.steps
+    prompts = ctx.entry.tuning_prompts(PROMPTS)
+
+    def job(of: list[str]) -> Job:
+        return instrument.job("noise-floor", prompts=of, seeds=SEEDS, first_seed=FIRST_SEED, steps=short_steps(total))
+
+    whole, parts = job(prompts), [job([prompt]) for prompt in prompts]
+    known = [instrument.store.get(part.key) is not None for part in parts]
+    if instrument.store.get(whole.key) is not None or not (instrument.width > 1 or any(known)):
+        return [Request(STAGE, whole, cost_ie(total))]
+    return [Request(STAGE, part, cost_ie(total) / PROMPTS) for part in parts]
+
+
 def measure_noise_floor(ctx: Context) -> float:
     """Geometric mean of the mean squared errors between short unaccelerated videos of one prompt and different seeds.
 
     Raises:
         BudgetExhaustedError: the budget does not hold it.
     """
-    entry, total = ctx.entry, ctx.entry.workload.steps
-    steps = short_steps(total)
-    prompts = entry.tuning_prompts(PROMPTS)
+    steps = short_steps(ctx.entry.workload.steps)
     ctx.progress.stage(STAGE, f"{PROMPTS * SEEDS} unaccelerated videos in {steps} steps")
-
-    def make() -> Made:
-        runner = Runner(ctx.instrument.runner.pipe, entry.with_workload(steps=steps))
-        errors: list[float] = []
-        for number, prompt in enumerate(prompts):
-            videos = []
-            for seed in range(SEEDS):
-                ctx.progress.advance(number * SEEDS + seed, PROMPTS * SEEDS, prompt)
-                videos.append(runner.generate(prompt, FIRST_SEED + seed).video)
-            errors += [mse(first, second) for first, second in combinations(videos, 2)]
-        return {"errors": errors}, {}
-
-    key = ctx.instrument.key("noise-floor", prompts=prompts, seeds=SEEDS, first_seed=FIRST_SEED, steps=steps)
-    errors = ctx.instrument.measure(STAGE, key, make, cost_ie(total)).values["errors"]
+    errors: list[float] = []
+    for request in requests(ctx):
+        record = ctx.instrument.measure(STAGE, request.job, request.expected_ie, ctx.progress.advance)
+        errors += record.values["errors"]
     ctx.report_budget()
     return float(np.exp(np.mean(np.log(np.maximum(errors, LEAST)))))

@@ -15,7 +15,7 @@ from tuner.context import Context
 from tuner.errors import InfeasibleError
 from tuner.latency.calibrate import calibration_schedule, evidence_by_matching, period
 from tuner.latency.fit import fit
-from tuner.latency.micro import Sites, latency_model, look_at_sites, measure_sites
+from tuner.latency.micro import Sites, latency_model
 from tuner.latency.model import LatencyModel
 from tuner.latency.sites import SiteLatency
 from tuner.search.feasibility import best_attainable_by_stride, best_attainable_with_memory
@@ -44,11 +44,7 @@ class Preflight:
 
 def attention_sites(ctx: Context) -> Sites:
     """The attention sites, seen now or by an earlier run."""
-    record = ctx.instrument.measure(
-        STAGE,
-        ctx.instrument.key("attention-sites"),
-        lambda: (asdict(look_at_sites(ctx.instrument.runner, ctx.tuning_prompt)), {}),
-    )
+    record = ctx.instrument.measure(STAGE, ctx.instrument.job("attention-sites", {"prompt": ctx.tuning_prompt}))
     return Sites.from_dict(record.values)
 
 
@@ -64,11 +60,8 @@ def measure_latency(ctx: Context) -> LatencyModel:
     ctx.progress.advance(1, 3, f"{len(sites.shape_of)} attention sites, {grids} tokens; timing attention and matching")
     strides, seen = ctx.space.strides, asdict(sites)
     del seen["projection_ratios"], seen["attention_share"]  # times are measurements, and earlier runs have none
-    record = ctx.instrument.measure(
-        STAGE,
-        ctx.instrument.key("site-latency", strides=strides, sites=seen),
-        lambda: (measure_sites(sites, strides, ctx.instrument.runner.device).to_dict(), {}),
-    )
+    job = ctx.instrument.job("site-latency", {"sites": asdict(sites)}, strides=strides, sites=seen)
+    record = ctx.instrument.measure(STAGE, job)
     latency = SiteLatency.from_dict(record.values, len(sites.shape_of))
 
     ctx.progress.advance(2, 3, "timing a few steps, plain and reduced in turn")

@@ -127,6 +127,20 @@ def next_finalist(
     return next((c for c in left if c.recipe.form == "windows" or not with_memory), None)
 
 
+def finalists(
+    candidates: Sequence[Candidate], count: int, tried: Collection[str], verified: Sequence[Candidate] = ()
+) -> list[Candidate]:
+    """The next so many of one search, each taken to work when the one after it is chosen; see `next_finalist`."""
+    found: list[Candidate] = []
+    while len(found) < count:
+        kinds = [*tried, *(candidate.kind for candidate in found)]
+        candidate = next_finalist(candidates, kinds, [*verified, *found])
+        if candidate is None:
+            break
+        found.append(candidate)
+    return found
+
+
 def believed_speedup(model: LatencyModel, candidate: Candidate, measured: Sequence[Evidence]) -> float:
     """What a schedule is believed to give: the model's prediction and its own measurements, by their precision."""
     total, weights = math.log(model.speedup(candidate.schedule)) / MISFIT**2, 1 / MISFIT**2
@@ -169,7 +183,8 @@ def aimed(
 def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[Verification], None]) -> Verification:
     """Measure up to three finalists of different kinds, see `next_finalist`, and choose.
 
-    A search that finds nothing better ends verification; what was found stays found.
+    A search that finds nothing better ends verification; what was found stays found. Where several are measured at
+    the same time, they come from one search.
 
     Args:
         ctx: the run.
@@ -189,25 +204,33 @@ def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[V
     broken: NonFiniteError | None = None
     verification: Verification | None = None
     tried: list[str] = []
-    for number in range(FINALISTS):
-        ctx.progress.stage(SEARCH, f"round {number + 1}, {aim:.3g}x")
+    while len(tried) < FINALISTS:
+        ctx.progress.stage(SEARCH, f"round {len(tried) + 1}, {aim:.3g}x")
         result = run_search(ctx, profiled, model, aim)
-        candidate = next_finalist(result.candidates, tried, [v.candidate for v in verified])
-        if candidate is None:
+        at_once = min(max(1, ctx.options.at_once), FINALISTS - len(tried))
+        found = finalists(result.candidates, at_once, tried, [v.candidate for v in verified])
+        if not found:
             break
-        tried.append(candidate.kind)
-        ctx.progress.stage(STAGE, f"finalist {number + 1}: {describe(candidate.schedule)}")
-        predicted = model.speedup(candidate.schedule)
+        wanted = [(ctx.tuning_prompt, ctx.tuning_seed + 1, c.schedule, model.speedup(c.schedule)) for c in found]
+        ctx.instrument.ahead([ctx.instrument.pair_request(STAGE, *each) for each in wanted], ctx.progress.advance)
+        before = len(verified)
         try:
-            pair = ctx.instrument.pair(STAGE, ctx.tuning_prompt, ctx.tuning_seed + 1, candidate.schedule, predicted)
-        except NonFiniteError as error:
-            broken = error
-            continue
+            for candidate, each in zip(found, wanted, strict=True):
+                tried.append(candidate.kind)
+                ctx.progress.stage(STAGE, f"finalist {len(tried)}: {describe(candidate.schedule)}")
+                try:
+                    pair = ctx.instrument.pair(STAGE, *each)
+                except NonFiniteError as error:
+                    broken = error
+                    continue
+                verified.append(Verified(candidate, each[-1], pair, mse(pair.tuned.video, pair.plain.video)))
         except BudgetExhaustedError:
-            if verification is None:
+            if not verified:
                 raise
-            break
-        verified.append(Verified(candidate, predicted, pair, mse(pair.tuned.video, pair.plain.video)))
+            if len(verified) == before:
+                break
+        if len(verified) == before:
+            continue
         model = fit(early.model, [v.evidence for v in verified])
         verification = choose(ctx, profiled, verified, result, model, aim)
         keep(verification)
