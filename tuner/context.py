@@ -15,7 +15,9 @@ from tuner.outlook import Part
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.search.space import SearchSpace
+from tuner.search.study import Keep
 from tuner.strides import stride_name
+from tuner.work.sharing import Sharing
 
 BUDGET = 40.0
 ALSO_IE = 20.0  # for every further target beside it
@@ -149,6 +151,8 @@ class Context:
     space: SearchSpace
     progress: Progress
     partner: Partner | None = None  # a cache to tune with, where it is not left to the search
+    sharing: Sharing | None = None  # what is shared with other runs
+    keep_study: Keep | None = None  # takes finished searches, for people to look at
 
     @property
     def ledger(self) -> Ledger:

@@ -6,26 +6,30 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from asymrnr.errors import ScheduleError
 from asymrnr.partner import Partner
-from tuner.context import BUDGET, COMPARE_IE, Context, NoProgress, Progress, TuneOptions
+from tuner.context import BUDGET, COMPARE_IE, HOW, Context, Keep, NoProgress, Progress, TuneOptions
 from tuner.errors import EnvironmentMismatchError, UsageError
 from tuner.models import ModelEntry, load_pipeline
 from tuner.models.images import hashes
 from tuner.quality.lpips import Lpips
 from tuner.run.checkout import CHECKOUT_KEY, checkout
-from tuner.run.identity import differences, environment
+from tuner.run.identity import ENVIRONMENT_KEY, differences, environment
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.run.runner import Runner
 from tuner.run.store import LOG_NAME, MeasurementStore
 from tuner.search.space import SearchSpace, load_space_of
+from tuner.work.cluster import require_extra
+from tuner.work.leftovers import WORKERS, absorb, forget
 from tuner.work.place import Place, here
+from tuner.work.sharing import Sharing
+from tuner.work.signs import Signs
 
-ENVIRONMENT_KEY = {"kind": "environment"}
 OPTIONS_KEY = {"kind": "options"}
 SUBJECT_KEY = {"kind": "subject"}
 ANY_TARGET = 1.1
@@ -80,7 +84,8 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
             if before is None or before.values != values:
                 store.put(key, values)
         instrument = Instrument(store, ledger, found, place.source)
-        return Context(options, entry, instrument, space_of(options, entry), progress, partner)
+        space = space_of(options, entry)
+        return Context(options, entry, instrument, space, progress, partner, place.sharing, _studies(options, progress))
     except BaseException:
         if place is not None:
             place.source.close()
@@ -89,25 +94,68 @@ def open_run(options: TuneOptions, progress: Progress) -> Context:
 
 
 def close(ctx: Context) -> None:
-    """Give back what a run holds: its workers, and its folder."""
-    if ctx.instrument.source is not None:
-        ctx.instrument.source.close()
-    ctx.instrument.store.close()
+    """Give back what a run holds: its workers, its database, and its folder."""
+    store, source, sharing = ctx.instrument.store, ctx.instrument.source, ctx.sharing
+    try:
+        if source is not None:
+            source.close()
+        if sharing is not None:
+            left = sharing.deliver(store)
+            if left:
+                ctx.progress.stage(
+                    "store",
+                    f"it is away and lacks {left} measurements, which {store.folder} has; --resume delivers them",
+                )
+            sharing.close()
+        forget(ctx.options.output / WORKERS, store)
+    finally:
+        store.close()
 
 
 def _place(
     options: TuneOptions, entry: ModelEntry, store: MeasurementStore, known: dict[str, Any] | None, progress: Progress
 ) -> Place:
     """Where to measure; what was measured before must have been measured on such a machine."""
-    at = environment()
-    changed = [] if known is None else differences(known, at)
-    if changed:
-        raise EnvironmentMismatchError(
-            f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
-        )
-    progress.stage("load", entry.name)
-    runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
-    return here(runner, store, at, options.output)
+    say, share = partial(progress.stage, "workers"), partial(_share, options)
+    if options.workers is not None:
+        from tuner.work.ray_crew import join  # comes with an extra
+
+        say(options.workers)
+        told = {**options.to_dict(), **{name: getattr(options, name) for name in HOW}}
+        place = join(options.workers, options.device, options.output, told, known, options.lease, say)
+        if options.store is not None:
+            place = replace(place, sharing=share(place.environment, Signs()))
+    else:
+        at = environment()
+        changed = [] if known is None else differences(known, at)
+        if changed:
+            raise EnvironmentMismatchError(
+                f"{options.output} was measured elsewhere ({' '.join(changed)}); choose another --output."
+            )
+        progress.stage("load", entry.name)
+        opened = None if options.store is None else partial(share, at)
+        runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
+        place = here(runner, store, at, options.output, opened)
+    absorb(options.output / WORKERS, store, place.environment)
+    if place.sharing is not None:
+        place.sharing.deliver(store)  # what a database that was away did not get
+    return place
+
+
+def _studies(options: TuneOptions, progress: Progress) -> Keep | None:
+    if options.store is None:
+        return None
+    from tuner.work.studies import keeper  # comes with an extra
+
+    return keeper(options.store, options.output.name, partial(progress.stage, "store"))
+
+
+def _share(options: TuneOptions, environment: dict[str, Any], signs: Signs) -> Sharing:
+    assert options.store is not None
+    require_extra("--store", "sqlalchemy", "psycopg")
+    from tuner.work.shared import Shared  # comes with an extra
+
+    return Shared.open(options.store, environment, options.lease, signs)
 
 
 def open_records(folder: Path) -> Context:

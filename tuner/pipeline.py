@@ -79,11 +79,13 @@ def go(ctx: Context, findings: Findings) -> None:
     findings.verification = verify(ctx, findings.early, findings.profiled, keep_verification)
     findings.noise_floor = measure_noise_floor(ctx)
     prove(ctx, findings, lambda: save(ctx, findings))
+    ctx.instrument.settle()
     save(ctx, findings)  # with what an attempt that came to nothing cost
     assert findings.certification is not None
     if findings.certification.certified:
         prove_further(ctx, findings, lambda: save(ctx, findings))
         findings.between = between(ctx, findings)
+        ctx.instrument.settle()
         save(ctx, findings)
     if ctx.options.compare:
         ctx.ledger.release(CERTIFY)
@@ -125,4 +127,7 @@ def _forget_disturbed(ctx: Context, findings: Findings) -> None:
         if isinstance(found.error, NoisyMeasurementError) and certification is not None:
             pairs = [*certification.disturbed, *(p for p in certification.pairs if not p.denoise.usable)]
             if pairs and not ctx.instrument.store.read_only:
-                ctx.instrument.store.forget([pair.key_hash for pair in pairs])
+                hashes = [pair.key_hash for pair in pairs]
+                ctx.instrument.store.forget(hashes)
+                if ctx.sharing is not None:
+                    ctx.sharing.forget(hashes)

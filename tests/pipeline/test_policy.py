@@ -99,7 +99,7 @@ def test_too_slow_is_tried_once_more(attempts: list[Any]) -> None:
 def test_after_noise_the_disturbed_pairs_are_forgotten_and_only_they() -> None:
     forgotten: list[list[str]] = []
     store = SimpleNamespace(read_only=False, forget=forgotten.append)
-    ctx: Any = SimpleNamespace(instrument=SimpleNamespace(store=store))
+    ctx: Any = SimpleNamespace(instrument=SimpleNamespace(store=store), sharing=None)
     usable, unusable = (
         SimpleNamespace(key_hash=name, denoise=SimpleNamespace(usable=name == "usable"))
         for name in ("usable", "unusable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 USUAL = "the model's own"
+PASSWORD = re.compile(r"(://[^/@:\s]*:)[^@\s]*@")
 
 
 class OffloadChoice(StrEnum):
@@ -115,6 +117,30 @@ Also = Annotated[
         help="A further speed-up to certify from the same profile, once the first one is; more than once for more.",
     ),
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|ray://HOST:PORT",
+        help="Measure side by side: with so many workers on this machine, or on a Ray cluster; "
+        'needs pip install "asymrnr[distributed]".',
+        show_default="in this process",
+    ),
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="postgresql://...",
+        help='A database that shares measurements between runs and machines; needs pip install "asymrnr[distributed]".',
+        show_default="the run's folder alone",
+    ),
+]
+Lease = Annotated[
+    float,
+    typer.Option(
+        help="Seconds without a denoising step after which a worker is taken to be dead, and its measurement made "
+        "by another."
+    ),
+]
 LARGEST_SEED = 2**32 - 1  # of Optuna's samplers
 
 
@@ -176,5 +202,5 @@ def workload_options(
 
 
 def command_line() -> str:
-    """The command as it was typed, for the record."""
-    return shlex.join(["asymrnr-tune", *sys.argv[1:]])
+    """The command as it was typed, for the record, without passwords."""
+    return PASSWORD.sub(r"\1***@", shlex.join(["asymrnr-tune", *sys.argv[1:]]))

@@ -18,6 +18,7 @@ from tuner.commands.options import (
     Device,
     Frames,
     Height,
+    Lease,
     Loras,
     LpipsWeights,
     Memory,
@@ -29,8 +30,10 @@ from tuner.commands.options import (
     Resume,
     Seed,
     Steps,
+    Store,
     Weights,
     Width,
+    Workers,
     command_line,
     load_options,
     speedup_from,
@@ -87,6 +90,9 @@ def tune(
     lora: Loras = None,
     quantize: Quantize = None,
     lpips_weights: LpipsWeights = None,
+    workers: Workers = None,
+    store: Store = None,
+    lease: Lease = 600.0,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and stop.")
     ] = False,
@@ -102,6 +108,8 @@ def tune(
         raise UsageError("Give --model and --target-speedup, or one of the commands that --help lists.")
     if trials < 1:
         raise UsageError(f"--trials is {trials}; give at least 1.")
+    if not lease > 0:
+        raise UsageError(f"--lease is {lease:g}; give more than 0 seconds.")
     if price is not None and not price >= 0:
         raise UsageError(f"--price is {price:g}; give what an hour of the device costs, 0 or more.")
     from tuner.context import ALSO_IE, BUDGET, TuneOptions
@@ -129,6 +137,9 @@ def tune(
         partner=partner,
         compare=compare,
         also=tuple(also or ()),
+        workers=workers,
+        store=store,
+        lease=lease,
     )
     with LiveProgress(price=price) as progress:
         outcome = run(options, progress)

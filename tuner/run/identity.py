@@ -16,9 +16,10 @@ from tuner.models import attention_backend_of, weights_identity
 from tuner.models.images import hashes
 from tuner.run.runner import Runner
 
-__all__ = ["describe_workload", "differences", "environment", "subject"]
+__all__ = ["ENVIRONMENT_KEY", "describe_workload", "differences", "environment", "subject"]
 
 INPUTS = {"picture": "images", "video": "videos"}
+ENVIRONMENT_KEY = {"kind": "environment"}
 _LIBRARIES = ("asymrnr", "diffusers", "transformers")
 
 

@@ -71,7 +71,7 @@ class MeasurementStore:
 
     Each record is one line of `measurements.jsonl`; its arrays lie in `arrays/<key hash>-<digest>.safetensors`,
     written before the line. A line cut off by a crash is removed when the folder is opened again. A damaged record
-    counts as not measured. `warnings` says what was found damaged.
+    counts as not measured. `warnings` says what was found damaged, `forgotten` what was ever forgotten.
     """
 
     def __init__(self, folder: Path | str, read_only: bool = False) -> None:
@@ -87,6 +87,7 @@ class MeasurementStore:
         self.folder = Path(folder)
         self.read_only = read_only
         self.warnings: list[str] = []
+        self.forgotten: set[str] = set()
         self._lines: dict[str, dict[str, Any]] = {}
         self._claim = FileLock(self.folder / LOCK_NAME, timeout=0)
         try:
@@ -124,6 +125,10 @@ class MeasurementStore:
             record = self.get(line["key"])
             if record is not None:
                 yield record
+
+    def items(self) -> list[tuple[str, dict[str, Any]]]:
+        """Hashes of keys, and what `lines` gives."""
+        return list(self._lines.items())
 
     def lines(self) -> list[dict[str, Any]]:
         """Key, values and time ("at") of every record, oldest first, without its arrays."""
@@ -192,6 +197,7 @@ class MeasurementStore:
             raise UsageError(f"A measurement cannot be written to {self.folder}: {error.strerror or error}.") from None
         for digest in hashes:
             self._lines.pop(digest, None)
+        self.forgotten.update(hashes)
 
     def _require_writable(self) -> None:
         if self.read_only:
@@ -218,6 +224,7 @@ class MeasurementStore:
                 if "forgotten" in line:
                     for digest in line["forgotten"]:
                         self._lines.pop(digest, None)
+                        self.forgotten.add(digest)
                 elif "warning" not in line:
                     self._lines[key_hash(line["key"])] = _record(line)
             except (ValueError, KeyError, TypeError, RecursionError, UsageError):

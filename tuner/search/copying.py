@@ -92,7 +92,13 @@ class CopySearch:
         errors = tuple(solver.errors.predict(schedule) for solver in self.solvers)
         return _Found(schedule, recipe, kind, label, self.model.speedup(schedule), errors)
 
-    def run_all(self, trials: int, seed: int, progress: Callable[[int, float | None], None]) -> None:
+    def run_all(
+        self,
+        trials: int,
+        seed: int,
+        progress: Callable[[int, float | None], None],
+        keep: Callable[[optuna.Study, str], None] | None = None,
+    ) -> None:
         """A third of the trials for tables, as many for every trust in the measured errors; the others for rules.
 
         In a common study the sampler would drop all but the form that wins on the yardstick, and which trust is right
@@ -102,6 +108,7 @@ class CopySearch:
             trials: in all.
             seed: of the samplers.
             progress: told (trials done, least predicted error of a feasible trial so far).
+            keep: takes every study when it is finished, and what it is of.
         """
         trusts = len(self.space.trusts)
         tables = max(1, round(trials * TABLE_SHARE / trusts))
@@ -111,8 +118,12 @@ class CopySearch:
 
         with _quiet_optuna():
             for yardstick in range(trusts):
-                self.run(partial(self.table, yardstick), tables, seed, self.table_warm_starts(), report)
-            self.run(self.threshold, trials - trusts * tables, seed, self.threshold_warm_starts(), report)
+                found = self.run(partial(self.table, yardstick), tables, seed, self.table_warm_starts(), report)
+                if keep is not None:
+                    keep(found, f"{self.goal:.3f}x tables {yardstick}")
+            found = self.run(self.threshold, trials - trusts * tables, seed, self.threshold_warm_starts(), report)
+            if keep is not None:
+                keep(found, f"{self.goal:.3f}x rules")
 
     def run(
         self,
@@ -121,7 +132,7 @@ class CopySearch:
         seed: int,
         warm_starts: list[dict[str, Any]],
         report: Callable[[], None],
-    ) -> None:
+    ) -> optuna.Study:
         """One in-memory study; trials that miss the goal are marked infeasible."""
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
         for parameters in warm_starts:
@@ -145,6 +156,7 @@ class CopySearch:
                 )
             )
             report()
+        return study
 
     def threshold_warm_starts(self) -> list[dict[str, Any]]:
         """Uniform rates and the space's rules as trial parameters, with every stride and cache step they do not fix."""

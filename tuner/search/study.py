@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import optuna
+
 from tuner.errors import InfeasibleError, UsageError
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
@@ -14,6 +16,8 @@ from tuner.search.result import Candidate, Recipe, SearchResult
 from tuner.search.space import SearchSpace
 
 Progress = Callable[[int, int, float | None], None]
+Keep = Callable[[optuna.Study, str], None]
+"""Takes a finished study and what it is of."""
 
 
 def search(
@@ -26,6 +30,7 @@ def search(
     seed: int = 0,
     progress: Progress | None = None,
     or_fastest: bool = False,
+    keep: Keep | None = None,
 ) -> SearchResult:
     """Find schedules of least predicted error that are predicted to reach a speed-up.
 
@@ -44,6 +49,7 @@ def search(
         seed: of the sampler.
         progress: told (trials done, trials in all, least predicted error of a feasible trial so far).
         or_fastest: where the target is out of reach, search for the best attainable speed-up instead.
+        keep: takes every study when it is finished.
 
     Raises:
         InfeasibleError: without `or_fastest`, not even the highest rates everywhere are predicted to reach the target;
@@ -75,7 +81,7 @@ def search(
             progress(done, trials, best)
 
     if copying > 1 + TOLERANCE:  # otherwise the best ones reduce nothing
-        state.run_all(trials, seed, report)
+        state.run_all(trials, seed, report, keep)
     bound = state.tables.bound(state.goal, state.pairs)
     remembering = [] if memory is None else memory.candidates(goal)
     copies = state.candidates(bound) if state.found else []

@@ -104,6 +104,7 @@ def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, target: fl
         seed=ctx.options.seed,
         progress=on_trial,
         or_fastest=True,
+        keep=ctx.keep_study,
     )
     if not ctx.instrument.store.read_only:
         ctx.instrument.store.put(key, to_record(result))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from tuner.run.runner import Runner
 from tuner.run.store import MeasurementStore
 from tuner.work.bench import Bench
 from tuner.work.here import Here
+from tuner.work.sharing import Sharing
+from tuner.work.signs import Signs
 from tuner.work.worker import Worker
 
 UNFINISHED = "profile-unfinished"
@@ -28,12 +31,14 @@ class Place:
         environment: of the machines that make them, see `tuner.run.identity.environment`; one kind only.
         subject: what is measured, see `tuner.run.identity.subject`.
         gpu_bytes: memory of a GPU; None on CPUs.
+        sharing: what the run itself shares with others; None for nothing.
     """
 
     source: Source
     environment: dict[str, Any]
     subject: dict[str, Any]
     gpu_bytes: int | None
+    sharing: Sharing | None = None
 
 
 def gpu_bytes(runner: Runner) -> int | None:
@@ -44,7 +49,13 @@ def gpu_bytes(runner: Runner) -> int | None:
     return total
 
 
-def here(runner: Runner, log: MeasurementStore, environment: dict[str, Any], folder: Path | None = None) -> Place:
+def here(
+    runner: Runner,
+    log: MeasurementStore,
+    environment: dict[str, Any],
+    folder: Path | None = None,
+    share: Callable[[Signs], Sharing] | None = None,
+) -> Place:
     """This process.
 
     Args:
@@ -52,6 +63,11 @@ def here(runner: Runner, log: MeasurementStore, environment: dict[str, Any], fol
         log: where measurements are written down.
         environment: of this machine.
         folder: keeps an interrupted profile; None for nowhere.
+        share: opens what is shared with others; None for nothing.
     """
-    worker = Worker(Bench(runner, None if folder is None else folder / UNFINISHED), log)
-    return Place(Here(worker), environment, subject(runner), gpu_bytes(runner))
+    signs, sharing = Signs(), None
+    if share is not None:
+        signs.watch(runner)
+        sharing = share(signs)
+    worker = Worker(Bench(runner, None if folder is None else folder / UNFINISHED), log, sharing, signs)
+    return Place(Here(worker), environment, subject(runner), gpu_bytes(runner), sharing)

@@ -1,0 +1,164 @@
+"""Workers as actors of Ray."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import EnvironmentMismatchError
+from tuner.run.identity import differences
+from tuner.run.job import Job
+from tuner.run.store import canonical_json
+from tuner.work.actor import Actor
+from tuner.work.cluster import Room, leave, open_room
+from tuner.work.leftovers import WORKERS
+from tuner.work.outcome import MADE, error_of
+from tuner.work.place import Place
+from tuner.work.pool import START, TICK, Crew, DeadError, Pool
+
+SIGNS = "signs"  # answered while a job is being done
+CACHE = Path("~/.cache/asymrnr/workers")  # on nodes of a cluster, which do not see the folder of the run
+
+
+class RayCrew(Crew):
+    """Actors on the nodes that there is room on."""
+
+    def __init__(self, room: Room, folder: Path, options: dict[str, Any]) -> None:
+        """
+        Args:
+            room: where.
+            folder: holds the workers' logs.
+            options: of the run, see `Actor`.
+        """
+        import ray
+
+        self._room = room
+        self._arguments = str(folder), options
+        needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": room.gpus, "resources": {room.resource: 1}}
+        self._ray: Any = ray
+        self._actor: Any = self._ray.remote(concurrency_groups={SIGNS: 1}, max_restarts=0, **needs)(Actor)
+
+    def hire(self, number: int) -> Any:
+        return self._actor.remote(number, *self._arguments)
+
+    def opening(self, worker: Any) -> Any:
+        return worker.open.remote()
+
+    def doing(self, worker: Any, job: Job) -> Any:
+        return worker.do.remote(dict(job.key), dict(job.work))
+
+    def asking(self, worker: Any) -> Any:
+        return worker.silent_for.options(concurrency_group=SIGNS).remote()
+
+    def wait(self, promises: Sequence[Any], seconds: float) -> list[Any]:
+        kept, _ = self._ray.wait(list(promises), num_returns=1, timeout=seconds)
+        also, _ = self._ray.wait(list(promises), num_returns=len(promises), timeout=0)
+        return list({*kept, *also})
+
+    def result(self, promise: Any) -> Any:
+        try:
+            return self._ray.get(promise)
+        except self._ray.exceptions.RayError as error:
+            raise DeadError(_reason(error)) from error
+
+    def dismiss(self, worker: Any) -> None:
+        self._ray.kill(worker)
+
+    def close(self) -> None:
+        leave(self._room)
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of what Ray says, which is a page."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"{type(error).__name__}: {first[:200].rstrip('.')}"
+
+
+def join(
+    workers: str,
+    device: str,
+    folder: Path,
+    options: dict[str, Any],
+    known: dict[str, Any] | None,
+    lease: float,
+    say: Callable[[str], None],
+) -> Place:
+    """Start workers, and keep those of one kind.
+
+    Args:
+        workers, device: see `open_room`.
+        folder: of the run.
+        options: of the run, as plain values.
+        known: environment of what was measured before; None for nothing.
+        lease: see `Pool`.
+        say: told what happens, in sentences.
+
+    Raises:
+        UsageError: no worker can be had, or the model cannot be loaded.
+        EnvironmentMismatchError: none is like the machine that measured before.
+    """
+    room = open_room(workers, device)
+    try:
+        crew = RayCrew(room, folder / WORKERS if room.local else CACHE / folder.absolute().name, options)
+        opened = _opened(crew, room, say)
+        kinds = Counter(canonical_json(found["environment"]) for _, _, found in opened)
+        wanted = known or next(f["environment"] for _, _, f in opened if _kind(f) == kinds.most_common(1)[0][0])
+        members, first = [], None
+        for number, worker, found in opened:
+            changed = differences(wanted, found["environment"])
+            if changed:
+                say(f"The worker on {found['host']} is refused: {' '.join(changed)}")
+                crew.dismiss(worker)
+            elif first is not None and found["subject"] != first["subject"]:
+                say(f"The worker on {found['host']} is refused: its model is not the first worker's.")
+                crew.dismiss(worker)
+            else:
+                first = first or found
+                members.append((number, worker))
+        if first is None:
+            why = " ".join(differences(wanted, opened[0][2]["environment"]))
+            raise EnvironmentMismatchError(
+                f"{folder} was measured on another kind of machine than the workers ({why}); choose another --output."
+            )
+        pool = Pool(crew, members, lease, say)
+        return Place(pool, first["environment"], first["subject"], first["gpu_bytes"])
+    except BaseException:
+        leave(room)
+        raise
+
+
+def _kind(found: dict[str, Any]) -> str:
+    return canonical_json(found["environment"])
+
+
+def _opened(crew: RayCrew, room: Room, say: Callable[[str], None]) -> list[tuple[int, Any, dict[str, Any]]]:
+    """Start all workers, and wait until each has loaded the model; those that cannot are left out with a sentence.
+
+    Raises:
+        TunerError: none can; as the last one says.
+    """
+    hired = {number: crew.hire(number) for number in range(room.workers)}
+    promises = {crew.opening(worker): number for number, worker in hired.items()}
+    opened: list[tuple[int, Any, dict[str, Any]]] = []
+    error: Exception = DeadError("")
+    waited = 0.0
+    while promises and waited < START:
+        kept = crew.wait(list(promises), TICK)
+        waited += 0.0 if kept else TICK
+        for promise in kept:
+            number = promises.pop(promise)
+            try:
+                answer = crew.result(promise)
+                if answer[0] != MADE:
+                    raise error_of(answer)
+            except Exception as problem:
+                error = problem
+                say(f"worker {number + 1} could not be started: {problem}")
+            else:
+                opened.append((number, hired[number], answer[1]))
+                say(f"worker {len(opened)} of {room.workers} is ready on {answer[1]['host']}")
+    if not opened:
+        raise error
+    return sorted(opened, key=lambda each: each[0])
