@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from tuner.commands.certify import certify
 from tuner.commands.check import check
+from tuner.commands.fleet import fleet
 from tuner.commands.flops import flops
 from tuner.commands.generate import generate
 from tuner.commands.lock import lock
@@ -38,7 +39,7 @@ app = typer.Typer(
     help="Finds, proves and packages acceleration schedules for video diffusion transformers.",
 )
 app.callback(invoke_without_command=True)(tune)
-for command in (models, plan, profile, generate, flops, solve, certify, check, report, push, pull, lock):
+for command in (models, plan, fleet, profile, generate, flops, solve, certify, check, report, push, pull, lock):
     app.command()(command)
 
 

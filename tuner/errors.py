@@ -55,3 +55,9 @@ class WorseError(TunerError):
     """An artifact claims less than the one it is compared with, beyond what both are unsure of."""
 
     exit_code = 8
+
+
+class FleetError(TunerError):
+    """Of several runs, some have no certificate; each one's own exit code is in the summary."""
+
+    exit_code = 9

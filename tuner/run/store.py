@@ -88,6 +88,7 @@ class MeasurementStore:
         self.read_only = read_only
         self.warnings: list[str] = []
         self.forgotten: set[str] = set()
+        self._spoken_of: set[str] = set()  # files of arrays, also of records that others replaced
         self._lines: dict[str, dict[str, Any]] = {}
         self._claim = FileLock(self.folder / LOCK_NAME, timeout=0)
         try:
@@ -95,6 +96,8 @@ class MeasurementStore:
                 (self.folder / ARRAYS_NAME).mkdir(parents=True, exist_ok=True)
                 self._claim.acquire()
             self._open_log()
+            if not read_only:
+                self._clean()
         except Timeout:
             raise UsageError(
                 f"Another run is measuring into {self.folder}; wait until it has ended, or choose another --output."
@@ -226,7 +229,10 @@ class MeasurementStore:
                         self._lines.pop(digest, None)
                         self.forgotten.add(digest)
                 elif "warning" not in line:
-                    self._lines[key_hash(line["key"])] = _record(line)
+                    record = _record(line)
+                    self._lines[key_hash(line["key"])] = record
+                    if record["arrays"] is not None:
+                        self._spoken_of.add(record["arrays"]["file"])
             except (ValueError, KeyError, TypeError, RecursionError, UsageError):
                 self.warnings.append(f"Line {number} of {LOG_NAME} is damaged and was skipped.")
         if whole < len(data) and not self.read_only:
@@ -236,6 +242,17 @@ class MeasurementStore:
             message = f"The last line of {LOG_NAME} was cut off after {len(data) - whole} bytes and was removed."
             self.warnings.append(message)
             self._append({"warning": message})
+
+    def _clean(self) -> None:
+        """Remove what a killed process had begun to write: temporary files, and arrays that no line speaks of."""
+        for path in (*self.folder.glob("*.part"), *(self.folder / ARRAYS_NAME).glob("*.part")):
+            path.unlink(missing_ok=True)
+        if self.warnings:  # a damaged line may have spoken of them
+            return
+        known = self._spoken_of
+        for path in (self.folder / ARRAYS_NAME).glob("*.safetensors"):
+            if path.name not in known:
+                path.unlink(missing_ok=True)
 
 
 def _record(line: dict[str, Any]) -> dict[str, Any]:

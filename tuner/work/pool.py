@@ -30,6 +30,9 @@ class Crew:
         """A promise of what `Actor.open` gives."""
         raise NotImplementedError
 
+    def opened(self, worker: Any, found: dict[str, Any]) -> None:
+        """A worker has opened, and found this where it is."""
+
     def doing(self, worker: Any, job: Job) -> Any:
         """A promise of what `Actor.do` gives."""
         raise NotImplementedError
@@ -159,6 +162,7 @@ class Pool:
             if answer[0] != MADE:
                 self._lost(member, work, keep, str(error_of(answer)))
             else:
+                self._crew.opened(member.worker, answer[1])
                 member.ready, member.deaths = True, 0
             return
         job, member.job = member.job, None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ class RayCrew(Crew):
         import ray
 
         self._room = room
+        self._processes: dict[Any, int] = {}
         self._arguments = str(folder), options
         needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": room.gpus, "resources": {room.resource: 1}}
         self._ray: Any = ray
@@ -63,8 +67,15 @@ class RayCrew(Crew):
         except self._ray.exceptions.RayError as error:
             raise DeadError(_reason(error)) from error
 
+    def opened(self, worker: Any, found: dict[str, Any]) -> None:
+        self._processes[worker] = found["pid"]
+
     def dismiss(self, worker: Any) -> None:
         self._ray.kill(worker)
+        process = self._processes.pop(worker, None)
+        if self._room.local and process is not None:  # what is stopped does not hear Ray
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     def close(self) -> None:
         leave(self._room)
@@ -157,6 +168,7 @@ def _opened(crew: RayCrew, room: Room, say: Callable[[str], None]) -> list[tuple
                 error = problem
                 say(f"worker {number + 1} could not be started: {problem}")
             else:
+                crew.opened(hired[number], answer[1])
                 opened.append((number, hired[number], answer[1]))
                 say(f"worker {len(opened)} of {room.workers} is ready on {answer[1]['host']}")
     if not opened:
