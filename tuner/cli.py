@@ -68,10 +68,14 @@ def main() -> None:
         _fail(f"{error.strerror}{where}; everything measured is kept, add --resume to go on.", UsageError.exit_code)
     except Exception as error:
         from asymrnr.errors import AsymRnRError  # imports torch; whatever raises it has done so already
+        from tuner.out_of_memory import advice
 
-        if not isinstance(error, AsymRnRError):
+        if isinstance(error, AsymRnRError):
+            _fail(str(error), UsageError.exit_code)
+        ran_out = advice(error)
+        if ran_out is None:
             raise
-        _fail(str(error), UsageError.exit_code)
+        _fail(f"{ran_out}.", TunerError.exit_code)
 
 
 def _warn(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:

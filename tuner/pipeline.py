@@ -5,8 +5,6 @@ Whatever ends a run, the best schedule so far is saved with what is known of it.
 
 from __future__ import annotations
 
-import torch
-
 from asymrnr.artifact_io import save_artifact
 from asymrnr.errors import ArtifactError
 from tuner.context import Context, Progress, TuneOptions
@@ -14,6 +12,7 @@ from tuner.errors import NoisyMeasurementError, TunerError
 from tuner.findings import Findings, Outcome
 from tuner.frontier import between, prove_further
 from tuner.opening import close, open_run
+from tuner.out_of_memory import KEPT, advice
 from tuner.package import build_artifact, file_name
 from tuner.parts import parts_of
 from tuner.proof import prove, verdict_error
@@ -46,8 +45,9 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
         how = "" if findings.artifact is not None and findings.artifact.certified else ", uncertified,"
         saved = "" if findings.path is None else f"The best schedule so far is saved{how} as {findings.path}."
         try_report(ctx, findings)
-        if isinstance(error, torch.OutOfMemoryError):
-            raise TunerError(f"The device ran out of memory; add --offload model. {saved}".strip()) from error
+        ran_out = advice(error, ctx.options.load.offload)
+        if ran_out is not None:
+            raise TunerError(f"{ran_out}; {KEPT} {saved}".strip()) from error
         if isinstance(error, TunerError) and saved:
             raise type(error)(f"{error} {saved}") from error
         if saved:  # an interruption, or something unforeseen
@@ -115,7 +115,7 @@ def try_report(ctx: Context, findings: Findings) -> None:
     """Write the report of a run that failed; what goes wrong here must not hide why it did."""
     try:
         write_report(ctx, findings)
-    except (OSError, TunerError, ArtifactError, ValueError) as error:
+    except (OSError, TunerError, ArtifactError, ValueError, MemoryError, RuntimeError) as error:
         if findings.error is not None:
             findings.error.add_note(f"The report could not be written: {error}")
 

@@ -50,6 +50,25 @@ def test_a_full_disk_is_one_sentence(run, monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
+def test_running_out_of_memory_is_one_sentence_in_every_command(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def large(**_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(cli, "app", large)
+    code, _, error = run("generate")
+    assert code == 1
+    said = " ".join(error.split())
+    assert said.startswith("error: The main memory of this machine is used up; ")
+    assert "--frames" in said
+
+    def broken(**_: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        cli.main()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

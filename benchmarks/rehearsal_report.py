@@ -1,0 +1,4 @@
+from typing import Any
+
+
+def write(content: dict[str, Any]) -> None: ...
