@@ -36,6 +36,7 @@ class TuneOptions:
         target_speedup: denoising speed-up to certify, as baseline time / tuned time.
         output: folder of the run: measurements, profile, schedule, report.
         budget: inference-equivalents that may be spent in all.
+        budget_chosen: whether the user said how much; where not, less is spent on models whose generations take long.
         seed: seed of the search, of the destinations and of the prompts' noise; held-out prompts rotate with it.
         trials: surrogate trials of the search.
         resume: continue from what the output folder already holds.
@@ -72,6 +73,7 @@ class TuneOptions:
     partner: str | None = None
     compare: bool = False
     also: tuple[float, ...] = ()
+    budget_chosen: bool = True
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
     workers: str | None = None
     store: str | None = None

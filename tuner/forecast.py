@@ -18,7 +18,7 @@ from tuner.profile.footprint import CallShape, kept_bytes, passing_bytes
 from tuner.search.space import SearchSpace
 from tuner.stages.profile import settings_for
 
-TERA, GB = 1e12, 1e9
+TERA, GB, HOUR = 1e12, 1e9, 3600
 PASS = 10  # widths that a block holds of every token: residual, normed, and twice the 4 of a feed-forward
 DECODER = 1.5  # GB, weights of the largest decoder
 

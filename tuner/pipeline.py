@@ -10,6 +10,7 @@ from asymrnr.errors import ArtifactError
 from tuner.context import Context, Progress, TuneOptions
 from tuner.errors import NoisyMeasurementError, TunerError
 from tuner.findings import Findings, Outcome
+from tuner.foretold import foretell, shorten
 from tuner.frontier import between, prove_further
 from tuner.opening import close, open_run
 from tuner.out_of_memory import KEPT, advice
@@ -26,6 +27,8 @@ from tuner.stages.preflight import preflight
 from tuner.stages.profile import profile_model
 from tuner.stages.profile import requests as profile_requests
 from tuner.stages.verify import Verification, verify
+
+FORECAST = "forecast"
 
 
 def tune(options: TuneOptions, progress: Progress) -> Outcome:
@@ -70,7 +73,10 @@ def go(ctx: Context, findings: Findings) -> None:
         findings.verification = verification
         save(ctx, findings)
 
+    ctx.progress.stage(FORECAST, foretell(ctx))
     findings.early = preflight(ctx)
+    shorten(ctx)
+    ctx.progress.stage(FORECAST, foretell(ctx))
     target = ctx.options.target_speedup
     ctx.ledger.reserve(CERTIFY, cost_ie(target))
     observed = profile_requests(ctx, findings.early.model)

@@ -38,7 +38,7 @@ from tuner.work.worker import Worker
 
 def test_it_goes_through_every_stage_in_order(finished: Finished) -> None:
     order = list(dict.fromkeys(finished.stages))
-    assert order == ["load", "preflight", "profile", "search", "verify", "noise floor", "certify"]
+    assert order == ["load", "forecast", "preflight", "profile", "search", "verify", "noise floor", "certify"]
 
 
 def test_only_a_gate_can_keep_it_from_a_certificate(finished: Finished) -> None:

@@ -32,7 +32,7 @@ SETTINGS = ProfilerSettings(
 
 
 def profile_of(runner: Runner, checkpoint: Checkpoint | None, stop: int | None = None) -> tuple[Profile, torch.Tensor]:
-    """The profile and the video; interrupted when so many steps have begun."""
+    """The profile and the final latents; interrupted when so many steps have begun."""
 
     def progress(begun: int, _: int) -> None:
         if begun == stop:
@@ -40,7 +40,7 @@ def profile_of(runner: Runner, checkpoint: Checkpoint | None, stop: int | None =
 
     profiler = Profiler(SETTINGS, progress)
     generation = watch(runner, profiler, "a cat", 0, checkpoint)
-    return profiler.finish("tiny", {}, "a cat", 0), generation.video
+    return profiler.finish("tiny", {}, "a cat", 0), generation.latents
 
 
 def computed(runner: Runner) -> list[int]:
@@ -64,14 +64,14 @@ def assert_same(found: Profile, want: Profile) -> None:
 @pytest.mark.parametrize("stop", [3, 8])
 def test_it_goes_on_where_it_was(name: str, stop: int, tmp_path: Path) -> None:
     runner = Runner(build(name), tiny_entry(name, STEPS))
-    want, video = profile_of(runner, None)
+    want, latents = profile_of(runner, None)
     checkpoint = Checkpoint(tmp_path / "unfinished", "this")
     with pytest.raises(KeyboardInterrupt):
         profile_of(runner, checkpoint, stop)
     assert len(checkpoint.load()[1]) == stop - 1
     calls = computed(runner)
     found, again = profile_of(runner, checkpoint)
-    assert torch.equal(again, video)
+    assert torch.equal(again, latents)
     assert_same(found, want)
     begin, _ = Profiler(SETTINGS).looks_back(stop - 1)
     assert len(calls) % (STEPS - begin) == 0  # nothing before it was computed again

@@ -12,8 +12,6 @@ from tuner.commands.options import Model, speedup_from
 from tuner.commands.validation import check_targets
 from tuner.errors import UsageError
 
-HOUR = 3600
-
 
 def plan(
     model: Model,
@@ -32,7 +30,7 @@ def plan(
 ) -> None:
     """Estimate generations, hours, money and memory of a run from shapes; no weights and no GPU are needed."""
     from tuner.context import ALSO_IE, BUDGET
-    from tuner.forecast import CARDS, generations, needs
+    from tuner.forecast import CARDS, HOUR, generations, needs
     from tuner.forecast import generation_seconds as estimated
     from tuner.models import find_model
     from tuner.models.figures import FIGURES

@@ -64,7 +64,8 @@ def tune(
     budget: Annotated[
         float | None,
         typer.Option(
-            help="What may be spent, in unaccelerated generations.", show_default="40, and 20 for every --also"
+            help="What may be spent, in unaccelerated generations.",
+            show_default="40, and 20 for every --also; 12 each where a generation takes 20 min",
         ),
     ] = None,
     seed: Seed = 0,
@@ -124,6 +125,7 @@ def tune(
         target_speedup=target_speedup,
         output=output or Path("runs") / f"{workload.name(find_model(model))}-x{target_speedup:.2f}",
         budget=BUDGET + ALSO_IE * len(also or ()) if budget is None else budget,
+        budget_chosen=budget is not None,
         seed=seed,
         trials=trials,
         resume=resume,

@@ -93,7 +93,8 @@ def look(
     """
     short = short_steps(settings)
     glance = Profiler(settings.for_similarity(short), progress)
-    Runner(runner.pipe, runner.entry.with_workload(steps=short)).generate(prompt, seed, observer=glance)
+    other = Runner(runner.pipe, runner.entry.with_workload(steps=short))
+    other.generate(prompt, seed, observer=glance, decode=False)
     return glance.finish(runner.entry.name, {}, prompt, seed)
 
 
@@ -153,4 +154,4 @@ def watch(runner: Runner, profiler: Profiler, prompt: str, seed: int, checkpoint
 
         stack.enter_context(replayed(runner.denoisers, outputs[:begin]))
         first = observer if begin == 0 else None
-        return runner.generate(prompt, seed, on_step=on_step, observer=first, on_output=on_output)
+        return runner.generate(prompt, seed, on_step=on_step, observer=first, on_output=on_output, decode=False)

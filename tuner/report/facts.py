@@ -6,6 +6,7 @@ import numpy as np
 
 from tuner.context import Context, describe
 from tuner.findings import Findings
+from tuner.foretold import compared
 from tuner.report.speeds import other_speeds, speedup_text
 from tuner.search.result import Candidate
 from tuner.stages.certify import STAGE as CERTIFY
@@ -86,6 +87,9 @@ def facts(ctx: Context, findings: Findings) -> dict[str, str]:
     found |= other_speeds(ctx, findings)
     before = sum(row["ie"] or 0.0 for row in ctx.ledger.rows() if row["stage"] != CERTIFY)
     found["generations spent"] = f"{ctx.ledger.spent_ie:.1f} in all, {before:.1f} before certification"
+    forecast = compared(ctx)
+    if forecast is not None:
+        found["forecast of generations and time"] = forecast
     return found
 
 

@@ -24,6 +24,7 @@ from tuner.models import ModelEntry, denoisers
 from tuner.models.images import open_image
 from tuner.models.videos import open_video
 from tuner.run.clock import StepClock
+from tuner.run.encoding import encode_once
 from tuner.run.guidance import set_guidance
 from tuner.run.lockstep import Turn
 from tuner.run.step_end import told_of_steps
@@ -51,10 +52,10 @@ class Generation:
     """One finished generation.
 
     Attributes:
-        video: (frames, 3, height, width) in [0, 1].
+        video: (frames, 3, height, width) in [0, 1]; without frames where it was not to be decoded.
         latents: final latents.
         step_seconds: (steps,) wall time of every denoising step.
-        seconds: wall time of the whole call, text encoder and decoder included.
+        seconds: wall time of the whole call, text encoder and decoder included, encoded now or before.
         summary: what the runtime reduced; None without a schedule.
         trajectory: set when recording was asked for.
         forced_error: (calls,) relative L2 error of the denoiser's output at fixed inputs; only when forced.
@@ -85,6 +86,7 @@ class Runner:
         self.denoisers = denoisers(pipe)
         self.denoiser = self.denoisers[0]
         set_guidance(pipe, entry.workload.guidance_scale)
+        self._encoding = encode_once(pipe)
 
     @property
     def device(self) -> torch.device:
@@ -105,6 +107,7 @@ class Runner:
         forced: Trajectory | None = None,
         turn: Turn | None = None,
         within_steps: bool = False,
+        decode: bool = True,
     ) -> Generation:
         """Generate one video.
 
@@ -119,6 +122,7 @@ class Runner:
             forced: replay this trajectory's latents and measure the denoiser's error at each of its inputs.
             turn: hands over to another generation at the end of every step.
             within_steps: hand over before every self-attention, too.
+            decode: give the video; without it there are no frames.
 
         Raises:
             UsageError: the pipeline refuses the workload.
@@ -157,18 +161,24 @@ class Runner:
             elif observer is not None:
                 stack.enter_context(asymrnr.observe(self.pipe, observer))
             clock = StepClock(self.device, turn)
-            called = self._timed_call(clock, prompt, seed, schedule, after_step, "pt", within_steps)
+            kind, spared = "pt" if decode else "latent", self._spared
+            called = self._timed_call(clock, prompt, seed, schedule, after_step, kind, within_steps)
             clock.stop()
             summary = handle.summary() if handle is not None else None
         return Generation(
-            video=called.frames[0].float().cpu(),
+            video=called.frames[0].float().cpu() if decode else torch.empty(0, 3, 0, 0),
             latents=final[0].float().cpu(),
             step_seconds=clock.step_seconds,
-            seconds=clock.seconds,
+            seconds=clock.seconds + self._spared - spared,
             summary=summary,
             trajectory=trajectory if record else None,
             forced_error=np.array(errors) if forced is not None else None,
         )
+
+    @property
+    def _spared(self) -> float:
+        """Seconds that encoding prompts once has spared."""
+        return 0.0 if self._encoding is None else self._encoding.spared
 
     def time_steps(
         self,
