@@ -216,5 +216,5 @@ def entry_of(name: str, steps: int) -> ModelEntry:
     _, like = UNREGISTERED[name]
     entry = tiny_entry(like, steps)
     sizes = VideoSizes()
-    workload = Workload(9, 32, 32, steps, 3.0, TEXT_TOKENS) if name == "ltx-2" else entry.workload
+    workload = Workload(5, 32, 32, steps, 3.0, TEXT_TOKENS) if name == "ltx-2" else entry.workload
     return replace(entry, name=name, workload=workload, sizes=sizes)
