@@ -29,6 +29,7 @@ class Findings:
         between: schedules for speed-ups between the certified ones, predicted.
         compared: what diffusers' own caches give, where that was asked for.
         artifact, path: what was saved, and where.
+        inert: why the best schedule so far is of no use and was not saved; None for one that is.
         error: what ended the run without a certificate.
     """
 
@@ -42,6 +43,7 @@ class Findings:
     compared: list[Compared] = field(default_factory=list)
     artifact: Artifact | None = None
     path: Path | None = None
+    inert: str | None = None
     error: BaseException | None = field(default=None, repr=False)
 
     def certified(self, options: TuneOptions) -> dict[float, Findings]:

@@ -12,6 +12,7 @@ from tuner.errors import NoisyMeasurementError, TunerError
 from tuner.findings import Findings, Outcome
 from tuner.foretold import foretell, shorten
 from tuner.frontier import between, prove_further
+from tuner.inert import why_inert
 from tuner.opening import close, open_run
 from tuner.out_of_memory import KEPT, advice
 from tuner.package import build_artifact, file_name
@@ -47,6 +48,8 @@ def tune(options: TuneOptions, progress: Progress) -> Outcome:
         _forget_disturbed(ctx, findings)
         how = "" if findings.artifact is not None and findings.artifact.certified else ", uncertified,"
         saved = "" if findings.path is None else f"The best schedule so far is saved{how} as {findings.path}."
+        if findings.inert is not None:
+            saved = f"No schedule is saved: {findings.inert}."
         try_report(ctx, findings)
         ran_out = advice(error, ctx.options.load.offload)
         if ran_out is not None:
@@ -106,13 +109,19 @@ def go(ctx: Context, findings: Findings) -> None:
 
 
 def save(ctx: Context, findings: Findings) -> None:
-    """Save the best schedule so far with what is known of it; a run that only reads saves nothing."""
+    """Save the best schedule so far with what is known of it, unless it is of no use; who only reads saves nothing."""
     if findings.profiled is None or findings.verification is None:
+        return
+    path = ctx.options.output / file_name(ctx.options.target_speedup)
+    findings.inert = why_inert(findings)
+    if findings.inert is not None:
+        findings.artifact = findings.path = None
+        if not ctx.instrument.store.read_only:
+            path.unlink(missing_ok=True)
         return
     findings.artifact = build_artifact(ctx, findings)
     if ctx.instrument.store.read_only:
         return
-    path = ctx.options.output / file_name(ctx.options.target_speedup)
     findings.artifact = save_artifact(findings.artifact, path)
     findings.path = path
 
