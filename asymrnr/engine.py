@@ -47,7 +47,7 @@ class Engine:
         one_thread: refuses a second thread.
         counter: what was reduced.
         sites: all sites of all denoisers.
-        timesteps: of the generation, where the sampler told.
+        timesteps: of the generation, as the sampler has them and as numbers; None where it did not tell.
         last_step: last denoising step of the generation, where that is known from them.
         caches: what empties the caches that the schedule brought, see `new_generation`.
         left_out: whether one of them stood in for the running forward pass, or the one finished last.
@@ -72,7 +72,7 @@ class Engine:
         self.one_thread = OneThread()
         self.counter = Counter(schedule, blocks)
         self.sites: list[Site] = []
-        self.timesteps: list[float] | None = None
+        self.timesteps: tuple[torch.Tensor | None, list[float]] | None = None
         self.last_step: int | None = None
         self.caches: list[Callable[[], None]] = []
         self.left_out = False
@@ -126,8 +126,9 @@ class Engine:
         """Steps after the one at a timestep; pipelines that start from a video leave the sampler's first ones out."""
         if self.timesteps is None:
             return None
-        left_out = self.timesteps.index(first) if first in self.timesteps else 0
-        return len(self.timesteps) - 1 - left_out
+        _, timesteps = self.timesteps
+        left_out = timesteps.index(first) if first in timesteps else 0
+        return len(timesteps) - 1 - left_out
 
     def new_generation(self) -> None:
         """A generation begins with the next forward pass; called outside of any.

@@ -212,7 +212,7 @@ def _watch_forward(
             )
         arguments = {**dict(zip(parameters, args, strict=False)), **kwargs}
         timestep = arguments["timestep"]
-        value = float(timestep.max() if isinstance(timestep, torch.Tensor) else timestep)
+        value = _value_of(timestep, engine)
         grids = engine.adapter.grids(base, arguments)
         shape = tuple(arguments[parameters[0]].shape)
         engine.begin(value, context.get("branch"), context.get("step_index"), grids, index, shape)
@@ -241,6 +241,19 @@ def _watch_forward(
     return [handle.remove for handle in handles]
 
 
+def _value_of(timestep: Any, engine: Engine) -> float:
+    """A timestep as a number; one that is a view of the scheduler's is known without waiting for the device."""
+    if not isinstance(timestep, torch.Tensor):
+        return float(timestep)
+    given, values = engine.timesteps or (None, [])
+    one = given is not None and timestep.dtype == given.dtype and not any(timestep.stride())  # perhaps expanded
+    if one and timestep.untyped_storage()._cdata == given.untyped_storage()._cdata:
+        at = timestep.storage_offset() - given.storage_offset()
+        if 0 <= at < len(values):
+            return float(values[at])
+    return float(timestep.max())
+
+
 def watch_scheduler(scheduler: Any, engine: Engine) -> list[Undo]:
     """Learn from a sampler that a generation begins, which timesteps it has, and where its steps end.
 
@@ -251,7 +264,10 @@ def watch_scheduler(scheduler: Any, engine: Engine) -> list[Undo]:
         engine.new_generation()
         result = original(*args, **kwargs)
         timesteps = getattr(scheduler, "timesteps", None)
-        engine.timesteps = None if timesteps is None else [float(t) for t in timesteps]
+        if isinstance(timesteps, torch.Tensor):
+            engine.timesteps = timesteps, timesteps.tolist()
+        else:
+            engine.timesteps = None if timesteps is None else (None, [float(t) for t in timesteps])
         return result
 
     def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -40,7 +40,10 @@ class Partition:
         return math.prod(self.grid)
 
     def to(self, device: torch.device) -> Partition:
-        """The same partition with its positions on a device."""
+        """The same partition with its positions on a device, on their way there while the program goes on."""
+        if device.type == "cuda" and self.dst.device.type == "cpu":
+            dst, src = (x.pin_memory().to(device, non_blocking=True) for x in (self.dst, self.src))
+            return replace(self, dst=dst, src=src)
         return replace(self, dst=self.dst.to(device), src=self.src.to(device))
 
 

@@ -104,8 +104,14 @@ class Plan:
 
     def dropped(self) -> torch.Tensor:
         """(batch, heads, n - n') int32, positions dropped, ascending."""
+        batch, heads, n = self.back.shape
         gone = torch.ones_like(self.back, dtype=torch.bool).scatter_(-1, self.take.long(), False)
-        return gone.nonzero()[:, -1].view(*self.take.shape[:2], -1).to(torch.int32)
+        count = n - self.take.shape[-1]
+        # as `nonzero` would give them, but for waiting for the device: all others share a last place
+        place = (gone.cumsum(-1) - 1).masked_fill_(~gone, count)
+        found = self.back.new_empty(batch, heads, count + 1)
+        tokens = torch.arange(n, dtype=torch.int32, device=found.device).expand(batch, heads, -1)
+        return found.scatter_(-1, place, tokens)[..., :count]
 
     def restore(self, x: torch.Tensor) -> torch.Tensor:
         """Copy results back to every token: (batch, heads, n', head dim) -> (batch, heads, n, head dim)."""
