@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tuner.errors import BudgetExhaustedError, NonFiniteError, TunerError, UsageError
 from tuner.run.instrument import Instrument
@@ -182,13 +183,32 @@ def test_what_is_made_elsewhere_is_asked_for_again_while_the_others_go_on() -> N
 
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [(UsageError("the plain model produces NaN"), UsageError), (MemoryError("none left"), MemoryError)],
+    [
+        (UsageError("the plain model produces NaN"), UsageError),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+        (KeyError("x"), RuntimeError),
+    ],
 )
 def test_errors_come_back_as_what_they_were(error: Exception, kind: type[Exception]) -> None:
     pool, _ = pool_of(Threads(lambda job: failed(error)), 1)
     found = make(pool, "a")["a"]
     assert type(found) is kind
-    assert str(found) == str(error)
+    assert str(error) in str(found)
+
+
+@pytest.mark.parametrize("said", [MemoryError("none left"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_worker_that_ran_out_of_memory_makes_place_for_another(said: Exception) -> None:
+    asked: list[str] = []
+
+    def behaviour(job: Job) -> Any:
+        asked.append(job.key["name"])
+        return failed(said) if len(asked) == 1 else measured(job)
+
+    crew = Threads(behaviour)
+    pool, lost = pool_of(crew, 1)
+    assert make(pool, "a")["a"][0]["name"] == "a"  # type: ignore[index]
+    assert len(crew.dismissed) == 1
+    assert "ran out of memory" in lost[0]
 
 
 def test_without_any_worker_left_it_ends_with_a_sentence() -> None:

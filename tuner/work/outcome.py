@@ -11,6 +11,7 @@ from tuner import errors as of_tuner
 from tuner.run.job import Made
 
 MADE, ELSEWHERE, FAILED = "made", "elsewhere", "failed"
+NO_MEMORY = "can't allocate memory"  # of torch's allocator
 Answer = tuple[Any, ...]
 """(MADE, values, arrays), (ELSEWHERE,) or (FAILED, class, message)."""
 
@@ -21,8 +22,9 @@ def made(measured: Made) -> Answer:
 
 
 def failed(error: BaseException) -> Answer:
-    """An answer that holds an error."""
-    return FAILED, type(error).__name__, str(error).strip() or type(error).__name__
+    """An answer that holds an error; torch has no class of its own for main memory that is used up."""
+    name, said = type(error).__name__, str(error).strip() or type(error).__name__
+    return FAILED, MemoryError.__name__ if NO_MEMORY in said else name, said.splitlines()[0]
 
 
 def error_of(answer: Answer) -> Exception:

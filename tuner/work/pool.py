@@ -11,7 +11,7 @@ from typing import Any
 
 from tuner.errors import TunerError, UsageError
 from tuner.run.job import Job, Made, Told, silent
-from tuner.work.outcome import ELSEWHERE, MADE, Answer, error_of
+from tuner.work.outcome import ELSEWHERE, FAILED, MADE, Answer, error_of
 
 TICK = 1.0  # seconds between two looks at the workers
 AGAIN = 2.0  # seconds until a job that somebody else makes is asked for again
@@ -164,6 +164,10 @@ class Pool:
             else:
                 self._crew.opened(member.worker, answer[1])
                 member.ready, member.deaths = True, 0
+            return
+        if answer[0] == FAILED and answer[1] == MemoryError.__name__:
+            self._crew.dismiss(member.worker)  # what it holds may be why
+            self._lost(member, work, keep, f"it ran out of memory ({answer[2]})")
             return
         job, member.job = member.job, None
         assert job is not None
