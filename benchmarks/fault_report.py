@@ -61,7 +61,8 @@ def _speed(found: dict[str, Any]) -> str:
         "\n## Several workers\n",
         f"`python benchmarks/workers.py`: {found['pairs']} held-out pairs of the embedded model in {found['steps']} "
         f"steps, made by workers with one thread each on a machine with {found['cores']} cores, "
-        f"{found['rounds']} rounds in turn; loading is not counted. More workers than cores cannot be faster here; on GPUs every worker has one "
+        f"{found['rounds']} rounds in turn; loading is not counted. More workers than cores cannot be faster here; on "
+        "GPUs every worker has one "
         "of its own.\n",
         "| workers | seconds (median) | times as fast as one | scatter of the pairs' speed-ups |",
         "|---:|---:|---:|---:|",

@@ -358,7 +358,11 @@ def cuts(bed: Bed, count: int) -> Row:
     proxy = Proxy(bed.server.port)
 
     def strike() -> None:
+        before = proxy.cuts
         proxy.cut(bed.random.randint(0, 400_000))
+        until = time.monotonic() + 15
+        while proxy.cuts == before and time.monotonic() < until:
+            time.sleep(0.05)
 
     row = writes(bed, "connections cut half way", count, strike, bed.server.url_at(proxy.port))
     proxy.close()

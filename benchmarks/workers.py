@@ -15,7 +15,9 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from asymrnr.schedule import Schedule  # noqa: E402
 from tuner.context import HOW, TuneOptions  # noqa: E402
 from tuner.models import WorkloadOptions  # noqa: E402
 from tuner.run.instrument import Instrument  # noqa: E402
+from tuner.run.job import Job  # noqa: E402
 from tuner.run.ledger import Ledger  # noqa: E402
 from tuner.run.pair import from_record  # noqa: E402
 from tuner.run.store import MeasurementStore  # noqa: E402
@@ -65,10 +68,8 @@ def main() -> None:
                     for seed, prompt in enumerate(prompts)
                 ]
                 began = time.perf_counter()
-                found = {}
-                crew.make(
-                    [each.job for each in wanted], lambda job, made, into=found: into.update({job.key_hash: made})
-                )
+                found: dict[str, Any] = {}
+                crew.make([each.job for each in wanted], partial(_keep, found))
                 took = time.perf_counter() - began
                 if number >= 0:
                     seconds[count].append(took)
@@ -77,27 +78,23 @@ def main() -> None:
                         speeds[count].append(from_record(record).denoise.log_speedup)
                 print(f"round {number + 1}, {count} workers: {took:.1f} s", flush=True)
         crew.close()
-    ratios = {
-        count: statistics.median(a / b for a, b in zip(seconds[1], seconds[count], strict=True)) for count in COUNTS
-    }
     rows = [
         {
             "workers": count,
             "seconds": statistics.median(seconds[count]),
-            "ratio": ratios[count],
+            "ratio": statistics.median(a / b for a, b in zip(seconds[1], seconds[count], strict=True)),
             "scatter": float(np.std(speeds[count], ddof=1)),
         }
         for count in COUNTS
     ]
-    content = {
-        "cores": os.cpu_count(),
-        "rounds": asked.rounds,
-        "pairs": asked.pairs,
-        "steps": asked.steps,
-        "rows": rows,
-    }
+    content: dict[str, Any] = {"cores": os.cpu_count(), "rounds": asked.rounds, "pairs": asked.pairs}
+    content |= {"steps": asked.steps, "rows": rows}
     asked.output.write_text(json.dumps(content, indent=2) + "\n")
     print(json.dumps(rows, indent=2))
+
+
+def _keep(found: dict[str, Any], job: Job, made: Any) -> None:
+    found[job.key_hash] = made
 
 
 if __name__ == "__main__":

@@ -102,10 +102,8 @@ def close(ctx: Context) -> None:
         if sharing is not None:
             left = sharing.deliver(store)
             if left:
-                ctx.progress.stage(
-                    "store",
-                    f"it is away and lacks {left} measurements, which {store.folder} has; --resume delivers them",
-                )
+                lacks = f"it is away and lacks {left} measurements of {store.folder}; --resume delivers them"
+                ctx.progress.stage("store", lacks)
             sharing.close()
         forget(ctx.options.output / WORKERS, store)
     finally:
@@ -117,6 +115,11 @@ def _place(
 ) -> Place:
     """Where to measure; what was measured before must have been measured on such a machine."""
     say, share = partial(progress.stage, "workers"), partial(_share, options)
+    if options.store is not None:  # before anything is loaded
+        require_extra("--store", "sqlalchemy", "psycopg")
+        from tuner.work.database import psycopg_url
+
+        psycopg_url(options.store)
     if options.workers is not None:
         from tuner.work.ray_crew import join  # comes with an extra
 
@@ -136,9 +139,13 @@ def _place(
         opened = None if options.store is None else partial(share, at)
         runner = Runner(load_pipeline(entry.name, options.device, options.load), entry)
         place = here(runner, store, at, options.output, opened)
-    absorb(options.output / WORKERS, store, place.environment)
-    if place.sharing is not None:
-        place.sharing.deliver(store)  # what a database that was away did not get
+    try:
+        absorb(options.output / WORKERS, store, place.environment)
+        if place.sharing is not None:
+            place.sharing.deliver(store)  # what a database that was away did not get
+    except BaseException:
+        place.source.close()
+        raise
     return place
 
 
@@ -152,7 +159,6 @@ def _studies(options: TuneOptions, progress: Progress) -> Keep | None:
 
 def _share(options: TuneOptions, environment: dict[str, Any], signs: Signs) -> Sharing:
     assert options.store is not None
-    require_extra("--store", "sqlalchemy", "psycopg")
     from tuner.work.shared import Shared  # comes with an extra
 
     return Shared.open(options.store, environment, options.lease, signs)

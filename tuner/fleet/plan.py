@@ -34,10 +34,10 @@ class ModelPlan(_Strict):
 class WorkloadPlan(_Strict):
     """A workload; what is left out is the model's own."""
 
-    steps: int | None = Field(None, ge=1)
-    frames: int | None = Field(None, ge=1)
-    height: int | None = Field(None, ge=1)
-    width: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    frames: int | None = Field(default=None, ge=1)
+    height: int | None = Field(default=None, ge=1)
+    width: int | None = Field(default=None, ge=1)
     prompts: Path | None = None
 
 
@@ -54,19 +54,19 @@ class Plan(_Strict):
     """
 
     models: tuple[ModelPlan, ...] = Field(min_length=1)
-    workloads: tuple[WorkloadPlan, ...] = Field((WorkloadPlan(),), min_length=1)
+    workloads: tuple[WorkloadPlan, ...] = Field(default=(WorkloadPlan(),), min_length=1)
     targets: tuple[float, ...] = Field(min_length=1)
     output: Path = Path("fleet")
-    budget: float = Field(BUDGET, gt=0, allow_inf_nan=False)
-    trials: int = Field(300, ge=1)
-    seed: int = Field(0, ge=0, le=LARGEST_SEED)
+    budget: float = Field(default=BUDGET, gt=0, allow_inf_nan=False)
+    trials: int = Field(default=300, ge=1)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     device: str = "cpu"
     actions: Actions = "all"
-    partner: str | None = Field(None, alias="with")
-    memory: float | None = Field(None, gt=0, allow_inf_nan=False)
+    partner: str | None = Field(default=None, alias="with")
+    memory: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     workers: str | None = None
     store: str | None = None
-    lease: float = Field(LEASE, gt=0, allow_inf_nan=False)
+    lease: float = Field(default=LEASE, gt=0, allow_inf_nan=False)
 
     @field_validator("models", mode="before")
     @classmethod

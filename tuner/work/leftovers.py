@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from tuner.errors import UsageError
 from tuner.run.identity import ENVIRONMENT_KEY, differences
 from tuner.run.store import COST, LOG_NAME, MeasurementStore, key_hash
 
+PATIENCE, PAUSE = 10.0, 0.2  # seconds
 WORKERS = "workers"  # folder of a run that holds the logs of workers on this machine
 
 
@@ -47,12 +49,17 @@ def absorb(folder: Path, store: MeasurementStore, environment: dict[str, Any]) -
 
 
 def forget(folder: Path, store: MeasurementStore) -> None:
-    """Remove logs of which everything is in the run's own."""
+    """Remove logs of which everything is in the run's own, as soon as their workers are gone."""
     if store.read_only:
         return
-    for log in _logs(folder):
-        measured = [line["key"] for line in log.lines() if COST in line["values"]]
-        if all(store.get(key) is not None or key_hash(key) in store.forgotten for key in measured):
-            shutil.rmtree(log.folder, ignore_errors=True)
-    with suppress(OSError):
-        folder.rmdir()
+    until = time.monotonic() + PATIENCE
+    while folder.is_dir():
+        for log in _logs(folder):
+            measured = [line["key"] for line in log.lines() if COST in line["values"]]
+            if all(store.get(key) is not None or key_hash(key) in store.forgotten for key in measured):
+                shutil.rmtree(log.folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()
+        if time.monotonic() > until:
+            break
+        time.sleep(PAUSE)
