@@ -246,12 +246,18 @@ def _value_of(timestep: Any, engine: Engine) -> float:
     if not isinstance(timestep, torch.Tensor):
         return float(timestep)
     given, values = engine.timesteps or (None, [])
-    one = given is not None and timestep.dtype == given.dtype and not any(timestep.stride())  # perhaps expanded
-    if one and timestep.untyped_storage()._cdata == given.untyped_storage()._cdata:
-        at = timestep.storage_offset() - given.storage_offset()
-        if 0 <= at < len(values):
-            return float(values[at])
-    return float(timestep.max())
+    at = _index_in(timestep, given)
+    return float(timestep.max()) if at is None else float(values[at])
+
+
+def _index_in(timestep: torch.Tensor, given: torch.Tensor | None) -> int | None:
+    """Which of the given timesteps it is a view of, perhaps expanded; None where it is of none."""
+    if given is None or timestep.dtype != given.dtype or any(timestep.stride()):
+        return None
+    if timestep.untyped_storage()._cdata != given.untyped_storage()._cdata:
+        return None
+    at = timestep.storage_offset() - given.storage_offset()
+    return at if 0 <= at < len(given) else None
 
 
 def watch_scheduler(scheduler: Any, engine: Engine) -> list[Undo]:
