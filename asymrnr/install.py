@@ -256,7 +256,7 @@ def _index_in(timestep: torch.Tensor, given: torch.Tensor | None) -> int | None:
         return None
     if timestep.untyped_storage()._cdata != given.untyped_storage()._cdata:
         return None
-    at = timestep.storage_offset() - given.storage_offset()
+    at = int(timestep.storage_offset() - given.storage_offset())
     return at if 0 <= at < len(given) else None
 
 
