@@ -105,8 +105,8 @@ register_adapter("MochiTransformer3DModel", sites=_BLOCKS, grids=_patched(2, 3, 
 register_adapter("ConsisIDTransformer3DModel", sites=_BLOCKS, grids=_patched(1, 3, 4), video="last")
 for _name in ("Wan", "WanVACE", "SkyReelsV2", "ChronoEdit"):
     register_adapter(f"{_name}Transformer3DModel", sites=r"blocks\.\d+\.attn1", grids=_patched(2, 3, 4))
-for _name in ("LTXVideo", "LTX2Video"):  # of the latter the video's attention, not that of its sound
-    register_adapter(f"{_name}Transformer3DModel", sites=_BLOCKS, grids=_packed)
+register_adapter("LTXVideoTransformer3DModel", sites=_BLOCKS, grids=_packed)
+register_adapter("LTX2VideoTransformer3DModel", sites=_BLOCKS, grids=_packed)  # not the attention of its sound
 register_adapter("AllegroTransformer3DModel", sites=_BLOCKS, grids=_patched(2, 3, 4), mask="video")
 register_adapter(
     "HunyuanVideoTransformer3DModel",

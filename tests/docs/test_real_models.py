@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import imageio.v3 as imageio
+import numpy as np
 import pytest
 from huggingface_hub import constants
 from PIL import Image
@@ -48,6 +50,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("heron.png", "tram.jpg"):
         Image.new("RGB", (64, 48)).save(tmp_path / "photos" / name)
     (tmp_path / "my-pictures.txt").write_text("\n".join(f"photos/heron.png | {line}" for line in lines))
+    imageio.imwrite(tmp_path / "a.mp4", np.zeros((81, 32, 32, 3), np.uint8), plugin="FFMPEG", fps=16)
+    (tmp_path / "my-videos.txt").write_text("\n".join(f"a.mp4 | {line}" for line in lines))
     return tmp_path
 
 
