@@ -272,12 +272,10 @@ class Rehearsal:
             return seconds
 
         case = self.case
-        with some_queries(TIMED_QUERIES, 0), patch.object(surface, "_interleaved_medians", once):
-            with allocations() as found:
-                surface.LatencySurface.measure(
-                    case.heads, case.head_dim, self.grid, case.text, self.shape(case.heads).batch,
-                    self.space.strides[:1], torch.bfloat16, "cpu",
-                )  # fmt: skip
+        pieces = some_queries(TIMED_QUERIES, 0), patch.object(surface, "_interleaved_medians", once)
+        shape = (case.heads, case.head_dim, self.grid, case.text, self.shape(case.heads).batch)
+        with pieces[0], pieces[1], allocations() as found:
+            surface.LatencySurface.measure(*shape, self.space.strides[:1], torch.bfloat16, "cpu")
         return {"timing_bytes": found.peak}
 
     def reduced(self, plain: torch.Tensor) -> dict[str, float]:

@@ -17,10 +17,16 @@ from tuner.paper.counter import count_flops
 from tuner.profile.footprint import CallShape, kept_bytes, passing_bytes
 from tuner.search.space import SearchSpace
 from tuner.stages.profile import settings_for
+from tuner.throughput import Throughput
 
 TERA, GB, HOUR = 1e12, 1e9, 3600
 PASS = 10  # widths that a block holds of every token: residual, normed, and twice the 4 of a feed-forward
 DECODER = 1.5  # GB, weights of the largest decoder
+
+
+LONG_SECONDS = 20 * 60.0  # of one generation, from which on a run takes few of them where nothing else is said
+LONG_BUDGET = 12.0
+PREFLIGHT = 0.7  # generations; steps that are timed, 36 or so in all
 
 
 @dataclass(frozen=True)
@@ -81,18 +87,45 @@ class Memory:
         }
 
 
-def generation_seconds(model: str, card: str) -> tuple[float, str]:
+def generation_seconds(model: str, on: Card) -> tuple[float, str]:
     """One unaccelerated generation, and where that comes from: the paper where it took such a card, else operations.
 
     Args:
         model: one of `FIGURES`.
-        card: one of `CARDS`.
+        on: one of `CARDS`, or a measured one.
     """
-    known, on = FIGURES[model], CARDS[card]
-    if known.seconds is not None and known.card == card:
+    known = FIGURES[model]
+    if known.seconds is not None and known.card is not None and CARDS[known.card] == on:
         return known.seconds, "measured in the paper"
     operations = count_flops(ARCHITECTURES[model]).baseline_flops
-    return operations / (on.speed * TERA), f"at {on.speed:g} TFLOP/s; {on.origin}"
+    return operations / (on.speed * TERA), f"at {on.speed:.3g} TFLOP/s; {on.origin}"
+
+
+def card_of(measured: Throughput, model: str) -> Card:
+    """A device of which throughputs were measured, as fast as a model's share of attention makes it.
+
+    Args:
+        measured: of the device.
+        model: one of `FIGURES`.
+    """
+    count = count_flops(ARCHITECTURES[model])
+    seconds = measured.seconds(count.attention_flops, count.baseline_flops - count.attention_flops)
+    origin = f"{measured.attention:.3g} measured of attention, {measured.linear:.3g} of linear layers"
+    return Card(measured.title, measured.memory, count.baseline_flops / seconds / TERA, origin)
+
+
+def budget_for(seconds: float | None, least: float, chosen: float, also: int = 0) -> float:
+    """What may be spent where the user did not say: little where generations take long, but as much as is needed.
+
+    Args:
+        seconds: of one generation, None where it is not known.
+        least: generations that a run takes where all goes well.
+        chosen: what may be spent otherwise.
+        also: further targets.
+    """
+    if seconds is None or seconds < LONG_SECONDS:
+        return chosen
+    return min(chosen, max(LONG_BUDGET * (1 + also), least + PREFLIGHT))
 
 
 def generations(parts: list[Part], budget: float) -> tuple[float, float]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import torch
 
 from tuner.context import Context
-from tuner.forecast import CARDS, HOUR, generation_seconds, needs
+from tuner.forecast import CARDS, HOUR, budget_for, generation_seconds, needs
 from tuner.models.figures import FIGURES
 from tuner.parts import parts_of
-
-LONG_SECONDS = 20 * 60.0  # of one generation, from which on a run may take few of them where nothing else is said
-LONG_BUDGET = 12.0
 
 
 def expected(ctx: Context) -> tuple[float, float]:
@@ -49,10 +46,12 @@ def compared(ctx: Context) -> str | None:
 
 def shorten(ctx: Context) -> None:
     """Of a model whose generations take long, few are spent where the user did not say how many."""
-    seconds, options = ctx.ledger.unit_seconds, ctx.options
-    if options.budget_chosen or seconds is None or seconds < LONG_SECONDS:
+    options = ctx.options
+    if options.budget_chosen:
         return
-    ctx.ledger.budget_ie -= options.budget - LONG_BUDGET * (1 + len(options.also))
+    least = sum(part.least for part in parts_of(ctx))
+    allowed = budget_for(ctx.ledger.unit_seconds, least, options.budget, len(options.also))
+    ctx.ledger.budget_ie -= options.budget - allowed
     ctx.report_budget()
 
 
@@ -61,7 +60,7 @@ def _estimated_seconds(ctx: Context) -> float | None:
     if not ctx.options.device.startswith("cuda") or ctx.entry.name not in FIGURES:
         return None
     name = torch.cuda.get_device_name(ctx.options.device).replace(" ", "").lower()
-    card = next((card for card in CARDS if card in name), None)
+    card = next((card for key, card in CARDS.items() if key in name), None)
     return None if card is None else generation_seconds(ctx.entry.name, card)[0]
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from tests.pipeline.conftest import SilentProgress
 from tuner.context import BUDGET, Context, TuneOptions
-from tuner.foretold import LONG_BUDGET, compared, expected, foretell, shorten
+from tuner.forecast import LONG_BUDGET, PREFLIGHT
+from tuner.foretold import compared, expected, foretell, shorten
 from tuner.models import REGISTRY
+from tuner.parts import parts_of
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.run.store import MeasurementStore
@@ -53,7 +55,7 @@ def test_the_report_compares_it_with_what_happened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seconds", "options", "budget"),
     [
-        (1_620.0, {"budget_chosen": False}, LONG_BUDGET),
+        (1_620.0, {"budget_chosen": False}, 12.05 + PREFLIGHT),  # as many as it takes where all goes well
         (1_620.0, {"budget_chosen": False, "also": (1.5,), "budget": 60.0}, 2 * LONG_BUDGET),
         (1_620.0, {"budget": 33.0}, 33.0),
         (60.0, {"budget_chosen": False}, BUDGET),
@@ -65,12 +67,10 @@ def test_long_generations_are_few_unless_more_are_asked_for(
 ) -> None:
     ctx = context(tmp_path, seconds=seconds, **options)
     shorten(ctx)
-    assert ctx.ledger.budget_ie == budget
+    assert ctx.ledger.budget_ie == pytest.approx(budget, abs=0.01)
 
 
 def test_a_run_on_a_model_of_27_minutes_fits_twelve_generations_most_of_them_certification(tmp_path: Path) -> None:
-    from tuner.parts import parts_of
-
     ctx = context(tmp_path)
     ctx = Context(ctx.options, ctx.entry.with_workload(steps=50), ctx.instrument, ctx.space, ctx.progress)
     parts = {part.name: part.least for part in parts_of(ctx)}

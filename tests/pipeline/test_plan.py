@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from tuner.ceilings import PROFILING_BYTES
 from tuner.cli import app
 from tuner.errors import UsageError
-from tuner.forecast import CARDS, generation_seconds, needs, profiling_bytes
+from tuner.forecast import CARDS, card_of, generation_seconds, needs, profiling_bytes
 from tuner.models import REGISTRY
 from tuner.models.figures import FIGURES
 from tuner.paper.architectures import ARCHITECTURES
 from tuner.paper.counter import count_flops
 from tuner.search.space import load_space_of
+from tuner.throughput import Throughput, measure
 
 
 @pytest.mark.parametrize("model", FIGURES)
@@ -32,8 +35,8 @@ def test_every_model_can_be_planned_on_every_card(model: str) -> None:
 
 
 def test_the_papers_times_are_taken_where_it_took_such_a_card() -> None:
-    assert generation_seconds("mochi", "h100") == (201.85, "measured in the paper")
-    seconds, origin = generation_seconds("mochi", "a100")
+    assert generation_seconds("mochi", CARDS["h100"]) == (201.85, "measured in the paper")
+    seconds, origin = generation_seconds("mochi", CARDS["a100"])
     assert seconds == pytest.approx(count_flops(ARCHITECTURES["mochi"]).baseline_flops / 91e12)
     assert origin.startswith("at 91 TFLOP/s; ")
 
@@ -78,3 +81,40 @@ def test_what_cannot_be_planned_is_said(arguments: list[str], says: str) -> None
     done = CliRunner().invoke(app, ["plan", *arguments])
     assert isinstance(done.exception, UsageError)
     assert says in str(done.exception)
+
+
+def test_a_device_of_ones_own_is_planned_by_what_was_measured_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    Throughput("a card of ours", 48.0, 100.0, 50.0).save(path)
+    done = CliRunner().invoke(app, ["plan", "--model", "mochi", "--measured", str(path)])
+    said = " ".join(done.output.split())
+    assert "on one a card of ours" in said
+    assert "100 measured of attention, 50 of linear layers" in said
+    count = count_flops(ARCHITECTURES["mochi"])
+    seconds = (count.attention_flops / 100 + (count.baseline_flops - count.attention_flops) / 50) / 1e12
+    assert generation_seconds("mochi", card_of(Throughput.load(path), "mochi"))[0] == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", [None, "{}", "no json", '{"title": "x", "memory": 1, "attention": 0, "linear": 1}'])
+def test_throughputs_that_were_not_measured_are_refused(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    if text is not None:
+        path.write_text(text)
+    done = CliRunner().invoke(app, ["plan", "--model", "mochi", "--measured", str(path)])
+    assert isinstance(done.exception, UsageError)
+
+
+def test_throughput_is_measured_on_the_spot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, small in {"TOKENS": 64, "WIDTH": 32, "REPEATS": 2}.items():
+        monkeypatch.setattr(f"tuner.throughput.{name}", small)
+    found = measure(torch.device("cpu"), torch.float32)
+    assert min(found.memory, found.attention, found.linear) > 0
+    found.save(tmp_path / "card.json")
+    assert Throughput.load(tmp_path / "card.json") == found
+
+
+def test_few_generations_are_planned_where_they_take_long() -> None:
+    arguments = ["plan", "--model", "hunyuanvideo", "--generation-seconds"]
+    short, long = (" ".join(CliRunner().invoke(app, [*arguments, s]).output.split()) for s in ("600", "1620"))
+    assert "at most 40" in short
+    assert "at most 13" in long

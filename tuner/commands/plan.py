@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,30 +27,35 @@ def plan(
         float | None,
         typer.Option(help="Of one unaccelerated generation, if you know better.", show_default="an estimate"),
     ] = None,
+    measured: Annotated[
+        Path | None, typer.Option(help="Throughput of a device of your own, by `python -m tuner.throughput FILE`.")
+    ] = None,
     price: Annotated[float | None, typer.Option(help="Of an hour of the device.", show_default="none")] = None,
 ) -> None:
     """Estimate generations, hours, money and memory of a run from shapes; no weights and no GPU are needed."""
     from tuner.context import ALSO_IE, BUDGET
-    from tuner.forecast import CARDS, HOUR, generations, needs
+    from tuner.forecast import CARDS, HOUR, budget_for, card_of, generations, needs
     from tuner.forecast import generation_seconds as estimated
     from tuner.models import find_model
     from tuner.models.figures import FIGURES
     from tuner.parts import parts
     from tuner.search.space import load_space_of
+    from tuner.throughput import Throughput
 
     entry, targets = find_model(model), tuple(also or ())
     check_targets([target_speedup, *targets])
     if model not in FIGURES:
         raise UsageError(f"Nothing is known of how large {model} is; plan one of {', '.join(FIGURES)}.")
-    if device not in CARDS:
+    if measured is None and device not in CARDS:
         raise UsageError(f"Nothing is known of '{device}'; give one of {', '.join(CARDS)}.")
     if generation_seconds is not None and not generation_seconds > 0:
         raise UsageError(f"--generation-seconds is {generation_seconds:g}; give more than 0.")
-    card = CARDS[device]
-    seconds, origin = estimated(model, device) if generation_seconds is None else (generation_seconds, "as told")
-    least, most = generations(
-        parts(entry.workload.steps, target_speedup, targets, compare=False), BUDGET + ALSO_IE * len(targets)
-    )
+    card = CARDS[device] if measured is None else card_of(Throughput.load(measured), model)
+    seconds, origin = estimated(model, card) if generation_seconds is None else (generation_seconds, "as told")
+    planned = parts(entry.workload.steps, target_speedup, targets, compare=False)
+    otherwise = BUDGET + ALSO_IE * len(targets)
+    budget = budget_for(seconds, sum(part.least for part in planned), otherwise, len(targets))
+    least, most = generations(planned, budget)
     console = Console()
     console.print(f"{model}, {entry.workload}, on one {card.title}: estimates, nothing was measured", highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2))
