@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import correlate1d
 
 from tuner.quality.metrics import flicker, mse, psnr, relative_l2, sharpness, ssim
+from tuner.run.allocations import allocations
 
 
 @pytest.fixture
@@ -54,3 +57,18 @@ def test_sharpness_falls_with_blur(video: torch.Tensor) -> None:
     blurred = torch.nn.functional.avg_pool2d(video, 3, stride=1, padding=1)
     assert sharpness(blurred) < 0.3 * sharpness(video)
     assert sharpness(torch.full((2, 3, 8, 8), 0.4)) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", [mse, psnr, ssim, lambda x, _: flicker(x), lambda x, _: sharpness(x)])
+def test_longer_videos_take_no_more_memory_and_frames_count_alike(metric: Callable[..., float]) -> None:
+    generator = torch.Generator().manual_seed(2)
+    whole, other = (torch.rand(18, 3, 24, 24, generator=generator) for _ in range(2))
+    peaks = []
+    for frames in (9, 18):
+        with allocations() as found:
+            metric(whole[:frames], other[:frames])
+        peaks.append(found.peak)
+    assert peaks[1] <= 1.05 * peaks[0] + 1024
+    one_by_one = [metric(whole[i : i + 1], other[i : i + 1]) for i in range(18)]
+    if metric in (mse, ssim):
+        assert metric(whole, other) == pytest.approx(np.mean(one_by_one), rel=1e-5)

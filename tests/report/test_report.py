@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +15,14 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 
 from asymrnr.partner import Partner
 from asymrnr.schedule import Schedule
 from tests.report import example
+from tuner.ceilings import REPORT_BYTES
 from tuner.certify.statistics import estimate_speedup
 from tuner.profile.distribution import DIRECTIONS, POLICIES
 from tuner.profile.profile import Profile
@@ -28,11 +31,12 @@ from tuner.report.captions import CAPTIONS
 from tuner.report.chart import frontier_chart
 from tuner.report.console import LiveProgress
 from tuner.report.evidence_plots import evidence
-from tuner.report.film import Comparison, film
+from tuner.report.film import MAX_BYTES, Comparison, film
 from tuner.report.glossary import GLOSSARY, anchor, linked
 from tuner.report.html import inline_svg, render_report
 from tuner.report.profile_plots import profile_figures
 from tuner.report.prompt_rows import prompt_rows
+from tuner.report.run import _comparisons
 from tuner.report.video import write_contact_sheet, write_mp4
 from tuner.run.estimate import PairEstimate
 
@@ -73,6 +77,38 @@ def test_large_videos_are_shown_smaller() -> None:
     made = film(Comparison("p", 1, "", frames, frames), fps=8)
     shape = np.stack(imageio.mimread(io.BytesIO(base64.b64decode(made.data)), format="mp4")).shape
     assert shape[1:3] == (480, 3 * 854)
+
+
+def test_films_of_noise_are_made_smaller_until_they_fit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (2, 3, 480, 640), generator=generator, dtype=torch.uint8)
+    pair = Comparison("p", 1, "", noise, noise.flip(0))
+    whole = film(pair, 8, 1e9)
+    small = film(pair, 8, 60_000)
+    assert len(small.data) < 60_000 * 4 / 3 < len(whole.data)
+    assert small.aspect == pytest.approx(whole.aspect, rel=0.02)
+
+
+def test_a_report_of_large_videos_stays_below_its_ceiling_and_links_them(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(5, 3, 45, 80, generator=generator)
+    large = (F.interpolate(coarse, size=(720, 1280), mode="bilinear") * 255).byte()
+    pairs = [SimpleNamespace(prompt="p", seed=s, plain=SimpleNamespace(pixels=large)) for s in range(2)]
+    for pair in pairs:
+        pair.tuned = SimpleNamespace(pixels=large.flip(0))
+    ctx: Any = SimpleNamespace(options=SimpleNamespace(output=tmp_path), entry=SimpleNamespace(fps=8))
+    rows: Any = [SimpleNamespace(speedup=1.2, psnr=30.0)] * 2
+    comparisons = _comparisons(ctx, SimpleNamespace(pairs=pairs), rows)  # type: ignore[arg-type]
+    html = render_report(replace(example.report(), comparisons=comparisons))
+    assert len(html.encode()) < REPORT_BYTES
+    for seed in range(2):
+        for name in ("plain", "tuned"):
+            assert f'href="videos/seed-{seed}-{name}.mp4"' in html
+            assert (tmp_path / "videos" / f"seed-{seed}-{name}.mp4").is_file()
+
+
+def test_what_a_report_embeds_leaves_room_for_the_rest_of_it() -> None:
+    assert MAX_BYTES * 4 / 3 < REPORT_BYTES - 5_000_000  # as text, with figures and the page
 
 
 def test_figures_are_drawn_in_the_colour_of_the_text() -> None:

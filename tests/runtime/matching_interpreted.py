@@ -15,6 +15,7 @@ from asymrnr.partition import make_partition
 from tests.runtime.matching_cases import DTYPES, METRICS, check_close, check_ties, clustered
 from tests.runtime.tiny import build, run, wan
 
+DIMS = (3, 64, 80, 128, 130)
 SMALL = make_partition((3, 7, 9), (2, 2, 2), torch.Generator().manual_seed(0))  # nothing divides anything
 
 
@@ -31,9 +32,18 @@ def test_equals_the_reference(metric: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("dim", [3, 64, 80, 128, 130])
+@pytest.mark.parametrize("dim", DIMS)
 def test_any_number_of_channels(dim: int, dtype: torch.dtype) -> None:
     check_close(clustered((1, 2, SMALL.tokens, dim), dtype), SMALL, "euclidean")
+
+
+def test_every_tile_configuration_that_ships_is_among_them() -> None:
+    """The head dims of the tests above have all tiles that any head dim has."""
+    from asymrnr.matching_triton import tiles_for
+
+    covered = {tiles_for(dim, dtype) for dim in (20, *DIMS) for dtype in (torch.float32, torch.bfloat16)}
+    shipped = {tiles_for(dim, dtype) for dim in range(1, 4097) for dtype in DTYPES}
+    assert covered == shipped
 
 
 @pytest.mark.parametrize("metric", METRICS)

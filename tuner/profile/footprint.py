@@ -14,6 +14,7 @@ from tuner.strides import parse_stride
 
 INDEX_BYTES = 4
 PAIR_BYTES = 2 * INDEX_BYTES  # a source and its destination
+RANK_BYTES = 8
 MATCHING_BYTES = 32  # of a source while it is matched: distances, their order as int64 and int32, destinations
 PIECES = 6  # in use at a time: keys, weights, and what is gathered of values
 FEATURES = 2  # Q and V
@@ -46,7 +47,8 @@ def kept_bytes(shape: CallShape, settings: ProfilerSettings) -> float:
     tokens = shape.tokens
     every = head_stride(shape.batch, shape.heads, math.prod(shape.grid), MATCHED_TOKENS)
     values = tokens * -(-shape.heads // every) / shape.heads
-    queries = sum(min(SOURCES, tokens * (1 - _share(stride))) * PAIR_BYTES for stride in settings.strides)
+    sampled = [min(SOURCES, tokens * (1 - _share(stride))) for stride in settings.strides]
+    queries = sum(sampled) * (PAIR_BYTES + RANK_BYTES / (shape.batch * shape.heads))  # all heads share their ranks
     followed = min(FOLLOWED, settings.memory_samples * shape.batch * shape.heads, tokens) * settings.memory_gaps
     persistent = FEATURES * (
         min(SOURCES, tokens) * INDEX_BYTES + 8 * math.prod(shape.grid) * _share(settings.strides[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -12,16 +13,18 @@ from tuner.findings import Findings, Outcome
 from tuner.report import plots
 from tuner.report.facts import facts, headline, verdict
 from tuner.report.figures import figures
-from tuner.report.film import Comparison
+from tuner.report.film import MAX_HEIGHT, Comparison
 from tuner.report.finalists import finalists
 from tuner.report.html import RunReport, render_report
 from tuner.report.prompt_rows import PromptRow, prompt_rows
 from tuner.report.usage import snippets
+from tuner.report.video import write_mp4
 from tuner.run.identity import environment
 from tuner.stages.certify import Certification
 
 REPORT_FILE = "report.html"
 FIGURES = "figures"
+VIDEOS = "videos"
 
 
 def write_report(ctx: Context, findings: Findings) -> Path:
@@ -43,7 +46,7 @@ def write_report(ctx: Context, findings: Findings) -> Path:
         figures=drawn,
         charts=charts,
         finalists=finalists(findings.verification),
-        comparisons=[] if certification is None else _comparisons(certification, rows),
+        comparisons=[] if certification is None else _comparisons(ctx, certification, rows),
         fps=ctx.entry.fps,
         compared=findings.compared,
         ledger=ctx.ledger.rows(),
@@ -55,13 +58,24 @@ def write_report(ctx: Context, findings: Findings) -> Path:
     return path
 
 
-def _comparisons(certification: Certification, rows: list[PromptRow]) -> list[Comparison]:
-    return [
-        Comparison(
-            pair.prompt, pair.seed, f"{row.speedup:.2f}x, {row.psnr:.1f} dB PSNR", pair.plain.video, pair.tuned.video
-        )
-        for pair, row in zip(certification.pairs, rows, strict=True)
-    ]
+def _comparisons(ctx: Context, certification: Certification, rows: list[PromptRow]) -> list[Comparison]:
+    found = []
+    for pair, row in zip(certification.pairs, rows, strict=True):
+        plain, tuned = pair.plain.pixels, pair.tuned.pixels
+        files = {} if plain.shape[-2] <= MAX_HEIGHT else _full_size(ctx, pair.seed, {"plain": plain, "tuned": tuned})
+        label = f"{row.speedup:.2f}x, {row.psnr:.1f} dB PSNR"
+        found.append(Comparison(pair.prompt, pair.seed, label, plain, tuned, files))
+    return found
+
+
+def _full_size(ctx: Context, seed: int, videos: dict[str, torch.Tensor]) -> dict[str, str]:
+    """Write videos beside the report, at their own size; their addresses by name."""
+    folder = ctx.options.output / VIDEOS
+    folder.mkdir(exist_ok=True)
+    for name, video in videos.items():
+        if not (path := folder / f"seed-{seed}-{name}.mp4").is_file():
+            write_mp4(video, path, ctx.entry.fps)
+    return {name: f"{VIDEOS}/seed-{seed}-{name}.mp4" for name in videos}
 
 
 def print_summary(outcome: Outcome, console: Console) -> None:

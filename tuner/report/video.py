@@ -1,4 +1,4 @@
-"""Videos and contact sheets as files. Videos are (frames, 3, height, width) in [0, 1]."""
+"""Videos and contact sheets as files. Videos are (frames, 3, height, width) in [0, 1], or as bytes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ QUALITY = 9.0
 SHEET_FRAMES = 6
 
 
+def as_unit(video: torch.Tensor) -> torch.Tensor:
+    """A video in [0, 1], whether it is that or bytes."""
+    return video.float() / 255 if video.dtype == torch.uint8 else video
+
+
 def to_pixels(video: torch.Tensor, min_height: int = MIN_HEIGHT) -> np.ndarray:
     """(frames, height, width, 3) bytes; small videos are enlarged by a whole factor so that pixels stay sharp."""
-    pixels = (video.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    if video.dtype != torch.uint8:
+        video = torch.stack([(frame.clamp(0, 1) * 255).round_().byte() for frame in video])
+    pixels = video.permute(0, 2, 3, 1).cpu().numpy()
     factor = max(1, -(-min_height // pixels.shape[1]))
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
 

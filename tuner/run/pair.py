@@ -23,16 +23,21 @@ class Side:
     """One of the two generations, as kept in the store.
 
     Attributes:
-        video: (frames, 3, height, width) in [0, 1], stored with 8 bits a channel.
+        pixels: (frames, 3, height, width) uint8.
         latents: final latents.
         step_seconds: (steps,) wall time of every denoising step.
         seconds: wall time of the whole call, text encoder and decoder included.
     """
 
-    video: torch.Tensor
+    pixels: torch.Tensor
     latents: torch.Tensor
     step_seconds: np.ndarray
     seconds: float
+
+    @property
+    def video(self) -> torch.Tensor:
+        """(frames, 3, height, width) in [0, 1], made anew each time: four times as large as what is kept."""
+        return self.pixels.float().div_(255)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ def to_record(
     arrays = {}
     for name, generation in (("plain", plain), ("tuned", tuned)):
         values[name] = {"step_seconds": generation.step_seconds.tolist(), "seconds": generation.seconds}
-        arrays[f"{name}_video"] = (generation.video * 255).round().clamp(0, 255).byte().numpy()
+        frames = [(frame * 255).round_().clamp_(0, 255).byte() for frame in generation.video]
+        arrays[f"{name}_video"] = torch.stack(frames).numpy()
         arrays[f"{name}_latents"] = generation.latents.numpy()
     return values, arrays
 
@@ -108,7 +114,7 @@ def from_record(record: Record) -> Pair:
 
     def side(name: str) -> Side:
         return Side(
-            video=torch.from_numpy(np.array(record.arrays[f"{name}_video"])).float() / 255,
+            pixels=torch.from_numpy(np.array(record.arrays[f"{name}_video"])),
             latents=torch.from_numpy(np.array(record.arrays[f"{name}_latents"])),
             step_seconds=np.array(record.values[name]["step_seconds"]),
             seconds=record.values[name]["seconds"],

@@ -255,15 +255,15 @@ def judge(
 
 def measure_quality(pair: Pair, lpips: Lpips) -> dict[str, float]:
     """Every metric of tuned against plain."""
-    tuned, plain = pair.tuned, pair.plain
+    tuned, plain = pair.tuned.video, pair.plain.video
     return {
-        "mse": mse(tuned.video, plain.video),
-        "psnr": psnr(tuned.video, plain.video),
-        "ssim": ssim(tuned.video, plain.video),
-        lpips.name: lpips(tuned.video, plain.video),
-        "latent_error": relative_l2(tuned.latents, plain.latents),
-        "flicker_drift": _ratio(flicker(tuned.video), flicker(plain.video)),
-        "sharpness_drift": _ratio(sharpness(tuned.video), sharpness(plain.video)),
+        "mse": mse(tuned, plain),
+        "psnr": psnr(tuned, plain),
+        "ssim": ssim(tuned, plain),
+        lpips.name: lpips(tuned, plain),
+        "latent_error": relative_l2(pair.tuned.latents, pair.plain.latents),
+        "flicker_drift": _ratio(flicker(tuned), flicker(plain)),
+        "sharpness_drift": _ratio(sharpness(tuned), sharpness(plain)),
     }
 
 
