@@ -261,6 +261,7 @@ def two_drivers_one_clock_off(bed: Bed) -> Row:
         "trials": second.trials,
         "seed": second.seed,
         "steps": second.workload.steps,
+        "frames": second.workload.frames,
         "weights": bed.weights,
         "store": bed.server.url,
     }
