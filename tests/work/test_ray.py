@@ -49,7 +49,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(folder: Path, weights: Path, **changes: Any) -> TuneOptions:
-    workload = WorkloadOptions(steps=4)
+    workload = WorkloadOptions(steps=4, frames=4)
     usual = {"budget": 60.0, "trials": 6, "load": LoadOptions(weights), "workload": workload, "workers": "2"}
     return TuneOptions(MODEL, TARGET, folder, **{**usual, **changes})
 
