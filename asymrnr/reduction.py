@@ -26,7 +26,8 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         index: (batch, heads, n) int32 or int64.
 
     Returns:
-        (batch, heads, n, head dim), contiguous.
+        (batch, heads, n, head dim); on a GPU with heads and tokens in the order that they have in the memory of x, so
+        that neither attention nor what follows it has to turn them.
     """
     if x.device.type == "cpu" and not x.requires_grad:  # copies whole rows: five times as fast as gather
         out = x.new_empty(*index.shape, x.shape[-1])
@@ -34,7 +35,16 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
             for head in range(x.shape[1]):
                 torch.index_select(x[item, head], 0, index[item, head], out=out[item, head])
         return out
-    return x.gather(2, index.long()[..., None].expand(*index.shape, x.shape[-1]))
+    return _gather_in_order(x, index)
+
+
+def _gather_in_order(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """`gather_tokens` where no whole rows are copied."""
+    where = index.long()[..., None].expand(*index.shape, x.shape[-1])
+    if x.requires_grad or x.stride(1) >= x.stride(2):
+        return x.gather(2, where)
+    batch, heads, n, dim = where.shape
+    return torch.gather(x, 2, where, out=x.new_empty(batch, n, heads, dim).transpose(1, 2))
 
 
 def add_tokens(x: torch.Tensor, index: torch.Tensor, values: torch.Tensor) -> None:

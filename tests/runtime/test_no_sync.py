@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import nn
 
 import asymrnr
 from asymrnr.actions import Action
+from asymrnr.call import Call
 from asymrnr.partition import make_partition
-from asymrnr.reduction import Match
+from asymrnr.reduction import Match, _gather_in_order, gather_tokens
 from asymrnr.schedule import Schedule
 from tests.runtime.tiny import Inputs, allegro, build, cogvideox, hunyuan, ltx, wan
 
@@ -100,3 +102,35 @@ def test_timesteps_that_are_views_of_the_schedulers_are_known() -> None:
     assert _value_of(given[1:3], engine) == 750.0  # several, of which the largest counts
     assert _value_of(given[2].clone(), engine) == 500.0
     assert _value_of(12, engine) == 12.0
+
+
+@pytest.mark.parametrize("tokens_first", [False, True])
+def test_gathered_tokens_keep_the_order_of_the_axes_in_memory(tokens_first: bool) -> None:
+    x = torch.randn(2, 40, 3, 8).transpose(1, 2) if tokens_first else torch.randn(2, 3, 40, 8)
+    index = torch.randint(0, 40, (2, 3, 11), dtype=torch.int32)
+    found = _gather_in_order(x, index)
+    assert torch.equal(found, gather_tokens(x, index))
+    assert (found.transpose(1, 2) if tokens_first else found).is_contiguous()
+    on_the_device = gather_tokens(x.to("meta"), index.to("meta"))
+    assert on_the_device.stride() == found.stride()
+
+
+def test_attention_is_given_what_is_contiguous_in_its_own_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = build(wan)
+    monkeypatch.setattr("asymrnr.install._value_of", lambda *_: 900.0)
+    given: list[bool] = []
+    original = Call.reduced
+
+    def reduced(call: Call, *rest: Any) -> torch.Tensor:
+        def attention(*tensors: torch.Tensor | None) -> torch.Tensor:
+            given.extend(x.is_contiguous() for x in tensors[:3] if x is not None)
+            return call.attention(*tensors)  # type: ignore[arg-type]
+
+        return original(replace(call, attention=attention), *rest)
+
+    monkeypatch.setattr(Call, "reduced", reduced)
+    inputs = {name: to_meta(value) for name, value in inputs.items()}
+    with asymrnr.apply(model.to("meta"), copying(2)), torch.no_grad():
+        model(**inputs, timestep=torch.empty(2, device="meta"), return_dict=False)
+    assert given
+    assert all(given)
