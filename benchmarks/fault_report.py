@@ -13,7 +13,7 @@ HEAD = """# Reliability
 What happens to a run when processes, databases, disks and clocks fail, counted over real faults: `python
 benchmarks/faults.py` (seed {seed}) starts real runs, real Ray workers and a real PostgreSQL server, lets the fault
 happen at random moments, goes on with `--resume`, and counts. The runs are of the embedded model with 2 of its 8
-blocks, 4 frames and 4 steps (12 frames in the first row), so that one takes a minute, with all stages of a real one.
+blocks in 4 steps, and few frames, so that one takes a minute or two, with all stages of a real one.
 
 - **Lost**: measurements that were finished (in a log on disk) at some moment, and are in none of the runs in the end,
   or not in the database where there is one.

@@ -19,7 +19,7 @@ from typing import Any
 
 import fault_actor
 import numpy as np
-from fault_jobs import Driver, Witness, left_behind, options_for, other_schedule
+from fault_jobs import FRAMES, Driver, Witness, left_behind, options_for, other_schedule
 
 from tests.work.postgres import Postgres, Proxy
 from tuner.context import TuneOptions
@@ -73,7 +73,7 @@ class Bed:
     def options(self, **changes: Any) -> TuneOptions:
         """Of a run of its own."""
         number = next(self._runs)
-        return options_for(self.folder / f"run-{number}", self.weights, number, **changes)
+        return options_for(self.folder / f"run-{number}", self.weights, changes.pop("seed", number), **changes)
 
     def driver(self, options: TuneOptions, prepare: Callable[[], None] = lambda: None) -> Driver:
         """A run in a process; all that it starts is marked with the folder of these scenarios."""
@@ -154,7 +154,7 @@ def kills(bed: Bed, who: str, count: int, minutes: float, say: Callable[[str], N
         other += other_schedule(options.output)
     name = {"driver": "the run's process", "worker": "a worker", "both": "the run's process and a worker"}[who]
     lost = witness.lost(*folders)
-    note = f"{len(runs)} runs to their end"
+    note = f"runs that went to their end: {len(runs)}; {FRAMES} frames"
     return Row(f"SIGKILL of {name}", done, len(witness.seen), lost, witness.twice, other, bed.left(*runs), note)
 
 
@@ -184,7 +184,7 @@ def workers_that_fail(bed: Bed) -> Row:
     with MeasurementStore(options.output, read_only=True) as store:
         nan = sum("failed" in line["values"] for line in store.lines())
     lost, other = witness.lost(options.output), other_schedule(options.output)
-    note = f"happened: {', '.join(happened)}; {nan} recorded as NaN; exit code {code}"
+    note = f"happened: {', '.join(happened)}; {nan} recorded as NaN; exit code {code}; {FRAMES} frames"
     fault = "a worker hangs, one gives NaN, one runs out of memory"
     return Row(fault, len(happened), len(witness.seen), lost, witness.twice, other, bed.left(options), note)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import EnvironmentMismatchError
+from tuner.errors import EnvironmentMismatchError, TunerError
 from tuner.run.identity import differences
 from tuner.run.job import Job
 from tuner.run.store import canonical_json
@@ -19,7 +20,7 @@ from tuner.work.cluster import Room, leave, open_room
 from tuner.work.leftovers import WORKERS
 from tuner.work.outcome import MADE, error_of
 from tuner.work.place import Place
-from tuner.work.pool import START, TICK, Crew, DeadError, Pool
+from tuner.work.pool import MOST_DEATHS, START, TICK, Crew, DeadError, Pool
 
 SIGNS = "signs"  # answered while a job is being done
 CACHE = Path("~/.cache/asymrnr/workers")  # on nodes of a cluster, which do not see the folder of the run
@@ -150,27 +151,32 @@ def _opened(crew: RayCrew, room: Room, say: Callable[[str], None]) -> list[tuple
     Raises:
         TunerError: none can; as the last one says.
     """
-    hired = {number: crew.hire(number) for number in range(room.workers)}
-    promises = {crew.opening(worker): number for number, worker in hired.items()}
+    workers = {number: crew.hire(number) for number in range(room.workers)}
+    promises = {crew.opening(worker): number for number, worker in workers.items()}
     opened: list[tuple[int, Any, dict[str, Any]]] = []
-    error: Exception = DeadError("")
-    waited = 0.0
-    while promises and waited < START:
-        kept = crew.wait(list(promises), TICK)
-        waited += 0.0 if kept else TICK
-        for promise in kept:
+    deaths: Counter[int] = Counter()
+    error: Exception = TunerError(f"No worker was ready within {START:.0f} s.")
+    began = time.monotonic()
+    while promises and time.monotonic() - began < START:
+        for promise in crew.wait(list(promises), TICK):
             number = promises.pop(promise)
             try:
                 answer = crew.result(promise)
-                if answer[0] != MADE:
-                    raise error_of(answer)
-            except Exception as problem:
-                error = problem
-                say(f"worker {number + 1} could not be started: {problem}")
-            else:
-                crew.opened(hired[number], answer[1])
-                opened.append((number, hired[number], answer[1]))
-                say(f"worker {len(opened)} of {room.workers} is ready on {answer[1]['host']}")
+            except DeadError as death:
+                deaths[number] += 1
+                error = TunerError(f"No worker could be started; the last one died ({death}).")
+                say(f"worker {number + 1} died while it was started: {death}")
+                if deaths[number] < MOST_DEATHS:
+                    workers[number] = crew.hire(number)
+                    promises[crew.opening(workers[number])] = number
+                continue
+            if answer[0] != MADE:
+                error = error_of(answer)
+                say(f"worker {number + 1} could not be started: {error}")
+                continue
+            crew.opened(workers[number], answer[1])
+            opened.append((number, workers[number], answer[1]))
+            say(f"worker {len(opened)} of {room.workers} is ready on {answer[1]['host']}")
     if not opened:
         raise error
     return sorted(opened, key=lambda each: each[0])
