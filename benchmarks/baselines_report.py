@@ -82,7 +82,7 @@ def _line(row: Row) -> str:
         return format(row[name], form) if row.get(name) is not None else "-"
 
     def ratio(name: str) -> str:
-        return "{:.2f} ({:.2f} to {:.2f})".format(*row[name]) if name in row else "-"
+        return "{:.2g} ({:.2g} to {:.2g})".format(*row[name]) if name in row else "-"
 
     low, high = row.get("speedup_interval", (None, None))
     speedup = cell("speedup", ".2f") + ("" if low is None else f" ({low:.2f} to {high:.2f})")
@@ -107,10 +107,10 @@ def _verdict(rows: list[Row]) -> str:
         verdict = "met" if value <= GOAL else "missed"
         sure = "" if (high <= GOAL) == (value <= GOAL) else ", though the interval includes the opposite"
         parts.append(
-            f"{name} at most {GOAL:g} of the heuristic's: {verdict} ({value:.2f}, {low:.2f} to {high:.2f}{sure})"
+            f"{name} at most {GOAL:g} of the heuristic's: {verdict} ({value:.2g}, {low:.2g} to {high:.2g}{sure})"
         )
     value, low, high = found["forced_ratio"]
-    return f"{'. '.join(parts)}. Not squared, the latter is {value:.2f} ({low:.2f} to {high:.2f})."
+    return f"{'. '.join(parts)}. Not squared, the latter is {value:.2g} ({low:.2g} to {high:.2g})."
 
 
 def draw(content: dict[str, Any]) -> Figure:
