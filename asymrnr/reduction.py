@@ -121,7 +121,7 @@ class Plan:
         place = (gone.cumsum(-1) - 1).masked_fill_(~gone, count)
         found = self.back.new_empty(batch, heads, count + 1)
         tokens = torch.arange(n, dtype=torch.int32, device=found.device).expand(batch, heads, -1)
-        return found.scatter_(-1, place, tokens)[..., :count]
+        return found.scatter_(-1, place, tokens)[..., :count].clone()  # a view would keep the last place, too
 
     def restore(self, x: torch.Tensor) -> torch.Tensor:
         """Copy results back to every token: (batch, heads, n', head dim) -> (batch, heads, n, head dim)."""

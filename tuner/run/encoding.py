@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+
+from tuner.run.clock import now
 
 PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
@@ -23,7 +24,7 @@ class EncodeOnce:
     """
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
-        self._encode = pipe.encode_prompt
+        self._encode, self._device = pipe.encode_prompt, pipe._execution_device
         self._known: dict[Hashable, tuple[Any, float]] = {}
         self.spared = 0.0
 
@@ -35,11 +36,9 @@ class EncodeOnce:
             encoded, seconds = self._known[key]
             self.spared += seconds
             return encoded
-        began = time.perf_counter()
+        began = now(self._device)
         encoded = self._encode(*args, **kwargs)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self._known[key] = (encoded, time.perf_counter() - began)
+        self._known[key] = (encoded, now(self._device) - began)
         return encoded
 
 

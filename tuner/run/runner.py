@@ -161,7 +161,7 @@ class Runner:
             elif observer is not None:
                 stack.enter_context(asymrnr.observe(self.pipe, observer))
             clock = StepClock(self.device, turn)
-            kind, spared = "pt" if decode else "latent", self._spared
+            kind = "pt" if decode else "latent"
             called = self._timed_call(clock, prompt, seed, schedule, after_step, kind, within_steps)
             clock.stop()
             summary = handle.summary() if handle is not None else None
@@ -169,7 +169,7 @@ class Runner:
             video=called.frames[0].float().cpu() if decode else torch.empty(0, 3, 0, 0),
             latents=final[0].float().cpu(),
             step_seconds=clock.step_seconds,
-            seconds=clock.seconds + self._spared - spared,
+            seconds=clock.seconds,
             summary=summary,
             trajectory=trajectory if record else None,
             forced_error=np.array(errors) if forced is not None else None,
@@ -223,10 +223,13 @@ class Runner:
     ) -> Any:
         """Call the pipeline with the clock told of every step, and turns handed over."""
         calls = [0, 0]  # steps ended, calls of denoisers in this step
+        spared = self._spared
         order: dict[torch.nn.Module, int] = {}  # in which the sites run; a U-Net registers them in another one
 
         def on_forward(*_: Any) -> None:
             clock.begin_steps()
+            if calls == [0, 0]:  # prompts are encoded by now, and nobody else had a turn
+                clock.seconds += self._spared - spared
             calls[1] += 1
 
         def before_site(site: torch.nn.Module, *_: Any) -> None:
