@@ -168,6 +168,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def other_schedule(folder: Path) -> int:
     """1 where an undisturbed run over the same measurements ends with another schedule than the run did, else 0."""
+    if not (folder / file_name(TARGET)).is_file():  # it found none, which an undisturbed run does
+        return 1
     saved, findings = load_artifact(folder / file_name(TARGET)), Findings()
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / folder.name

@@ -122,7 +122,7 @@ def kills(bed: Bed, who: str, count: int, minutes: float, say: Callable[[str], N
     witness, runs, folders, done, other = Witness(), list[TuneOptions](), list[Path](), 0, 0
     until = time.monotonic() + 60 * minutes
     while done < count and time.monotonic() < until:
-        options = bed.options(**workers)
+        options, known = bed.options(**workers), len(witness.seen)
         runs.append(options)
         folders.append(options.output)
         driver = bed.driver(options)
@@ -132,10 +132,10 @@ def kills(bed: Bed, who: str, count: int, minutes: float, say: Callable[[str], N
                 break
             if who == "driver":
                 driver.wait(bed.random.uniform(0.5, 15.0))
-            elif not _wait_for_workers(bed, driver):
+            elif not _wait_for_work(driver, options.output, len(witness.seen) - known):
                 break
-            else:
-                driver.wait(bed.random.uniform(0.0, 25.0))
+            else:  # starting takes many times as long as a measurement
+                driver.wait(bed.random.uniform(0.0, 10.0))
             if driver.poll() is not None:
                 break
             if who != "driver":
@@ -150,7 +150,7 @@ def kills(bed: Bed, who: str, count: int, minutes: float, say: Callable[[str], N
             witness.look(options.output)
             say(f"{done} of {count} SIGKILLs of {who}")
         witness.look(options.output)
-        say(f"run ended with {driver.code}")
+        say(f"run ended with {driver.code}: {_last_line(options.output)}")
         other += other_schedule(options.output)
     name = {"driver": "the run's process", "worker": "a worker", "both": "the run's process and a worker"}[who]
     lost = witness.lost(*folders)
@@ -158,11 +158,19 @@ def kills(bed: Bed, who: str, count: int, minutes: float, say: Callable[[str], N
     return Row(f"SIGKILL of {name}", done, len(witness.seen), lost, witness.twice, other, bed.left(*runs), note)
 
 
-def _wait_for_workers(bed: Bed, driver: Driver) -> bool:
+def _last_line(folder: Path) -> str:
+    said = folder.with_suffix(".out").read_text(errors="replace").strip().splitlines()
+    return said[-1][:200] if said else ""
+
+
+def _wait_for_work(driver: Driver, folder: Path, before: int) -> bool:
+    """Until something more is measured than there was; False where the run ends before."""
     while driver.poll() is None:
-        if len(bed.processes(ACTOR)) >= 2:
+        seen = Witness()
+        seen.look(folder)
+        if len(seen.seen) > before:
             return True
-        time.sleep(0.2)
+        time.sleep(0.3)
     return False
 
 
