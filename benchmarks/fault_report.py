@@ -11,9 +11,10 @@ ORDER = ("kills-driver", "kills-worker", "kills-both", "restarts", "cuts", "away
 HEAD = """# Reliability
 
 What happens to a run when processes, databases, disks and clocks fail, counted over real faults: `python
-benchmarks/faults.py` (seed {seed}) starts real runs, real Ray workers and a real PostgreSQL server, lets the fault
-happen at random moments, goes on with `--resume`, and counts. The runs are of the embedded model with 2 of its 8
-blocks in 4 steps, and few frames, so that one takes a minute or two, with all stages of a real one.
+benchmarks/faults.py` starts real runs, real Ray workers and a real PostgreSQL server, lets the fault happen at random
+moments, goes on with `--resume`, and counts. The runs are of the embedded model with 2 of its 8 blocks in 4 steps, and
+few frames, so that one takes a minute or two, with all stages of a real one. Two blocks generate noise, so that most
+end without a certificate (exit codes 4 and 5), but with a schedule.
 
 - **Lost**: measurements that were finished (in a log on disk) at some moment, and are in none of the runs in the end,
   or not in the database where there is one.
@@ -38,9 +39,14 @@ network between the nodes of a Ray cluster that fails was not tried, and neither
 """
 
 
-def write_document(rows: dict[str, Any], seed: int, path: Path) -> None:
-    """Write the table, and the speed-up with several workers where it was measured."""
-    text = HEAD.format(seed=seed)
+def write_document(found: dict[str, Any], path: Path) -> None:
+    """Write the table, and the speed-up with several workers where it was measured.
+
+    Args:
+        found: "rows" of the table by name, and "calls", the commands that they come from.
+        path: of the document.
+    """
+    rows, text = found["rows"], HEAD
     for name in [*ORDER, *(name for name in rows if name not in ORDER)]:
         row = rows.get(name)
         if row is None:
@@ -50,7 +56,8 @@ def write_document(rows: dict[str, Any], seed: int, path: Path) -> None:
         cells = [row["fault"], row["faults"], row["measurements"], row["lost"], row["twice"], other, left, row["note"]]
         text += "| " + " | ".join(str(cell) for cell in cells) + " |\n"
     kills = sum(rows[name]["faults"] for name in rows if name.startswith("kills"))
-    text += f"\n{kills} SIGKILLs in all.\n" + MEANS
+    calls = "; ".join(f"`{call}`" for call in found["calls"])
+    text += f"\n{kills} SIGKILLs in all. Calls that the rows come from: {calls}.\n" + MEANS
     if SPEED.is_file():
         text += _speed(json.loads(SPEED.read_text()))
     path.write_text(text, encoding="utf-8")

@@ -53,24 +53,26 @@ def main() -> int:
     parser.add_argument("--report-only", action="store_true")
     asked = parser.parse_args()
     results = asked.results
-    rows = json.loads(results.read_text())["rows"] if results.is_file() else {}
+    found = json.loads(results.read_text()) if results.is_file() else {"calls": [], "rows": {}}
+    rows = found["rows"]
     if not asked.report_only:
         reason = why_not()
         if reason is not None:
             print(f"error: {reason}", file=sys.stderr)
             return 2
+        found["calls"] += [" ".join(["faults.py", *sys.argv[1:]])]
         folder = Path(tempfile.mkdtemp(prefix="asymrnr-faults-"))
         try:
             with Postgres() as server:
                 bed = Bed(folder, small_weights(folder / "weights"), server, asked.seed)
                 for name, row in _run(bed, asked.only, asked.minutes):
                     rows[name] = asdict(row)
-                    results.write_text(json.dumps({"seed": asked.seed, "rows": rows}, indent=2) + "\n")
+                    results.write_text(json.dumps(found, indent=2) + "\n")
                     say(f"{name}: {row}")
         finally:
             scenarios.remove(folder)
     if results == RESULTS:
-        write_document(rows, asked.seed, DOCUMENT)
+        write_document(found, DOCUMENT)
     bad = [name for name, row in rows.items() if row["lost"] or row["twice"] or row["other"] or row["left"]]
     say(f"not zero: {', '.join(bad)}" if bad else "all zero")
     return 1 if bad else 0
