@@ -36,7 +36,7 @@ HERE, ROOT = Path(__file__).parent, Path(__file__).parents[1]
 MARK = "ASYMRNR_FAULTS_FOLDER"
 PATIENCE = 900.0  # seconds for a run to end
 SETTLE = 40.0  # seconds in which what a dead driver started must be gone
-ACTOR = b"ray::"
+ACTOR = b"ray::Answering"  # as Ray names the process of a worker
 
 
 @dataclass

@@ -43,7 +43,11 @@ class RayCrew(Crew):
         self._arguments = str(folder), options
         needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": room.gpus, "resources": {room.resource: 1}}
         self._ray: Any = ray
-        self._actor: Any = self._ray.remote(concurrency_groups={SIGNS: 1}, max_restarts=0, **needs)(Actor)
+
+        class Answering(Actor):  # by value: a client of a cluster cannot say the group with the call
+            silent_for = self._ray.method(concurrency_group=SIGNS)(Actor.silent_for)
+
+        self._actor: Any = self._ray.remote(concurrency_groups={SIGNS: 1}, max_restarts=0, **needs)(Answering)
 
     def hire(self, number: int) -> Any:
         return self._actor.remote(number, *self._arguments)
@@ -55,7 +59,7 @@ class RayCrew(Crew):
         return worker.do.remote(dict(job.key), dict(job.work))
 
     def asking(self, worker: Any) -> Any:
-        return worker.silent_for.options(concurrency_group=SIGNS).remote()
+        return worker.silent_for.remote()
 
     def wait(self, promises: Sequence[Any], seconds: float) -> list[Any]:
         kept, _ = self._ray.wait(list(promises), num_returns=1, timeout=seconds)
