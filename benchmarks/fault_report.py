@@ -34,7 +34,8 @@ away is delivered with the next measurement, at the end, or by the next `--resum
 somebody makes a measurement; it is renewed only while the model gets on, by the database's own clock.
 
 What this does not cover: a database that accepts a connection and then never answers is given up after two minutes for
-a statement that it has begun, but not where the network swallows everything without a word; then a run waits. A
+a statement that it has begun, but not where the network swallows everything without a word; then a run waits. Where
+Ray's own processes die, and not a worker's, Ray ends the run's process with them (exit code 1); `--resume` goes on. A
 network between the nodes of a Ray cluster that fails was not tried, and neither was a real GPU.
 """
 
