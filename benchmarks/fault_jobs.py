@@ -26,7 +26,7 @@ from tuner.package import file_name
 from tuner.pipeline import go, tune
 from tuner.run.store import COST, LOG_NAME, MeasurementStore, key_hash
 
-MODEL, BLOCKS, STEPS, FRAMES, TARGET, BUDGET, TRIALS = "tiny-cogvideox", 2, 4, 4, 1.02, 60.0, 6
+MODEL, BLOCKS, STEPS, FRAMES, TARGET, BUDGET, TRIALS = "tiny-cogvideox", 2, 4, 4, 1.02, 1_000.0, 6
 ENDED = 99  # of a driver, when something unforeseen ended it
 
 
@@ -168,9 +168,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def other_schedule(folder: Path) -> int:
     """1 where an undisturbed run over the same measurements ends with another schedule than the run did, else 0."""
-    if not (folder / file_name(TARGET)).is_file():  # it found none, which an undisturbed run does
-        return 1
-    saved, findings = load_artifact(folder / file_name(TARGET)), Findings()
+    path, findings = folder / file_name(TARGET), Findings()
+    saved = load_artifact(path) if path.is_file() else None
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / folder.name
         shutil.copytree(folder, copy)
@@ -179,8 +178,10 @@ def other_schedule(folder: Path) -> int:
         with suppress(TunerError):
             go(open_records(copy), findings)
     again = findings.artifact
-    same = again is not None and again.schedule == saved.schedule and again.evidence == saved.evidence
-    return 0 if same and again is not None and again.certified == saved.certified else 1
+    if saved is None or again is None:
+        return 0 if saved is again else 1
+    same = again.schedule == saved.schedule and again.evidence == saved.evidence
+    return 0 if same and again.certified == saved.certified else 1
 
 
 def left_behind(folder: Path) -> list[str]:
