@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import fault_scenarios as scenarios  # noqa: E402
+import fault_writes as writes  # noqa: E402
 from fault_jobs import small_weights  # noqa: E402
 from fault_report import write_document  # noqa: E402
 from fault_scenarios import Bed, Row  # noqa: E402
@@ -80,8 +81,8 @@ def main() -> int:
 
 def _run(bed: Bed, only: list[str] | None, minutes: float):
     all_of = {
-        "restarts": lambda: scenarios.restarts(bed, 20),
-        "cuts": lambda: scenarios.cuts(bed, 30),
+        "restarts": lambda: writes.restarts(bed, 20),
+        "cuts": lambda: writes.cuts(bed, 30),
         "kills-driver": lambda: scenarios.kills(bed, "driver", KILLS["driver"], minutes, say),
         "two": lambda: scenarios.two_drivers_one_clock_off(bed),
         "away": lambda: scenarios.away_for_a_minute(bed),
