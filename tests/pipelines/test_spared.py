@@ -11,11 +11,14 @@ import torch
 import asymrnr
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.profile.settings import ProfilerSettings
+from tuner.profile.watch import observe_generation
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
 from tuner.run.runner import Runner
 from tuner.run.store import MeasurementStore
-from tuner.stages.profile import observe_generation
+from tuner.work.bench import Bench
+from tuner.work.here import Here
+from tuner.work.worker import Worker
 
 STEPS = 4
 MODELS = ["cogvideox-2b", "mochi", "wan-1.3b", "hunyuanvideo"]
@@ -62,7 +65,7 @@ def test_both_sides_of_a_pair_share_the_encoded_prompt(name: str, tmp_path) -> N
     blocks = 1 + max(call for call in blocks_of(runner))
     seen.clear()
     with MeasurementStore(tmp_path) as store:
-        instrument = Instrument(store, Ledger(40.0), {}, runner)
+        instrument = Instrument(store, Ledger(40.0), {}, Here(Worker(Bench(runner, None), store)))
         schedule = asymrnr.Schedule({"Q": np.full((blocks, STEPS), 0.5)}, stride=(1, 2, 2))
         pair = instrument.pair("verify", "a cat", 0, schedule)
         assert seen["encoded"] == alone["encoded"]

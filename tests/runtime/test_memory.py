@@ -20,9 +20,19 @@ from asymrnr.adapters import find_adapter
 from asymrnr.install import find_sites
 from asymrnr.reduction import Plan, add_tokens
 from asymrnr.restoration import Residual
-from tests.runtime.test_compile import SLOW
 from tests.runtime.test_models import SITES
-from tests.runtime.tiny import DENOISERS, Inputs, build, cogvideox, cogvideox_pipeline, generate, ltx, run, wan
+from tests.runtime.tiny import (
+    DENOISERS,
+    Inputs,
+    animatediff,
+    build,
+    cogvideox,
+    cogvideox_pipeline,
+    generate,
+    ltx,
+    run,
+    wan,
+)
 
 Denoiser = Callable[[], tuple[nn.Module, Inputs]]
 TIMES = (900.0, 800.0, 700.0)
@@ -248,7 +258,11 @@ def test_memory_has_the_dtype_of_the_model() -> None:
     assert seen == [torch.bfloat16] * 2
 
 
-@pytest.mark.parametrize("denoiser", [cogvideox, wan, *SLOW], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "denoiser",
+    [*(d for d in DENOISERS if d is not animatediff), pytest.param(animatediff, marks=pytest.mark.slow)],
+    ids=lambda f: f.__name__,
+)
 def test_compiled_models_restore_with_memory_in_one_graph(denoiser: Denoiser) -> None:
     torch._dynamo.reset()
     model, inputs = build(denoiser)
@@ -257,7 +271,7 @@ def test_compiled_models_restore_with_memory_in_one_graph(denoiser: Denoiser) ->
     times = (*TIMES, 600.0)
     with asymrnr.apply(model, plan):
         eager = [run(model, inputs, t) for t in times]
-    counter = CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend("eager")
     compiled: Any = torch.compile(model, fullgraph=True, backend=counter)
     with asymrnr.apply(compiled, plan) as handle:
         outputs = [run(compiled, inputs, t) for t in times]
@@ -266,7 +280,7 @@ def test_compiled_models_restore_with_memory_in_one_graph(denoiser: Denoiser) ->
     for output, want in zip([*outputs, run(compiled, inputs)], [*eager, baseline], strict=True):
         torch.testing.assert_close(output, want, rtol=1e-4, atol=1e-5)
     torch._dynamo.reset()
-    counter = CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend("eager")
     run(torch.compile(model, fullgraph=True, backend=counter), inputs)
     assert graphs == counter.frame_count
 
