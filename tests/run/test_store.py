@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,23 @@ def test_a_reopened_store_finds_what_was_measured(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.arrays[name], array)
     assert [record.key["kind"] for record in reopened] == ["verify", "other"]
     assert reopened.warnings == []
+
+
+def test_arrays_stay_on_disk_until_they_are_looked_at(tmp_path: Path) -> None:
+    with MeasurementStore(tmp_path) as store:
+        store.put(KEY, {}, {"video": np.ones(2**24, dtype=np.uint8), "few": np.arange(3.0)})
+        tracemalloc.start()
+        try:
+            found = store.get(KEY)
+            assert tracemalloc.get_traced_memory()[1] < 2**21
+        finally:
+            tracemalloc.stop()
+        assert found is not None
+        assert int(found.arrays["video"].sum()) == 2**24
+        found.arrays["few"][0] = 7.0  # changes no file
+        again = store.get(KEY)
+        assert again is not None
+        assert again.arrays["few"].tolist() == [0.0, 1.0, 2.0]
 
 
 def test_key_hashes_never_change() -> None:

@@ -23,7 +23,7 @@ class Side:
     """One of the two generations, as kept in the store.
 
     Attributes:
-        pixels: (frames, 3, height, width) uint8.
+        pixels: (frames, 3, height, width) uint8, on disk until they are looked at.
         latents: final latents.
         step_seconds: (steps,) wall time of every denoising step.
         seconds: wall time of the whole call, text encoder and decoder included.
@@ -114,8 +114,8 @@ def from_record(record: Record) -> Pair:
 
     def side(name: str) -> Side:
         return Side(
-            pixels=torch.from_numpy(np.array(record.arrays[f"{name}_video"])),
-            latents=torch.from_numpy(np.array(record.arrays[f"{name}_latents"])),
+            pixels=torch.from_numpy(record.arrays[f"{name}_video"]),
+            latents=torch.from_numpy(record.arrays[f"{name}_latents"]),
             step_seconds=np.array(record.values[name]["step_seconds"]),
             seconds=record.values[name]["seconds"],
         )

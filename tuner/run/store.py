@@ -38,7 +38,7 @@ class Record:
         key: what was measured, under which conditions.
         key_hash: SHA-256 of the key's canonical JSON, in hex.
         values: what came out, as plain JSON values.
-        arrays: the arrays that came with it, by name.
+        arrays: the arrays that came with it, by name; of one that was read they stay on disk until they are looked at.
         at: when it was recorded, ISO 8601, UTC.
     """
 
@@ -146,10 +146,7 @@ class MeasurementStore:
         arrays: dict[str, np.ndarray] = {}
         if line["arrays"] is not None:
             try:
-                data = (self.folder / ARRAYS_NAME / line["arrays"]["file"]).read_bytes()
-                if hashlib.sha256(data).hexdigest() != line["arrays"]["sha256"]:
-                    raise SafetensorError("content differs from its hash")
-                arrays = safetensors.numpy.load(data)
+                arrays = _mapped(self.folder / ARRAYS_NAME / line["arrays"]["file"], line["arrays"]["sha256"])
             except (OSError, ValueError, SafetensorError) as error:
                 self.warnings.append(f"The arrays of measurement {digest[:12]} are damaged ({error}); measuring again.")
                 del self._lines[digest]
@@ -253,6 +250,19 @@ class MeasurementStore:
         for path in (self.folder / ARRAYS_NAME).glob("*.safetensors"):
             if path.name not in known:
                 path.unlink(missing_ok=True)
+
+
+def _mapped(path: Path, sha256: str) -> dict[str, np.ndarray]:
+    """The arrays of a file, which stay on disk until somebody looks at them; writing to them changes no file.
+
+    Raises:
+        OSError, SafetensorError: it cannot be read, or its content has another hash.
+    """
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise SafetensorError("content differs from its hash")
+    with safetensors.safe_open(path, framework="pt") as arrays:
+        return {name: arrays.get_tensor(name).numpy() for name in arrays.keys()}  # noqa: SIM118  (no mapping)
 
 
 def _record(line: dict[str, Any]) -> dict[str, Any]:
