@@ -13,7 +13,7 @@ from asymrnr.actions import Action
 from asymrnr.adapters import ModelAdapter
 from asymrnr.call import Attention, Call, Layout
 from asymrnr.envelope import Envelope
-from asymrnr.memory import Memory
+from asymrnr.memory import Memory, storage_bytes
 from asymrnr.observation import AttentionCall, Observer
 from asymrnr.one_thread import OneThread
 from asymrnr.partition import Grid, chunk_counts, make_partition, window_seed
@@ -27,11 +27,17 @@ from asymrnr.tracker import StepTracker
 
 @dataclass
 class _Entry:
-    """A matching and the plan last made from it, both valid for one cache window."""
+    """A matching and the plan last made from it, both valid for one cache window; and the bytes that both hold."""
 
     match: Match
     cut: tuple[float, int, int] | None = None
     plan: Plan | None = None
+    bytes: int = 0
+
+    def tensors(self) -> list[torch.Tensor]:
+        match, plan = self.match, self.plan
+        found = [match.order, match.slot, match.mean_distance, match.partition.src, match.partition.dst]
+        return found if plan is None else [*found, plan.take, plan.back]
 
 
 class Engine:
@@ -159,6 +165,11 @@ class Engine:
         if self.memory is not None:
             self.memory.forget()
 
+    def mark_held(self) -> None:
+        """Note how much is kept for later steps now."""
+        refreshed = 0 if self.memory is None else self.memory.held()
+        self.counter.mark_held(refreshed + sum(entry.bytes for entry in self._cache.values()))
+
     def rate(self, feature: str, row: int) -> float:
         """Rate of a feature at a row in the running forward pass."""
         return self.counter.planned_rate(feature, row)
@@ -251,6 +262,8 @@ class Engine:
         cut = (rate, video.start, features.shape[2] - video.stop)
         if entry.plan is None or entry.cut != cut:
             entry.cut, entry.plan = cut, entry.match.plan(rate).joint(*cut[1:])
+            entry.bytes = storage_bytes(entry.tensors())
+            self.mark_held()
         self.counter.mark_reduced(feature, site.row)
         return entry.plan
 

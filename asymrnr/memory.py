@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,11 @@ from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 
 Place = tuple[int, str, int]  # denoiser, CFG branch, block
+
+
+def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes that tensors hold, each storage counted once; views hold the whole storage they look at."""
+    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,9 @@ class Memory:
             block: row of the rate tables.
             name: tells the block's entries apart.
             value: what to keep.
-            tensors: the tensors in it; views hold the whole storage they look at.
+            tensors: the tensors in it, see `storage_bytes`.
         """
-        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-        kept = _Kept(self.window(block), value, sum(storages.values()))
+        kept = _Kept(self.window(block), value, storage_bytes(tensors))
         self._kept.setdefault((*self._stream, block), {})[name] = kept
 
     def held(self) -> int:

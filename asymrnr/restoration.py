@@ -108,7 +108,7 @@ def attend_with_memory(site: Site, call: Call, action: Action) -> torch.Tensor:
     if memory.windows.memory[block, window]:
         residual = _residual(site, call, output, window)
         memory.keep(block, name, residual, residual.tensors())
-        engine.counter.mark_held(memory.held())
+        engine.mark_held()
     return output
 
 
@@ -161,5 +161,5 @@ def call_or_broadcast(site: Site, hidden: torch.Tensor, inner: Callable[[], Any]
     if site.refreshed and memory.windows.broadcast[site.row, memory.window(site.row)]:
         kept = Output.of(output, memory.storage)
         memory.keep(site.row, name, kept, kept.tensors())
-        engine.counter.mark_held(memory.held())
+        engine.mark_held()
     return output

@@ -234,6 +234,8 @@ class EvidenceSection(Section):
     attempt: Count | None = None
     """Which schedule of its run this was: 2 says that another one was judged before, on other prompts."""
     method: str | None = None
+    memory_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Most bytes that a generation kept for later steps at any time: matchings, and what refreshes left."""
     modes: tuple[str, ...] | None = None
     """How the two generations of a pair ran: in "lock-step", or "alternating" one after the other."""
     noise_floor: Positive | None = None

@@ -26,7 +26,7 @@ class Summary:
         done: per action but reducing, (blocks, schedule columns) forward passes in which the site did it; a site that
             found nothing to build on refreshed. Empty for schedules without actions.
         planned_actions: the same, as the schedule asks for it.
-        memory_bytes: most bytes that refreshes left for later steps at any time, see `Memory`.
+        memory_bytes: most bytes kept for later steps at any time: matchings, and what refreshes left, see `Memory`.
         skipped: (blocks, schedule columns) forward passes in which a cache left out the site's attention.
         partner: the cache that the schedule brought, in words.
     """
@@ -59,7 +59,7 @@ class Summary:
         found += [
             (what, f"at {int(done.sum())} of {int(planned.sum())} planned sites") for what, done, planned in counts
         ]
-        if self.planned_actions:
+        if self.memory_bytes:
             found.append(("", f"{self.memory_bytes / 2**20:.1f} MiB kept at most"))
         if self.skipped.any() or self.partner is not None:
             found.append((self.partner or "a cache", f"left out {int(self.skipped.sum())} site calls"))

@@ -220,6 +220,7 @@ def evidence_section(certification: Certification) -> EvidenceSection:
         disturbed=len(certification.disturbed),
         attempt=certification.attempt + 1,
         method=METHOD,
+        memory_bytes=max((pair.memory_bytes for pair in pairs if pair.memory_bytes is not None), default=None),
         modes=tuple(dict.fromkeys(pair.mode for pair in pairs)),
         noise_floor=certification.noise_floor,
         quality={name: _interval(values) for name, values in certification.quality.items()},

@@ -231,8 +231,8 @@ def test_what_is_held_is_counted_and_let_go_of() -> None:
     with asymrnr.apply(model, Schedule(rates={"Q": np.full((2, 1), 0.5)})) as handle:
         run(model, inputs)
         assert handle._engine.memory is None
-        assert (handle.summary().memory_bytes, handle.summary().done) == (0, {})
-        assert "MiB" not in str(handle.summary())
+        assert handle.summary().done == {}
+        assert handle.summary().memory_bytes > 0  # of matchings
 
 
 def test_only_sites_that_use_it_hold_memory() -> None:

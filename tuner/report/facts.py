@@ -84,6 +84,9 @@ def facts(ctx: Context, findings: Findings) -> dict[str, str]:
         found["SSIM to the unaccelerated video"] = f"{quality['ssim']:.4f}"
         if "attributes_right" in quality:
             found["attributes as prompted"] = f"{quality['attributes_right']:.0%}"
+        kept = [pair.memory_bytes for pair in certification.pairs if pair.memory_bytes is not None]
+        if kept:
+            found["kept between steps"] = f"{max(kept) / 2**20:.1f} MiB at most"
     found |= other_speeds(ctx, findings)
     before = sum(row["ie"] or 0.0 for row in ctx.ledger.rows() if row["stage"] != CERTIFY)
     found["generations spent"] = f"{ctx.ledger.spent_ie:.1f} in all, {before:.1f} before certification"

@@ -51,6 +51,7 @@ class Pair:
         broadcast: (steps,) share of the blocks that broadcast.
         matchings: (steps,) features matched, mean over the blocks.
         skipped: (steps,) share of the blocks that a cache left out.
+        memory_bytes: most that the tuned generation kept for later steps; None where an earlier release recorded none.
         reduced_sites: how many (feature, block, step) sites were reduced, and (block, step) sites broadcast, or left
             out by a cache.
         mode: "lock-step" when both advanced in turn; "alternating" when one ran after the other.
@@ -65,6 +66,7 @@ class Pair:
     broadcast: np.ndarray
     matchings: np.ndarray
     skipped: np.ndarray
+    memory_bytes: int | None
     reduced_sites: int
     mode: Mode
     key_hash: str
@@ -98,6 +100,7 @@ def to_record(
         "broadcast": schedule.broadcast_of_steps().tolist(),
         "matchings": schedule.matchings_of_steps().tolist(),
         "skipped": [0.0] * schedule.steps if summary is None else (summary.skipped > 0).mean(axis=0).tolist(),
+        "memory_bytes": None if summary is None else summary.memory_bytes,
         "reduced_sites": int(sum(np.count_nonzero(table) for table in sites)),
     }
     arrays = {}
@@ -133,6 +136,7 @@ def from_record(record: Record) -> Pair:
         broadcast=shares("broadcast"),
         matchings=shares("matchings", "refresh"),
         skipped=shares("skipped"),
+        memory_bytes=record.values.get("memory_bytes"),
         reduced_sites=record.values["reduced_sites"],
         mode=record.values["mode"],
         key_hash=record.key_hash,
