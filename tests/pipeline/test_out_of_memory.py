@@ -30,7 +30,7 @@ def test_what_was_measured_is_kept(
     error: Exception, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measures_and_fails(ctx: Context) -> None:
-        ctx.instrument.measure("preflight", ctx.instrument.key("before"), lambda: ({"seconds": 1.0}, {}))
+        ctx.instrument.store.put(ctx.instrument.key("before"), {"seconds": 1.0})
         raise error
 
     monkeypatch.setattr("tuner.pipeline.preflight", measures_and_fails)

@@ -61,7 +61,10 @@ Device = Annotated[str, typer.Option(help="Torch device.")]
 Weights = Annotated[
     Path | None, typer.Option(help="Folder of a pipeline saved with save_pretrained, instead of the hub's weights.")
 ]
-Offload = Annotated[OffloadChoice, typer.Option(help="Keep the parts of a model that are not running off the GPU.")]
+Offload = Annotated[
+    OffloadChoice,
+    typer.Option(metavar="KIND", help="Keep parts that are not running off the GPU: none, model, or group."),
+]
 Backend = Annotated[
     str | None, typer.Option("--attention-backend", help="What computes attention, as diffusers calls it: flash, sage.")
 ]
@@ -69,8 +72,9 @@ Loras = Annotated[
     list[str] | None,
     typer.Option(
         "--lora",
-        metavar="SOURCE[:WEIGHT]",
-        help="A LoRA to tune with: a file, a folder, or a repository of the hub; more than once for more.",
+        metavar="SOURCE",
+        help="A LoRA to tune with: a file, a folder, or a repository of the hub, with :WEIGHT where that is not 1; "
+        "more than once for more.",
     ),
 ]
 Quantize = Annotated[
@@ -120,17 +124,18 @@ Also = Annotated[
 Workers = Annotated[
     str | None,
     typer.Option(
-        metavar="N|ray://HOST:PORT",
-        help="Measure side by side: with so many workers on this machine, or on a Ray cluster; "
-        'needs pip install "asymrnr[distributed]".',
+        metavar="WORKERS",
+        help="Measure side by side: N workers on this machine, or ray://HOST:PORT for a cluster; needs the extra "
+        "`distributed`.",
         show_default="in this process",
     ),
 ]
 Store = Annotated[
     str | None,
     typer.Option(
-        metavar="postgresql://...",
-        help='A database that shares measurements between runs and machines; needs pip install "asymrnr[distributed]".',
+        metavar="URL",
+        help="A database that shares measurements between runs and machines, postgresql://...; needs the extra "
+        "`distributed`.",
         show_default="the run's folder alone",
     ),
 ]
