@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from tuner.context import Context
-from tuner.forecast import CARDS, HOUR, budget_for, generation_seconds, needs
+from tuner.forecast import CARDS, GB, HOUR, budget_for, generation_seconds, needs
 from tuner.models.figures import FIGURES
 from tuner.parts import parts_of
+from tuner.run.store import PEAK
 
 
 def expected(ctx: Context) -> tuple[float, float]:
@@ -23,25 +24,31 @@ def foretell(ctx: Context) -> str:
     seconds = ctx.ledger.unit_seconds or _estimated_seconds(ctx)
     if seconds is not None:
         said.append(f"{_time(least * seconds)} to {_time(most * seconds)}")
-    asked = (ctx.options.workload.frames, ctx.options.workload.height, ctx.options.workload.width)
-    if ctx.entry.name in FIGURES and asked == (None, None, None):
-        memory = needs(ctx.entry, ctx.space)
-        peaks = memory.peaks(ctx.options.load.offload == "model", ctx.options.memory or 0.0)
-        said.append(f"{max(peaks.values()):.0f} GB of memory, {memory.profile:.1f} of them for profiling")
+    memory = _memory(ctx)
+    if memory is not None:
+        said.append(f"{memory[0]:.0f} GB of memory, {memory[1]:.1f} of them for profiling")
     return "; ".join(said)
 
 
 def compared(ctx: Context) -> str | None:
-    """What was expected of generations and time and what became of it; None before a generation's time is known."""
+    """What was expected and what became of it: generations, time, and a GPU's memory.
+
+    Returns:
+        One sentence; None before a generation's time is known.
+    """
     seconds = ctx.ledger.unit_seconds
     if seconds is None:
         return None
     least, most = expected(ctx)
     took = sum(row["seconds"] for row in ctx.ledger.rows())
-    return (
+    said = (
         f"{least:.1f} to {most:g} generations, {_time(least * seconds)} to {_time(most * seconds)}; it took "
         f"{ctx.ledger.spent_ie:.1f}, {_time(took)}"
     )
+    peak, memory = max((record.values.get(PEAK, 0) for record in ctx.instrument.store), default=0), _memory(ctx)
+    if peak > 0 and memory is not None:
+        said += f"; {memory[0]:.0f} GB of memory; at most {peak / GB:.1f} GB were allocated"
+    return said
 
 
 def shorten(ctx: Context) -> None:
@@ -62,6 +69,16 @@ def _estimated_seconds(ctx: Context) -> float | None:
     name = torch.cuda.get_device_name(ctx.options.device).replace(" ", "").lower()
     card = next((card for key, card in CARDS.items() if key in name), None)
     return None if card is None else generation_seconds(ctx.entry.name, card)[0]
+
+
+def _memory(ctx: Context) -> tuple[float, float] | None:
+    """GB at the peak and what profiling adds to it; None for a workload of which nothing is known."""
+    asked = (ctx.options.workload.frames, ctx.options.workload.height, ctx.options.workload.width)
+    if ctx.entry.name not in FIGURES or asked != (None, None, None):
+        return None
+    memory = needs(ctx.entry, ctx.space)
+    peaks = memory.peaks(ctx.options.load.offload == "model", ctx.options.memory or 0.0)
+    return max(peaks.values()), memory.profile
 
 
 def _time(seconds: float) -> str:

@@ -9,13 +9,13 @@ import pytest
 
 from tests.pipeline.conftest import SilentProgress
 from tuner.context import BUDGET, Context, TuneOptions
-from tuner.forecast import LONG_BUDGET, PREFLIGHT
+from tuner.forecast import GB, LONG_BUDGET, PREFLIGHT
 from tuner.foretold import compared, expected, foretell, shorten
 from tuner.models import REGISTRY
 from tuner.parts import parts_of
 from tuner.run.instrument import Instrument
 from tuner.run.ledger import Ledger
-from tuner.run.store import MeasurementStore
+from tuner.run.store import PEAK, MeasurementStore
 from tuner.search.space import load_space_of
 
 
@@ -50,6 +50,16 @@ def test_the_report_compares_it_with_what_happened(tmp_path: Path) -> None:
     found = compared(ctx)
     assert found is not None
     assert found.endswith("; it took 11.5, 11.5 min")
+
+
+def test_so_does_it_with_the_memory_of_a_gpu(tmp_path: Path) -> None:
+    ctx = context(tmp_path, seconds=60.0)
+    for name, gigabytes in (("plain", 44.0), ("profile", 46.25), ("pair", 45.0)):
+        ctx.instrument.store.put(ctx.instrument.key(name), {PEAK: int(gigabytes * GB)})
+    said, found = foretell(ctx), compared(ctx)
+    assert found is not None
+    forecast = said.split("; ")[-1].split(" GB of memory")[0]
+    assert found.endswith(f"; {forecast} GB of memory; at most 46.2 GB were allocated")
 
 
 @pytest.mark.parametrize(

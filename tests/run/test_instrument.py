@@ -19,7 +19,7 @@ from tuner.run.job import Made
 from tuner.run.ledger import Ledger
 from tuner.run.pair import Pair
 from tuner.run.runner import Generation, Runner
-from tuner.run.store import COST, FAILED, LOG_NAME, MeasurementStore
+from tuner.run.store import COST, FAILED, LOG_NAME, PEAK, MeasurementStore
 from tuner.run.twin import NoTwinError
 from tuner.work import bench as bench_module
 from tuner.work import perform as perform_module
@@ -48,6 +48,7 @@ class FakeRunner:
     def __init__(self, time: FakeTime) -> None:
         self.time = time
         self.pipe = self.entry = None
+        self.device = torch.device("cpu")
         self.asked: list[tuple[str, int, bool]] = []
 
     def generate(self, prompt: str, seed: int, schedule: Schedule | None = None, **_: Any) -> Generation:
@@ -77,6 +78,20 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 @pytest.fixture
 def runner(time: FakeTime) -> FakeRunner:
     return FakeRunner(time)
+
+
+def test_the_memory_of_a_gpu_is_kept_with_what_took_it(
+    tmp_path: Path, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", began.append)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 123 * len(began))
+    runner.device = torch.device("cuda")
+    instrument = make(tmp_path, runner)
+    instrument.pair("verify", "a", 0, PLAN)
+    instrument.pair("verify", "a", 1, PLAN)
+    assert [record.values[PEAK] for record in instrument.store] == [123, 246]
+    assert began == [runner.device] * 2
 
 
 def make(folder: Path, runner: Any, budget: float = 100, read_only: bool = False) -> Instrument:

@@ -92,7 +92,7 @@ def facts(ctx: Context, findings: Findings) -> dict[str, str]:
     found["generations spent"] = f"{ctx.ledger.spent_ie:.1f} in all, {before:.1f} before certification"
     forecast = compared(ctx)
     if forecast is not None:
-        found["forecast of generations and time"] = forecast
+        found["forecast"] = forecast
     return found
 
 

@@ -26,6 +26,17 @@ class Allocated:
     kept: int = 0
 
 
+def peak_from_now(device: torch.device) -> None:
+    """Let `peak_bytes` begin anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Most memory of a GPU that was allocated since `peak_from_now`, weights included; None for other devices."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
 @contextmanager
 def allocations(device: torch.device | str = "cpu") -> Iterator[Allocated]:
     """Count what is allocated inside of it, temporaries inside operations included.

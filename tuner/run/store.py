@@ -26,8 +26,9 @@ LOCK_NAME = ".lock"
 FIELDS = ("key", "values", "arrays", "at")
 ARRAYS_NAME = "arrays"
 COST = "cost_seconds"
+PEAK = "peak_bytes"
 FAILED = "failed"
-"""Of a record's values: what making it took, and what it failed with."""
+"""Of a record's values: seconds that making it took, most memory of a GPU meanwhile, and what it failed with."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from tuner.profile.checkpoint import Checkpoint
 from tuner.profile.settings import ProfilerSettings
 from tuner.profile.watch import look, observe, observe_generation
 from tuner.quality.metrics import mse
+from tuner.run.allocations import peak_bytes, peak_from_now
 from tuner.run.job import Job, Made, Told
 from tuner.run.pair import to_record
 from tuner.run.runner import Runner
+from tuner.run.store import PEAK
 from tuner.work.bench import Bench
 from tuner.work.caches import magnitude_ratios
 
@@ -35,7 +37,11 @@ def perform(job: Job, bench: Bench, told: Told) -> Made:
         NonFiniteError: a schedule makes the model produce NaN.
         UsageError: the model itself does, or its pipeline refuses the workload.
     """
-    return WORK[job.kind](job, bench, told)
+    device = bench.runner.device
+    peak_from_now(device)
+    values, arrays = WORK[job.kind](job, bench, told)
+    peak = peak_bytes(device)
+    return (values if peak is None else {**values, PEAK: peak}), arrays
 
 
 def _attention_sites(job: Job, bench: Bench, told: Told) -> Made:
