@@ -112,12 +112,12 @@ def kills(bed: Bed, who: str, count: int, minutes: float, say: Callable[[str], N
         say: progress.
     """
     workers = {} if who == "driver" else {"workers": "2"}
-    witness, runs, folders, done, other = Witness(), list[TuneOptions](), list[Path](), 0, 0
+    runs, witnesses, done, other = list[TuneOptions](), list[Witness](), 0, 0
     until = time.monotonic() + 60 * minutes
     while done < count and time.monotonic() < until:
-        options, known = bed.options(**workers), len(witness.seen)
+        options, witness = bed.options(**workers), Witness()  # runs without a database share nothing
         runs.append(options)
-        folders.append(options.output)
+        witnesses.append(witness)
         driver = bed.driver(options)
         while driver.poll() is None:
             if done >= count or time.monotonic() > until:
@@ -125,7 +125,7 @@ def kills(bed: Bed, who: str, count: int, minutes: float, say: Callable[[str], N
                 break
             if who == "driver":
                 driver.wait(bed.random.uniform(0.5, 15.0))
-            elif not _wait_for_work(driver, options.output, len(witness.seen) - known):
+            elif not _wait_for_work(driver, options.output, len(witness.seen)):
                 break
             else:  # starting takes many times as long as a measurement
                 driver.wait(bed.random.uniform(0.0, 10.0))
@@ -146,9 +146,11 @@ def kills(bed: Bed, who: str, count: int, minutes: float, say: Callable[[str], N
         say(f"run ended with {driver.code}: {_last_line(options.output)}")
         other += other_schedule(options.output)
     name = {"driver": "the run's process", "worker": "a worker", "both": "the run's process and a worker"}[who]
-    lost = witness.lost(*folders)
+    measurements = sum(len(witness.seen) for witness in witnesses)
+    lost = sum(witness.lost(options.output) for witness, options in zip(witnesses, runs, strict=True))
+    twice = sum(witness.twice for witness in witnesses)
     note = f"runs that went to their end: {len(runs)}; {FRAMES} frames"
-    return Row(f"SIGKILL of {name}", done, len(witness.seen), lost, witness.twice, other, bed.left(*runs), note)
+    return Row(f"SIGKILL of {name}", done, measurements, lost, twice, other, bed.left(*runs), note)
 
 
 def _last_line(folder: Path) -> str:
