@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fault_bed import Bed, Row
 from fault_jobs import Witness
-from fault_scenarios import PATIENCE, Bed, Row
+from fault_scenarios import PATIENCE
 
 from tests.work.postgres import Proxy
 from tuner.run.job import Job, Made

@@ -26,9 +26,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import fault_scenarios as scenarios  # noqa: E402
 import fault_writes as writes  # noqa: E402
+from fault_bed import Bed, remove  # noqa: E402
 from fault_jobs import small_weights  # noqa: E402
 from fault_report import write_document  # noqa: E402
-from fault_scenarios import Bed, Row  # noqa: E402
 
 from tests.work.postgres import Postgres, why_not  # noqa: E402
 
@@ -71,7 +71,7 @@ def main() -> int:
                     results.write_text(json.dumps(found, indent=2) + "\n")
                     say(f"{name}: {row}")
         finally:
-            scenarios.remove(folder)
+            remove(folder)
     if results == RESULTS:
         write_document(found, DOCUMENT)
     bad = [name for name, row in rows.items() if row["lost"] or row["twice"] or row["other"] or row["left"]]
@@ -96,8 +96,6 @@ def _run(bed: Bed, only: list[str] | None, minutes: float):
             say(f"{name} begins")
             yield name, scenario()
 
-
-_: type[Row] = Row
 
 if __name__ == "__main__":
     sys.exit(main())
