@@ -14,7 +14,7 @@ from roofline import PEAKS, TERA, estimate
 
 from tuner.ceilings import PROFILING_BYTES, TIMING_BYTES
 from tuner.context import BUDGET
-from tuner.forecast import CARDS, HOUR, budget_for, generation_seconds, generations, needs
+from tuner.forecast import CARDS, HOUR, WAYS, budget_for, generation_seconds, generations, needs
 from tuner.models import REGISTRY
 from tuner.parts import parts
 from tuner.search.space import load_space_of
@@ -165,15 +165,12 @@ def forecasts() -> list[str]:
             seconds, origin = generation_seconds(name, card)
             budget = budget_for(seconds, sum(part.least for part in planned), BUDGET)
             least, most = generations(planned, budget)
+            peaks = {way: max(need.peaks(way, card.memory / 4).values()) for way in WAYS}
+            fitting = [(way, peak) for way, peak in peaks.items() if peak <= card.memory]
             fits = "no"
-            for offload in (False, True):
-                peaks = need.peaks(offload, card.memory / 4)
-                if max(peaks.values()) <= card.memory:
-                    fits = f"{max(peaks.values()):.0f} GB" + (" with `--offload model`" if offload else "")
-                    break
-            needed = (
-                "" if fits != "no" else f" ({max(need.peaks(True, card.memory / 4).values()):.0f} GB with offloading)"
-            )
+            if fitting:
+                way, peak = fitting[0]
+                fits = f"{peak:.0f} GB" + (f" with `{way}`" if str(way) else "")
             body.append(
                 [
                     name,
@@ -184,7 +181,7 @@ def forecasts() -> list[str]:
                     f"{need.weights:.0f} GB",
                     f"{need.one_pass:.1f} GB",
                     f"{need.profile:.1f} GB",
-                    fits + needed,
+                    fits,
                 ]
             )
     head = ["", "card", "a generation", f"generations for {TARGET:g}x", "the run", "weights", "a pass beside them"]
@@ -195,7 +192,8 @@ def forecasts() -> list[str]:
             "Estimates from shapes by the code of `asymrnr-tune plan`: nothing of them was measured but the",
             "generations that say so, which the paper took. Sizes are the registry's. Where a generation",
             "takes 20 minutes or more, a run may take 12, or as many as it needs where all goes well, if",
-            "`--budget` does not say otherwise.",
+            "`--budget` does not say otherwise. Times are those without offloading; `--offload group` moves all",
+            "weights of the denoiser to the card in every step.",
         ),
         "",
         *table([*head, "profiling adds", "fits"], body),

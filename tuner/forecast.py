@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tuner.models.entry import ModelEntry
 from tuner.models.figures import FIGURES, Figures
+from tuner.models.loading import Offload, Quantize
 from tuner.outlook import Outlook, Part
 from tuner.paper.architectures import ARCHITECTURES, Architecture
 from tuner.paper.counter import count_flops
@@ -22,8 +23,10 @@ from tuner.throughput import Throughput
 TERA, GB, HOUR = 1e12, 1e9, 3600
 PASS = 10  # widths that a block holds of every token: residual, normed, and twice the 4 of a feed-forward
 DECODER = 1.5  # GB, weights of the largest decoder
+GROUP = 0.5  # GB, more than two of the largest layers: the one that runs, and the next one on its way
 
 
+PLAIN, PROFILING, TUNED = "plain generation", "profiling", "tuned generation"
 LONG_SECONDS = 20 * 60.0  # of one generation, from which on a run takes few of them where nothing else is said
 LONG_BUDGET = 12.0
 PREFLIGHT = 0.7  # generations; steps that are timed, 36 or so in all
@@ -55,36 +58,51 @@ CARDS = {
 
 
 @dataclass(frozen=True)
+class Way:
+    """How a model is loaded: where its weights are, and in how many bits the denoiser's are."""
+
+    offload: Offload = "none"
+    quantize: Quantize | None = None
+
+    def __str__(self) -> str:
+        quantize = "" if self.quantize is None else f" --quantize {self.quantize}"
+        return "" if self.offload == "none" else f"--offload {self.offload}{quantize}"
+
+
+WAYS = (Way(), Way("model"), Way("model", "int8"), Way("group"))
+"""To try in turn: the last one moves every layer's weights in every step, which takes its time."""
+
+
+@dataclass(frozen=True)
 class Memory:
     """GB at the peak of every stage; see `needs`.
 
     Attributes:
         weights: of the denoiser and the decoder.
-        text: of the text encoders, which `--offload model` moves away.
+        in_8_bits: the same with `--quantize int8`.
+        text: of the text encoders, which offloading moves away.
         one_pass: what a pass of the denoiser needs beside its weights.
         profile: what profiling adds.
         schedule: what a schedule keeps that broadcasts in all blocks, which no other exceeds.
     """
 
     weights: float
+    in_8_bits: float
     text: float
     one_pass: float
     profile: float
     schedule: float
 
-    def peaks(self, offload: bool, limit: float) -> dict[str, float]:
+    def peaks(self, way: Way, limit: float) -> dict[str, float]:
         """Of a generation, of profiling and of a tuned generation.
 
         Args:
-            offload: text encoders are not on the GPU while denoising.
+            way: of loading the model.
             limit: GB that a schedule may keep.
         """
-        plain = self.weights + self.one_pass + (0.0 if offload else self.text)
-        return {
-            "plain generation": plain,
-            "profiling": plain + self.profile,
-            "tuned generation": plain + min(self.schedule, limit),
-        }
+        kept = GROUP if way.offload == "group" else self.in_8_bits if way.quantize else self.weights
+        plain = kept + self.one_pass + (self.text if way.offload == "none" else 0.0)
+        return {PLAIN: plain, PROFILING: plain + self.profile, TUNED: plain + min(self.schedule, limit)}
 
 
 def generation_seconds(model: str, on: Card) -> tuple[float, str]:
@@ -147,6 +165,7 @@ def needs(entry: ModelEntry, space: SearchSpace) -> Memory:
     of_all = tokens * architecture.width * size * architecture.cfg_batches
     return Memory(
         weights=known.denoiser * size + DECODER,
+        in_8_bits=known.denoiser + DECODER,
         text=known.text * size,
         one_pass=PASS * tokens * architecture.width * size * batch / GB,
         profile=profiling_bytes(known, architecture, space, size) / GB,

@@ -13,7 +13,17 @@ from typer.testing import CliRunner
 from tuner.ceilings import PROFILING_BYTES
 from tuner.cli import app
 from tuner.errors import UsageError
-from tuner.forecast import CARDS, card_of, generation_seconds, needs, profiling_bytes
+from tuner.forecast import (
+    CARDS,
+    PLAIN,
+    PROFILING,
+    TUNED,
+    WAYS,
+    card_of,
+    generation_seconds,
+    needs,
+    profiling_bytes,
+)
 from tuner.models import REGISTRY
 from tuner.models.figures import FIGURES
 from tuner.paper.architectures import ARCHITECTURES
@@ -53,10 +63,23 @@ def test_the_speed_of_a_card_is_what_the_papers_times_amount_to() -> None:
 
 def test_offloading_leaves_the_text_encoders_out() -> None:
     memory = needs(REGISTRY["hunyuanvideo"], load_space_of(REGISTRY["hunyuanvideo"]))
-    whole, less = memory.peaks(False, 20), memory.peaks(True, 20)
+    whole, less, bits, group = (memory.peaks(way, 20) for way in WAYS)
     assert all(whole[stage] - less[stage] == pytest.approx(memory.text) for stage in whole)
-    assert whole["tuned generation"] - whole["plain generation"] == 20  # of 25 that all blocks would keep
-    assert whole["profiling"] > whole["plain generation"]
+    assert whole[TUNED] - whole[PLAIN] == 20  # of 25 that all blocks would keep
+    assert whole[PROFILING] > whole[PLAIN]
+    assert all(less[stage] - bits[stage] == pytest.approx(FIGURES["hunyuanvideo"].denoiser) for stage in whole)
+    assert group[PLAIN] < bits[PLAIN] - 10
+
+
+def test_what_makes_it_fit_is_said() -> None:
+    """Each way fits or not, down to the first that does; where the schedule alone is too much, so is how much fits."""
+    done = CliRunner().invoke(app, ["plan", "--model", "hunyuanvideo", "--device", "rtx4090"])
+    said = " ".join(done.output.split())
+    assert "as it is does not fit" in said
+    assert (
+        "with --offload model --quantize int8 does not fit: tuned generation 24 GB; with --memory 5.1 it would" in said
+    )
+    assert said.endswith("with --offload group fits; the most is 11 GB")
 
 
 @pytest.mark.parametrize("model", FIGURES)

@@ -34,7 +34,7 @@ def plan(
 ) -> None:
     """Estimate generations, hours, money and memory of a run from shapes; no weights and no GPU are needed."""
     from tuner.context import ALSO_IE, BUDGET
-    from tuner.forecast import CARDS, HOUR, budget_for, card_of, generations, needs
+    from tuner.forecast import CARDS, GB, HOUR, PLAIN, TUNED, WAYS, budget_for, card_of, generations, needs
     from tuner.forecast import generation_seconds as estimated
     from tuner.models import find_model
     from tuner.models.figures import FIGURES
@@ -74,12 +74,15 @@ def plan(
     table.add_row(
         "a schedule keeps", f"at most {memory.schedule:.1f} GB; --memory limits it, to {limit:g} GB if not said"
     )
-    for offload in (False, True):
-        peaks = memory.peaks(offload, limit)
-        short = [f"{name} {peak:.0f} GB" for name, peak in peaks.items() if peak > card.memory]
-        name = "with --offload model" if offload else "as it is"
-        fits = f"fits; the most is {max(peaks.values()):.0f} GB" if not short else f"does not fit: {', '.join(short)}"
-        table.add_row(name, fits)
+    for way in WAYS:
+        peaks = memory.peaks(way, limit)
+        short = {name: f"{name} {peak:.0f} GB" for name, peak in peaks.items() if peak > card.memory}
+        fits = f"fits; the most is {max(peaks.values()):.0f} GB"
+        if short:
+            fits = f"does not fit: {', '.join(short.values())}"
+        if list(short) == [TUNED]:
+            fits += f"; with --memory {(card.memory - peaks[PLAIN]) * GB / 2**30:.1f} it would"
+        table.add_row(f"with {way}" if str(way) else "as it is", fits)
         if not short:
             break
     console.print(table, highlight=False)
