@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument(
         "--only", nargs="*", help="kills-driver, kills-worker, kills-both, workers, disk, away, two, ..."
     )
-    parser.add_argument("--minutes", type=float, default=12.0, help="of each kind of SIGKILL, at most")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of each kind of SIGKILL, at most")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--report-only", action="store_true")
     asked = parser.parse_args()
