@@ -45,7 +45,8 @@ def compared(ctx: Context) -> str | None:
         f"{least:.1f} to {most:g} generations, {_time(least * seconds)} to {_time(most * seconds)}; it took "
         f"{ctx.ledger.spent_ie:.1f}, {_time(took)}"
     )
-    peak, memory = max((record.values.get(PEAK, 0) for record in ctx.instrument.store), default=0), _memory(ctx)
+    lines, memory = ctx.instrument.store.lines(), _memory(ctx)
+    peak = max((line["values"].get(PEAK, 0) for line in lines), default=0)
     if peak > 0 and memory is not None:
         said += f"; {memory[0]:.0f} GB of memory; at most {peak / GB:.1f} GB were allocated"
     return said
