@@ -129,20 +129,38 @@ class Witness:
     Attributes:
         seen: hash of a key to the costs of all measurements that had it; a cost names one making.
         forgotten: hashes of what was too disturbed, and may be made again.
+        struck: hashes of what was finished when a process was struck.
+        again: hashes of what was made again though it was finished.
     """
 
     seen: dict[str, set[float]] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
+    struck: set[str] | None = None
+    again: list[str] = field(default_factory=list)
 
-    def look(self, *folders: Path) -> None:
-        """Note what the logs of some runs, and of their workers, hold now."""
+    def look(self, *folders: Path, strike: bool = False) -> None:
+        """Note what the logs of some runs, and of their workers, hold now.
+
+        Args:
+            folders: of the runs.
+            strike: a process was just struck. What is not finished now is in flight: a worker whose run is gone may
+                still finish it while the next run has it made.
+        """
         for folder in folders:
             for path in [folder / LOG_NAME, *folder.glob(f"workers/*/{LOG_NAME}")]:
                 for line in _lines(path):
                     if "forgotten" in line:
                         self.forgotten.update(line["forgotten"])
                     elif COST in line.get("values", {}):
-                        self.seen.setdefault(key_hash(line["key"]), set()).add(line["values"][COST])
+                        self._note(key_hash(line["key"]), line["values"][COST])
+        if strike:
+            self.struck = set(self.seen)
+
+    def _note(self, digest: str, cost: float) -> None:
+        costs = self.seen.setdefault(digest, set())
+        if costs and cost not in costs and (self.struck is None or digest in self.struck):
+            self.again.append(digest)
+        costs.add(cost)
 
     def lost(self, *folders: Path) -> int:
         """Of all that was finished, how much none of the runs has."""
@@ -154,7 +172,7 @@ class Witness:
     @property
     def twice(self) -> int:
         """Measurements finished more than once."""
-        return sum(len(costs) - 1 for digest, costs in self.seen.items() if digest not in self.forgotten)
+        return sum(digest not in self.forgotten for digest in self.again)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
