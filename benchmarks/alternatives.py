@@ -1,10 +1,12 @@
 """What else there is to choose from, beside tuned schedules: schedules written by hand, and diffusers' caches.
 
     python benchmarks/alternatives.py --steps 30 --schedule runs/a/x1.20.json --copied runs/b/x1.20.json
+    python benchmarks/alternatives.py --model MODEL --schedule ... --profile runs/a/profile.safetensors
 
 Every method generates the same prompts, which nothing was chosen by, each beside the plain pipeline in lock-step. What
 is finished is kept in the output folder and not measured again: interrupt it, and start it again to go on; more
-prompts or schedules may be asked for then. The document and its figure are written anew after every method.
+prompts or schedules may be asked for then. The document and its figure are written anew after every method. With a
+profile, the paper's heuristic is among the methods: what Appendix B comes to on a tuning prompt, at several speeds.
 
     python benchmarks/alternatives.py --steps 30 --errors-only --part 1/8 --device cuda --output runs/errors/1 ...
     python benchmarks/alternatives.py --steps 30 --prompts 2 --errors runs/errors/* ...
@@ -22,18 +24,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-import caches
 import diffusers
 import numpy as np
+from alternative_methods import Alternative, by_hand, by_heuristic, from_file, of_diffusers, quick
 from alternatives_report import COPIED, TUNED, write
-from embedded import MODEL, QUICK_STEPS, shipped_schedule
+from embedded import MODEL, QUICK_STEPS, titled
 from frontier import changed_nothing
 from kept_results import Results, Row, part_of, rows_of
 from lockstep_methods import (
-    Install,
     attention_calls,
     attention_left,
     beside_plain,
@@ -41,12 +41,12 @@ from lockstep_methods import (
     twin_of,
     warm_up,
 )
-from restoration import Uniform
 from rich.console import Console
 
-from asymrnr import Action, Schedule
-from asymrnr.artifact_io import load_artifact
+from asymrnr.adapters import find_adapter
+from asymrnr.install import find_sites
 from tuner.models import ModelEntry, find_model, load_pipeline
+from tuner.profile.profile import Profile
 from tuner.quality.metrics import mse
 from tuner.run.identity import environment, subject
 from tuner.run.runner import Runner
@@ -55,96 +55,6 @@ ROOT = Path(__file__).parents[1]
 POOL, MOST_PROMPTS = 64, 16  # held-out prompts; how many of the last are looked at nowhere else
 QUICK_PROMPTS, FIRST_SEED = 2, 9_100_000
 IDLE_PAIRS = 2  # after which a method that changed nothing is not tried again
-LEAD = 6  # schedules by hand compute one in so many of the steps in full before anything else
-PAB_TIMESTEPS, FASTER_TIMESTEPS = ((100, 850), (-1, 950)), ((-1, 681), (-1, 901))
-MEMORY = ((0.5, 2), (0.7, 2), (0.8, 2), (0.7, 3), (0.8, 3), (0.8, 5))  # rates and periods of uniform schedules
-NTH = {2: "2nd", 3: "3rd", 4: "4th"}
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A method, with a schedule or something that is installed; the names are those of its family and setting."""
-
-    family: str
-    name: str
-    schedule: Schedule | None = None
-    install: Install | None = None
-
-    def names(self) -> Row:
-        return {"family": self.family, "method": self.name}
-
-
-def from_file(family: str, path: Path, steps: int) -> list[Alternative]:
-    """The schedules of an artifact that were measured: the one it was tuned for, and those certified beside it.
-
-    Raises:
-        SystemExit: it is for another number of steps.
-    """
-    artifact = load_artifact(path, policy="off")
-    if artifact.workload.steps != steps:
-        raise SystemExit(f"{path} is for {artifact.workload.steps} steps, but --steps is {steps}.")
-    name = f"{path.resolve().parent.name}/{path.stem}"
-    others = [point for point in artifact.frontier if point.proven]
-    return [
-        tuned(family, name, artifact.schedule_object()),
-        *(tuned(family, f"{name} for {point.target:g}x", point.schedule.schedule()) for point in others),
-    ]
-
-
-def tuned(family: str, name: str, schedule: Schedule) -> Alternative:
-    """Named with its hash, so that what was measured of another one under the same name is not taken for its."""
-    return Alternative(family, f"{name} ({schedule.content_hash()[:8]})", schedule)
-
-
-def by_hand(blocks: int, steps: int) -> list[Alternative]:
-    """Uniform schedules that need no tuning."""
-    lead = max(1, steps // LEAD)
-    families = {
-        "uniform copying": [Uniform(Action.REDUCE, rate) for rate in (0.3, 0.5)],
-        "uniform memory": [Uniform(Action.MEMORY, rate, period=period, lead=lead) for rate, period in MEMORY],
-        "uniform broadcasting": [Uniform(Action.BROADCAST, period=period, lead=lead) for period in (2, 3, 4)],
-    }
-    return [
-        Alternative(family, str(uniform), uniform.schedule(blocks, steps))
-        for family, uniforms in families.items()
-        for uniform in uniforms
-    ]
-
-
-def of_diffusers(steps: int) -> list[Alternative]:
-    """The caches that come with diffusers, from careful to bold; some of them as they come."""
-    lead = max(1, steps // LEAD)
-    found = [
-        Alternative("PAB", f"every {NTH[n]} step, timesteps {low} to {high}", install=caches.pyramid(n, (low, high)))
-        for low, high in PAB_TIMESTEPS
-        for n in (2, 3, 4)
-    ]
-    for threshold in (0.05, 0.1, 0.2, 0.3, 0.5):
-        install = caches.first_block(threshold)
-        found.append(Alternative("FirstBlockCache", f"threshold {threshold:g}", install=install))
-    found.append(Alternative("FasterCache", "with the unconditional branch", install=caches.faster_guided()))
-    for n, (low, high) in ((2, FASTER_TIMESTEPS[0]), (2, FASTER_TIMESTEPS[1]), (3, FASTER_TIMESTEPS[1])):
-        name = f"attention of every {NTH[n]} step, timesteps {low} to {high}"
-        found.append(Alternative("FasterCache", name, install=caches.faster(n, (low, high))))
-    found.append(Alternative("TaylorSeer", "as it comes", install=caches.taylor_default()))
-    for n in (2, 3, 4):
-        install = caches.taylor_attention(n, lead)
-        found.append(Alternative("TaylorSeer", f"attention of every {NTH[n]} step", install=install))
-    for n in (2, 3):
-        found.append(Alternative("TaylorSeer", f"lite, every {NTH[n]} step", install=caches.taylor_lite(n, lead)))
-    for threshold in (0.06, 0.12, 0.24):
-        found.append(Alternative("MagCache", f"threshold {threshold:g}", install=caches.mag(threshold)))
-    return [*found, Alternative("SeaCache", "told where the latents are", install=caches.sea())]
-
-
-def quick(blocks: int, steps: int) -> list[Alternative]:
-    """One of each kind."""
-    uniform = Uniform(Action.BROADCAST, period=2)
-    return [
-        tuned(TUNED, "shipped", shipped_schedule(steps)),
-        Alternative("uniform broadcasting", str(uniform), uniform.schedule(blocks, steps)),
-        Alternative("PAB", "every 2nd step", install=caches.pyramid(2, PAB_TIMESTEPS[1])),
-    ]
 
 
 def pairs_of(entry: ModelEntry, count: int) -> list[tuple[str, int]]:
@@ -249,30 +159,38 @@ def measure_all(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps, prompts and methods, to see that it runs")
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--steps", type=int, help="by default the model's own")
     parser.add_argument("--prompts", type=int, default=8, choices=range(1, MOST_PROMPTS + 1), metavar="NUMBER")
     parser.add_argument("--schedule", type=Path, action="append", default=[], help="artifact; more than once for more")
     parser.add_argument("--copied", type=Path, action="append", default=[], help="the same, tuned to copy only")
+    parser.add_argument("--profile", type=Path, help="of a tuning run; adds the paper's heuristic")
     parser.add_argument("--only", nargs="+", metavar="FAMILY", help="families to measure; what was measured stays")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--errors-only", action="store_true", help="generate alone, and time nothing")
     parser.add_argument("--part", default="1/1", help="which of how many parts of the prompts")
     parser.add_argument("--errors", type=Path, nargs="+", default=[], help="folders of what --errors-only gave")
-    parser.add_argument("--output", type=Path, help="folder of what is finished; by default runs/alternatives-STEPS")
+    parser.add_argument("--output", type=Path, help="of what is finished; by default runs/alternatives-[MODEL-]STEPS")
     parser.add_argument(
-        "--document", type=Path, help="by default alternatives-STEPS.md in docs, or in --output if quick"
+        "--document", type=Path, help="by default alternatives-[MODEL-]STEPS.md in docs, or in --output if quick"
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     diffusers.utils.logging.set_verbosity_error()
-    steps, prompts = (QUICK_STEPS, QUICK_PROMPTS) if arguments.quick else (arguments.steps, arguments.prompts)
-    folder = (arguments.output or Path(f"runs/alternatives-{steps}")).resolve()
-    document = arguments.document or (folder if arguments.quick else ROOT / "docs") / f"alternatives-{steps}.md"
-    entry = find_model(MODEL).with_workload(steps=steps)
+    entry = find_model(arguments.model)
+    steps, prompts = arguments.steps or entry.workload.steps, arguments.prompts
+    if arguments.quick:
+        steps, prompts = QUICK_STEPS, QUICK_PROMPTS
+    entry = entry.with_workload(steps=steps)
+    title = titled("alternatives", entry.name, steps)
+    folder = (arguments.output or Path("runs") / title).resolve()
+    document = arguments.document or (folder if arguments.quick else ROOT / "docs") / f"{title}.md"
     files = [(TUNED, path) for path in arguments.schedule] + [(COPIED, path) for path in arguments.copied]
     methods = [method for family, path in files for method in from_file(family, path, steps)]
     runner = Runner(load_pipeline(entry.name, arguments.device), entry)
-    blocks = len(runner.denoiser.transformer_blocks)
+    blocks = len(find_sites(runner.denoiser, find_adapter(runner.denoiser)))
+    if arguments.profile is not None:
+        methods += by_heuristic(runner, Profile.load(arguments.profile))
     methods += quick(blocks, steps) if arguments.quick else [*by_hand(blocks, steps), *of_diffusers(steps)]
     methods = [method for method in methods if arguments.only is None or method.family in arguments.only]
     pairs = part_of(pairs_of(entry, prompts), arguments.part)

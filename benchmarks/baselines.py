@@ -1,12 +1,12 @@
 """Tuned against the paper's heuristic, uniform rates and random matching, at equal measured latency.
 
-    python benchmarks/baselines.py
+    python benchmarks/baselines.py [--model MODEL]
 
-Runs the whole tuning job on the embedded model for every target and for ever higher ones until none is certified. Then,
+Runs the whole tuning job on an embedded model for every target and for ever higher ones until none is certified. Then,
 at each target and at the highest one certified, every other method is brought to the tuned schedule's measured speed-up
 (with the latency model, corrected by what it really took), and all of them generate the same held-out prompts, the
 first ones beside the plain pipeline in lock-step. Last, the heuristic's own fastest good schedule is certified like a
-tuned one. Writes `docs/baselines.md` with a picture, raw numbers to `benchmarks/results/baselines.json`; about an hour.
+tuned one. Writes `docs/baselines[-MODEL].md` with a picture, raw numbers to `benchmarks/results/`; about an hour.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from baselines_report import write
+from embedded import MODEL
 from lockstep_methods import beside_plain, twin_of, typical, warm_up
 from methods import ByHand, Method, align, contenders, tune_heuristic
 from rich.progress import track
@@ -46,7 +47,6 @@ from tuner.stages.profile import PROFILE_FILE
 
 Row = dict[str, Any]
 
-MODEL = "tiny-cogvideox"
 SEED = 9_100_000
 POOL = 64  # held-out prompts, of which the last are looked at nowhere else
 RESAMPLES = 4000
@@ -69,12 +69,12 @@ class Tuned:
         return sum(row.ie or 0.0 for row in self.artifact.ledger if row.stage != CERTIFY)
 
 
-def tune_to(target: float, folder: Path) -> Tuned | None:
+def tune_to(model: str, target: float, folder: Path) -> Tuned | None:
     """Run the job; None where it ends without evidence."""
     output, refused = folder / file_name(target).removesuffix(".json"), None
     with LiveProgress() as progress:
         try:
-            tune(TuneOptions(MODEL, target, output, resume=True, command="benchmarks/baselines.py"), progress)
+            tune(TuneOptions(model, target, output, resume=True, command="benchmarks/baselines.py"), progress)
         except TunerError as error:
             print(f"{target:g}x: {error}")
             refused = str(error).split(" The best schedule")[0].split(";")[0].rstrip(".")
@@ -84,12 +84,12 @@ def tune_to(target: float, folder: Path) -> Tuned | None:
     return Tuned(target, artifact, Profile.load(output / PROFILE_FILE), refused)
 
 
-def tune_all(targets: list[float], ladder: list[float], folder: Path) -> list[Tuned]:
+def tune_all(model: str, targets: list[float], ladder: list[float], folder: Path) -> list[Tuned]:
     """Every target that was measured, and the last of the ladder that is certified."""
-    found = [run for target in targets if (run := tune_to(target, folder)) is not None]
+    found = [run for target in targets if (run := tune_to(model, target, folder)) is not None]
     highest = None
     for target in ladder:
-        run = tune_to(target, folder)
+        run = tune_to(model, target, folder)
         if run is None or run.refused is not None:
             break
         highest = run
@@ -209,10 +209,10 @@ def table(methods: list[Method], baseline: list[Generation], prompts: list[str],
     return rows
 
 
-def certify_heuristic(by_hand: ByHand, noise_floor: float, folder: Path) -> Row | None:
+def certify_heuristic(model: str, by_hand: ByHand, noise_floor: float, folder: Path) -> Row | None:
     """The heuristic's fastest attempt that looked good and passes every gate but that of a target."""
     good = sorted((a for a in by_hand.attempts if a.good), key=lambda a: a.attention)
-    options = TuneOptions(MODEL, HEURISTIC_TARGET, folder, budget=HEURISTIC_BUDGET, resume=True)
+    options = TuneOptions(model, HEURISTIC_TARGET, folder, budget=HEURISTIC_BUDGET, resume=True)
     with LiveProgress() as progress:
         ctx = open_run(options, progress)
         try:
@@ -229,15 +229,18 @@ def certify_heuristic(by_hand: ByHand, noise_floor: float, folder: Path) -> Row 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--targets", type=float, nargs="+", default=[1.2])
     parser.add_argument("--ladder", type=float, nargs="*", default=[1.8], help="tried until one fails")
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--timed", type=int, default=2, help="prompts generated beside the plain pipeline, for speed")
     parser.add_argument("--forced", type=int, default=2, help="prompts of the teacher-forced error")
-    parser.add_argument("--output", type=Path, default=Path("runs/baselines"), help="folder of the tuning runs")
+    parser.add_argument("--output", type=Path, help="folder of the tuning runs; by default runs/baselines[-MODEL]")
     arguments = parser.parse_args()
-    tuned = tune_all(arguments.targets, arguments.ladder, arguments.output)
-    runner = Runner(load_pipeline(MODEL), REGISTRY[MODEL])
+    model, title = arguments.model, "baselines" if arguments.model == MODEL else f"baselines-{arguments.model}"
+    folder = arguments.output or Path("runs") / title
+    tuned = tune_all(model, arguments.targets, arguments.ladder, folder)
+    runner = Runner(load_pipeline(model), REGISTRY[model])
     # The last prompts of a long list, which nothing was ever chosen by.
     prompts = runner.entry.held_out_prompts(POOL)[::-1][: arguments.prompts]
     space = load_space_of(runner.entry)
@@ -258,6 +261,7 @@ def main() -> None:
         )
     write(
         {
+            "model": model,
             "environment": environment(),
             "command": shlex.join(["python", *sys.argv]),
             "prompts": len(prompts),
@@ -265,9 +269,10 @@ def main() -> None:
             "forced_prompts": arguments.forced,
             "targets": targets,
             "heuristic_attempts": [vars(attempt) for attempt in by_hand.attempts],
-            "heuristic_certified": certify_heuristic(by_hand, floor, arguments.output / "heuristic"),
+            "heuristic_certified": certify_heuristic(model, by_hand, floor, folder / "heuristic"),
         },
         Path(__file__).parents[1],
+        title,
     )
 
 

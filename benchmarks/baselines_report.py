@@ -19,13 +19,13 @@ HEADER = (
 )
 
 
-def markdown(content: dict[str, Any]) -> str:
+def markdown(content: dict[str, Any], figure: str) -> str:
     """The document."""
     machine, certified = content["environment"], [t for t in content["targets"] if t["certified"]["refused"] is None]
     lines = [
         "# Tuned against the baselines",
         "",
-        f"Measured by `{content['command']}` on the embedded model: {content['prompts']} held-out prompts",
+        f"Measured by `{content['command']}` on {content['model']}: {content['prompts']} held-out prompts",
         f"and seeds that nothing was chosen by (teacher-forced error: {content['forced_prompts']} of them), all",
         "methods brought to the tuned schedule's measured speed-up, which is measured on",
         f"{content['timed_prompts']} of the prompts, beside the plain pipeline in lock-step. Errors are",
@@ -37,7 +37,7 @@ def markdown(content: dict[str, Any]) -> str:
         "",
         f"{_highest(certified)} {_heuristic(content['heuristic_certified'])}",
         "",
-        "![loss against speed](baselines.png)",
+        f"![loss against speed]({figure})",
     ]
     for target in content["targets"]:
         found = target["certified"]
@@ -129,12 +129,12 @@ def draw(content: dict[str, Any]) -> Figure:
     return figure
 
 
-def write(content: dict[str, Any], root: Path) -> None:
-    """Document, picture and raw numbers."""
-    text = markdown(content)
+def write(content: dict[str, Any], root: Path, title: str) -> None:
+    """Document, picture and raw numbers, all of one name."""
+    text = markdown(content, f"{title}.png")
     print(text)
-    (root / "docs" / "baselines.md").write_text(text)
-    save_figures({"baselines": draw(content)}, root / "docs")
-    results = root / "benchmarks" / "results" / "baselines.json"
+    (root / "docs" / f"{title}.md").write_text(text)
+    save_figures({title: draw(content)}, root / "docs")
+    results = root / "benchmarks" / "results" / f"{title}.json"
     results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps(content, indent=1) + "\n")

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import (
+    CogVideoXPipeline,
     FasterCacheConfig,
     FirstBlockCacheConfig,
     MagCacheConfig,
@@ -24,6 +25,7 @@ from tuner.work.caches import magnitude_ratios
 
 Timesteps = tuple[int, int]
 CALIBRATION_SEED = 9_000_000
+FRAMES_FIRST = "BFCHW"
 LEAST_FACTORS = 2  # full steps that TaylorSeer needs for a first derivative
 
 
@@ -48,6 +50,11 @@ def timestep_of(runner: Runner) -> Callable[[], int]:
     return lambda: pipe.current_timestep
 
 
+def layout_of(runner: Runner) -> str:
+    """Of the latents: batch, frames, channels, height and width in the pipeline's order."""
+    return FRAMES_FIRST if isinstance(runner.pipe, CogVideoXPipeline) else "BCFHW"
+
+
 def pyramid(skip_range: int, timesteps: Timesteps) -> Install:
     """Pyramid Attention Broadcast: attention of every so manieth step between two timesteps."""
     return cached(
@@ -70,7 +77,7 @@ def faster(skip_range: int, timesteps: Timesteps) -> Install:
         lambda runner: FasterCacheConfig(
             spatial_attention_block_skip_range=skip_range,
             spatial_attention_timestep_skip_range=timesteps,
-            tensor_format="BFCHW",
+            tensor_format=layout_of(runner),
             is_guidance_distilled=True,
             current_timestep_callback=timestep_of(runner),
         )
@@ -78,9 +85,9 @@ def faster(skip_range: int, timesteps: Timesteps) -> Install:
 
 
 def faster_guided() -> Install:
-    """FasterCache as documented for CogVideoX: it approximates the unconditional branch, too."""
+    """FasterCache as documented: it approximates the unconditional branch, too."""
     return cached(
-        lambda runner: FasterCacheConfig(tensor_format="BFCHW", current_timestep_callback=timestep_of(runner))
+        lambda runner: FasterCacheConfig(tensor_format=layout_of(runner), current_timestep_callback=timestep_of(runner))
     )
 
 
@@ -128,7 +135,13 @@ def ratios_of(runner: Runner) -> list[float]:
 def sea() -> Install:
     """SeaCache, told which of the denoiser's inputs the latents are."""
 
-    def latents(_: Any, __: tuple[Any, ...], inputs: dict[str, Any]) -> list[torch.Tensor]:
-        return list(inputs["hidden_states"].transpose(1, 2).unbind(0))
+    def configure(runner: Runner) -> SeaCacheConfig:
+        frames_first = layout_of(runner) == FRAMES_FIRST
 
-    return cached(lambda runner: SeaCacheConfig(raw_vision_callback=latents))
+        def latents(_: Any, __: tuple[Any, ...], inputs: dict[str, Any]) -> list[torch.Tensor]:
+            states = inputs["hidden_states"]
+            return list((states.transpose(1, 2) if frames_first else states).unbind(0))
+
+        return SeaCacheConfig(raw_vision_callback=latents)
+
+    return cached(configure)

@@ -55,6 +55,11 @@ def load_profile() -> Profile:
     return Profile.load(PROFILE)
 
 
+def titled(document: str, model: str, steps: int) -> str:
+    """Name of a document on a model in so many steps; the first model's are without its name."""
+    return f"{document}-{steps}" if model == MODEL else f"{document}-{model}-{steps}"
+
+
 def decibels(errors: Sequence[float]) -> float:
     """PSNR of the geometric mean of mean squared errors, values in [0, 1]."""
     return -10 * float(np.log10(np.exp(np.mean(np.log(errors)))))

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from alternatives_report import paragraph
-from embedded import MODEL
+from embedded import titled
 from kept_results import Results, part_of, rows_of
 from videos import measure_videos
 
@@ -177,14 +177,14 @@ def main() -> None:
     parser.add_argument("--from", type=Path, nargs="+", dest="parts", help="folders of parts: only write the document")
     arguments = parser.parse_args()
     profile = Profile.load(arguments.profile)
-    entry = find_model(MODEL).with_workload(steps=profile.steps)
-    space = load_space_of(entry)
+    entry = find_model(profile.model).with_workload(steps=profile.steps)
+    space, title = load_space_of(entry), titled("steering", entry.name, profile.steps)
     prompts = entry.tuning_prompts(1 + arguments.prompts)[1:]  # the first one was profiled
     pairs = [(prompt, FIRST_SEED + i) for i, prompt in enumerate(prompts)]
     runner = Runner(load_pipeline(entry.name, arguments.device), entry)
     head = {"kind": "head", "environment": environment(), "subject": subject(runner)}
     if arguments.parts is None:
-        results = Results(arguments.output or Path(f"runs/steering-{profile.steps}"), head)
+        results = Results(arguments.output or Path("runs") / title, head)
         every = everything(profile, space)
         if arguments.only is not None:
             singles = [name(step, 1) for step in arguments.only]
@@ -195,7 +195,7 @@ def main() -> None:
     else:
         rows = [head, *rows_of(arguments.parts, head["subject"])]
     if arguments.part == "1/1":
-        document = ROOT / "docs" / f"steering-{profile.steps}.md"
+        document = ROOT / "docs" / f"{title}.md"
         write(profile, space, rows, shlex.join(["python", *sys.argv]), document)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embedded import MODEL
+from embedded import titled
 from kept_results import Results, part_of, rows_of
 from surrogate_report import write
 from videos import measure_videos
@@ -128,11 +128,12 @@ def main() -> None:
     parser.add_argument("--from", type=Path, nargs="+", dest="parts", help="folders of parts: only write the document")
     arguments = parser.parse_args()
     profile = Profile.load(arguments.profile)
-    entry = find_model(MODEL).with_workload(steps=profile.steps)
+    entry = find_model(profile.model).with_workload(steps=profile.steps)
     every = trials(profile, load_space_of(entry))
     prompts = entry.tuning_prompts(1 + arguments.prompts)[1:]  # the first one was profiled
     pairs = [(prompt, FIRST_SEED + i) for i, prompt in enumerate(prompts)]
-    folder = arguments.output or Path(f"runs/surrogate-{profile.steps}")
+    title = titled("surrogate", entry.name, profile.steps)
+    folder = arguments.output or Path("runs") / title
     runner = Runner(load_pipeline(entry.name, arguments.device), entry)
     head = {"kind": "head", "environment": environment(), "subject": subject(runner)}
     if arguments.parts is None:
@@ -143,7 +144,7 @@ def main() -> None:
     else:
         rows = [head, *rows_of(arguments.parts, head["subject"])]
     if arguments.part == "1/1":
-        write(every, rows, shlex.join(["python", *sys.argv]), ROOT / "docs" / f"surrogate-{profile.steps}.md")
+        write(every, rows, shlex.join(["python", *sys.argv]), ROOT / "docs" / f"{title}.md")
 
 
 if __name__ == "__main__":
