@@ -28,7 +28,7 @@ from pathlib import Path
 
 import diffusers
 import numpy as np
-from alternative_methods import Alternative, by_hand, by_heuristic, from_file, of_diffusers, quick
+from alternative_methods import HEURISTIC, Alternative, by_hand, by_heuristic, from_file, of_diffusers, quick
 from alternatives_report import COPIED, TUNED, write
 from embedded import MODEL, QUICK_STEPS, titled
 from frontier import changed_nothing
@@ -189,7 +189,7 @@ def main() -> None:
     methods = [method for family, path in files for method in from_file(family, path, steps)]
     runner = Runner(load_pipeline(entry.name, arguments.device), entry)
     blocks = len(find_sites(runner.denoiser, find_adapter(runner.denoiser)))
-    if arguments.profile is not None:
+    if arguments.profile is not None and HEURISTIC in (arguments.only or [HEURISTIC]):  # some ten generations
         methods += by_heuristic(runner, Profile.load(arguments.profile))
     methods += quick(blocks, steps) if arguments.quick else [*by_hand(blocks, steps), *of_diffusers(steps)]
     methods = [method for method in methods if arguments.only is None or method.family in arguments.only]

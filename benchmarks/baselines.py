@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from baselines_report import write
-from embedded import MODEL
+from embedded import MODEL, titled
 from lockstep_methods import beside_plain, twin_of, typical, warm_up
 from methods import ByHand, Method, align, contenders, tune_heuristic
 from rich.progress import track
@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--forced", type=int, default=2, help="prompts of the teacher-forced error")
     parser.add_argument("--output", type=Path, help="folder of the tuning runs; by default runs/baselines[-MODEL]")
     arguments = parser.parse_args()
-    model, title = arguments.model, "baselines" if arguments.model == MODEL else f"baselines-{arguments.model}"
+    model, title = arguments.model, titled("baselines", arguments.model)
     folder = arguments.output or Path("runs") / title
     tuned = tune_all(model, arguments.targets, arguments.ladder, folder)
     runner = Runner(load_pipeline(model), REGISTRY[model])

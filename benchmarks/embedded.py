@@ -55,9 +55,9 @@ def load_profile() -> Profile:
     return Profile.load(PROFILE)
 
 
-def titled(document: str, model: str, steps: int) -> str:
-    """Name of a document on a model in so many steps; the first model's are without its name."""
-    return f"{document}-{steps}" if model == MODEL else f"{document}-{model}-{steps}"
+def titled(document: str, model: str, *steps: int) -> str:
+    """Name of a document on a model, in so many steps where it says so; the first model's are without its name."""
+    return "-".join([document, *([] if model == MODEL else [model]), *map(str, steps)])
 
 
 def decibels(errors: Sequence[float]) -> float:

@@ -165,12 +165,12 @@ def forecasts() -> list[str]:
             seconds, origin = generation_seconds(name, card)
             budget = budget_for(seconds, sum(part.least for part in planned), BUDGET)
             least, most = generations(planned, budget)
-            peaks = {way: max(need.peaks(way, card.memory / 4).values()) for way in WAYS}
+            peaks = {way: max(need.peaks(load, card.memory / 4).values()) for way, load in WAYS.items()}
             fitting = [(way, peak) for way, peak in peaks.items() if peak <= card.memory]
             fits = "no"
             if fitting:
                 way, peak = fitting[0]
-                fits = f"{peak:.0f} GB" + (f" with `{way}`" if str(way) else "")
+                fits = f"{peak:.0f} GB" + (f" with `{way}`" if way.startswith("--") else "")
             body.append(
                 [
                     name,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tuner.models.entry import ModelEntry
 from tuner.models.figures import FIGURES, Figures
-from tuner.models.loading import Offload, Quantize
+from tuner.models.loading import LoadOptions
 from tuner.outlook import Outlook, Part
 from tuner.paper.architectures import ARCHITECTURES, Architecture
 from tuner.paper.counter import count_flops
@@ -57,19 +57,12 @@ CARDS = {
 }
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a model is loaded: where its weights are, and in how many bits the denoiser's are."""
-
-    offload: Offload = "none"
-    quantize: Quantize | None = None
-
-    def __str__(self) -> str:
-        quantize = "" if self.quantize is None else f" --quantize {self.quantize}"
-        return "" if self.offload == "none" else f"--offload {self.offload}{quantize}"
-
-
-WAYS = (Way(), Way("model"), Way("model", "int8"), Way("group"))
+WAYS = {
+    "as it is": LoadOptions(),
+    "--offload model": LoadOptions(offload="model"),
+    "--offload model --quantize int8": LoadOptions(offload="model", quantize="int8"),
+    "--offload group": LoadOptions(offload="group"),
+}
 """To try in turn: the last one moves every layer's weights in every step, which takes its time."""
 
 
@@ -93,15 +86,15 @@ class Memory:
     profile: float
     schedule: float
 
-    def peaks(self, way: Way, limit: float) -> dict[str, float]:
+    def peaks(self, load: LoadOptions, limit: float) -> dict[str, float]:
         """Of a generation, of profiling and of a tuned generation.
 
         Args:
-            way: of loading the model.
+            load: how the model is loaded.
             limit: GB that a schedule may keep.
         """
-        kept = GROUP if way.offload == "group" else self.in_8_bits if way.quantize else self.weights
-        plain = kept + self.one_pass + (self.text if way.offload == "none" else 0.0)
+        kept = GROUP if load.offload == "group" else self.in_8_bits if load.quantize else self.weights
+        plain = kept + self.one_pass + (self.text if load.offload == "none" else 0.0)
         return {PLAIN: plain, PROFILING: plain + self.profile, TUNED: plain + min(self.schedule, limit)}
 
 

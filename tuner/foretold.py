@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tuner.context import Context
-from tuner.forecast import CARDS, GB, HOUR, Way, budget_for, generation_seconds, needs
+from tuner.forecast import CARDS, GB, HOUR, budget_for, generation_seconds, needs
 from tuner.models.figures import FIGURES
 from tuner.parts import parts_of
 from tuner.run.store import PEAK
@@ -78,7 +78,7 @@ def _memory(ctx: Context) -> tuple[float, float] | None:
     if ctx.entry.name not in FIGURES or asked != (None, None, None):
         return None
     memory = needs(ctx.entry, ctx.space)
-    peaks = memory.peaks(Way(ctx.options.load.offload, ctx.options.load.quantize), ctx.options.memory or 0.0)
+    peaks = memory.peaks(ctx.options.load, ctx.options.memory or 0.0)
     return max(peaks.values()), memory.profile
 
 

@@ -63,7 +63,7 @@ def test_the_speed_of_a_card_is_what_the_papers_times_amount_to() -> None:
 
 def test_offloading_leaves_the_text_encoders_out() -> None:
     memory = needs(REGISTRY["hunyuanvideo"], load_space_of(REGISTRY["hunyuanvideo"]))
-    whole, less, bits, group = (memory.peaks(way, 20) for way in WAYS)
+    whole, less, bits, group = (memory.peaks(load, 20) for load in WAYS.values())
     assert all(whole[stage] - less[stage] == pytest.approx(memory.text) for stage in whole)
     assert whole[TUNED] - whole[PLAIN] == 20  # of 25 that all blocks would keep
     assert whole[PROFILING] > whole[PLAIN]

@@ -74,15 +74,15 @@ def plan(
     table.add_row(
         "a schedule keeps", f"at most {memory.schedule:.1f} GB; --memory limits it, to {limit:g} GB if not said"
     )
-    for way in WAYS:
-        peaks = memory.peaks(way, limit)
+    for way, load in WAYS.items():
+        peaks = memory.peaks(load, limit)
         short = {name: f"{name} {peak:.0f} GB" for name, peak in peaks.items() if peak > card.memory}
         fits = f"fits; the most is {max(peaks.values()):.0f} GB"
         if short:
             fits = f"does not fit: {', '.join(short.values())}"
         if list(short) == [TUNED]:
             fits += f"; with --memory {(card.memory - peaks[PLAIN]) * GB / 2**30:.1f} it would"
-        table.add_row(f"with {way}" if str(way) else "as it is", fits)
+        table.add_row(f"with {way}" if way.startswith("--") else way, fits)
         if not short:
             break
     console.print(table, highlight=False)
