@@ -100,7 +100,7 @@ def test_what_is_trained_is_what_the_pipeline_calls(name):
         captions = [scene.caption]
         if name == "tiny-mochi":  # counts the other way, with both branches in one batch
             sigma, want, captions = 1 - sigma, -want, ["", scene.caption]
-        found = model.velocity(noised, sigma, captions, latents)
+        found = model.predict(noised, sigma, captions, latents)
     torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
     clean = model.render([scene], latents, generator)
     assert clean.shape[1:] == noised.shape[1:]
@@ -124,7 +124,7 @@ def test_a_clip_of_some_latents_sees_their_positions(name):
         if isinstance(model, CogVideoX):
             return model(noised, torch.tensor([500]), captions, latents)
         assert isinstance(model, FlowDenoiser)
-        return model.velocity(noised, torch.tensor([0.5]), captions, latents)
+        return model.predict(noised, torch.tensor([0.5]), captions, latents)
 
     found = predict(noised, [2, 9])
     torch.testing.assert_close(predict(noised.flip(1), [9, 2]).flip(1), found, rtol=1e-3, atol=1e-4)

@@ -87,12 +87,12 @@ class Denoiser(nn.Module, abc.ABC):
         return next(self.parameters()).device
 
     def matrices(self) -> list[nn.Parameter]:
-        """The blocks' matrices of attention and feed-forward, which Muon trains."""
+        """The blocks' matrices but those of modulation, which Muon trains."""
         return [
             p
             for block in self.blocks()
             for name, p in block.named_parameters()
-            if p.ndim == 2 and ("attn" in name or "ff" in name)
+            if p.ndim == 2 and "norm" not in name
         ]
 
     def render(self, scenes: Sequence[Any], latents: Sequence[int], generator: torch.Generator) -> torch.Tensor:

@@ -1,4 +1,8 @@
-"""Flow matching: the model predicts which way noise lies (Lipman et al. 2023; as in SD3, HunyuanVideo and Wan)."""
+"""Flow matching (Lipman et al. 2023; as in SD3, HunyuanVideo and Wan), with models that predict the clean video.
+
+A token of these models has as many numbers as a third of their width: noise would fill it, and a clean video lies on
+far less. So they predict the clean video, and are trained by what that says of the velocity (Li and He 2025).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,14 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
+from diffusers import UniPCMultistepScheduler
 from torch import nn
 
 from asymrnr.install import replace_forward
 from tuner.embedded.denoiser import Denoiser, noise_levels
 
+TIMESTEPS = 1000
+MIN_SIGMA = 0.2  # below it an error of the clean video counts as at it
 Tables = tuple[torch.Tensor, ...]
 
 
@@ -53,10 +60,10 @@ class FlowDenoiser(Denoiser):
     null_share: ClassVar[float] = 0.0
 
     @abc.abstractmethod
-    def velocity(
+    def predict(
         self, noised: torch.Tensor, sigma: torch.Tensor, captions: list[str], latents: list[int]
     ) -> torch.Tensor:
-        """Predict noise minus clean latents.
+        """Predict the clean latents.
 
         Args:
             noised: (batch, latents, channels, height, width).
@@ -75,5 +82,13 @@ class FlowDenoiser(Denoiser):
         device, part = self.device, sigma.view(-1, 1, 1, 1, 1)
         noised = (1 - part) * clean + part * noise
         with torch.autocast(device.type, torch.bfloat16):
-            predicted = self.velocity(noised.to(device), sigma.to(device), captions, latents)
-        return (predicted.float() - (noise - clean).to(device)).square().mean()
+            predicted = self.predict(noised.to(device), sigma.to(device), captions, latents)
+        error = (predicted.float() - clean.to(device)) / part.clamp(min=MIN_SIGMA).to(device)
+        return error.square().mean()
+
+
+def clean_scheduler(shift: float) -> UniPCMultistepScheduler:
+    """Solves the flow's equation with predictions of the clean video; noise levels are shifted by `shift`."""
+    return UniPCMultistepScheduler(
+        num_train_timesteps=TIMESTEPS, prediction_type="sample", use_flow_sigmas=True, flow_shift=shift
+    )

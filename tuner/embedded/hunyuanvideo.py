@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from itertools import chain
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
+from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
 from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 from torch import nn
@@ -15,13 +15,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Stage
-from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
+from tuner.embedded.flow import TIMESTEPS, FlowDenoiser, Tables, clean_scheduler, positions_of
 from tuner.embedded.text import TEXT_WIDTH, build_tokenizer, tokens_of
-from tuner.embedded.worlds import SCENES
+from tuner.embedded.worlds import OBJECT
 
-HEADS, HEAD_DIM, DUAL, SINGLE = 2, 64, 2, 6
-GRID = SCENES.size // 4
-TIMESTEPS = 1000
+HEADS, HEAD_DIM, DUAL, SINGLE = 2, 64, 2, 4
+GRID = OBJECT.size // 4
 SKIPPED = 2  # of the text encoder's last layers, which the pipeline does not look at
 CLIP_TOKENS = 77  # the pipeline asks for so many
 
@@ -30,21 +29,21 @@ class HunyuanVideo(FlowDenoiser):
     """See `Denoiser`. Guidance is a number that the model is told; it is trained with one only."""
 
     name = "tiny-hunyuanvideo"
-    world = SCENES
+    world = OBJECT
     stages = (
-        Stage(3000, 1, 14),
-        Stage(3000, 4, 3),
-        Stage(2400, 16, 1, noisy=0.4),
+        Stage(2200, 1, 14),
+        Stage(1800, 4, 3),
+        Stage(3000, 12, 1, noisy=0.4),
     )
-    steps = 24
+    steps = 20
     guidance = 6.0
-    text_tokens = 40
+    text_tokens = 24
     shift = 3.0
     about = (
         f"the real `HunyuanVideoTransformer3DModel` (RoPE, patch 2, {DUAL} dual and {SINGLE} single blocks, {HEADS} "
-        f"heads of {HEAD_DIM}, {SCENES.frames * GRID * GRID:,} video tokens, text of varying length behind a mask), a "
-        "small Llama and a small CLIP text encoder, word-level tokenizers, `FlowMatchEulerDiscreteScheduler` "
-        f"({steps} steps, guidance embedded) and a lossless space-to-depth codec"
+        f"heads of {HEAD_DIM}, {OBJECT.frames * GRID * GRID:,} video tokens, padded text behind a mask), a "
+        "small Llama and a small CLIP text encoder, word-level tokenizers, `UniPCMultistepScheduler` "
+        f"({steps} steps of flow matching, guidance embedded) and a lossless space-to-depth codec"
     )
 
     def __init__(self, dual: int = DUAL, single: int = SINGLE) -> None:
@@ -85,7 +84,7 @@ class HunyuanVideo(FlowDenoiser):
     def blocks(self) -> Iterator[nn.Module]:
         return chain(self.transformer.transformer_blocks, self.transformer.single_transformer_blocks)
 
-    def velocity(
+    def predict(
         self, noised: torch.Tensor, sigma: torch.Tensor, captions: list[str], latents: list[int]
     ) -> torch.Tensor:
         text, mask, pooled = self._text(captions, noised.device)
@@ -107,7 +106,7 @@ class HunyuanVideo(FlowDenoiser):
             tokenizer=self.tokenizer,
             transformer=self.transformer,
             vae=SpaceToDepthCodec(),
-            scheduler=FlowMatchEulerDiscreteScheduler(shift=self.shift),
+            scheduler=clean_scheduler(self.shift),
             text_encoder_2=self.text_encoder_2,
             tokenizer_2=self.tokenizer_2,
         )

@@ -6,20 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
-from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers import WanPipeline, WanTransformer3DModel
 from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Stage
-from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
+from tuner.embedded.flow import TIMESTEPS, FlowDenoiser, Tables, clean_scheduler, positions_of
 from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT
 
 HEADS, HEAD_DIM, BLOCKS = 2, 64, 8
 RATIO = 2
 GRID = OBJECT.size // 4
-TIMESTEPS = 1000
 
 
 class Wan(FlowDenoiser):
@@ -67,7 +66,7 @@ class Wan(FlowDenoiser):
     def blocks(self) -> Iterator[nn.Module]:
         return iter(self.transformer.blocks)
 
-    def velocity(
+    def predict(
         self, noised: torch.Tensor, sigma: torch.Tensor, captions: list[str], latents: list[int]
     ) -> torch.Tensor:
         with self._positions_of(latents):
@@ -80,14 +79,8 @@ class Wan(FlowDenoiser):
         return predicted.transpose(1, 2)
 
     def pipeline(self) -> WanPipeline:
-        scheduler = UniPCMultistepScheduler(
-            num_train_timesteps=TIMESTEPS,
-            prediction_type="flow_prediction",
-            use_flow_sigmas=True,
-            flow_shift=self.shift,
-        )
         vae = SpaceToDepthCodec.over_time(RATIO)
-        return WanPipeline(self.tokenizer, self.text_encoder, vae, scheduler, self.transformer)
+        return WanPipeline(self.tokenizer, self.text_encoder, vae, clean_scheduler(self.shift), self.transformer)
 
     def _text(self, captions: list[str], device: torch.device) -> torch.Tensor:
         """As the pipeline gives it: nothing where the caption has ended."""
