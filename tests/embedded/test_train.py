@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from tuner.embedded.denoiser import STRONG_NOISE, Denoiser, Stage, noise_levels
 from tuner.embedded.flow import FlowDenoiser
 from tuner.embedded.hunyuanvideo import HunyuanVideo
 from tuner.embedded.models import MODELS
+from tuner.embedded.sampler import CleanFlowMatchEulerScheduler, clean_scheduler
 from tuner.embedded.train import learning_rate, pick_latents
 
 
@@ -99,7 +101,7 @@ def test_what_is_trained_is_what_the_pipeline_calls(name):
         sigma = kwargs["timestep"] / 1000
         captions = [scene.caption]
         if name == "tiny-mochi":  # counts the other way, with both branches in one batch
-            sigma, want, captions = 1 - sigma, -want, ["", scene.caption]
+            sigma, captions = 1 - sigma, ["", scene.caption]
         found = model.predict(noised, sigma, captions, latents)
     torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
     clean = model.render([scene], latents, generator)
@@ -107,6 +109,29 @@ def test_what_is_trained_is_what_the_pipeline_calls(name):
     decoded = pipe.vae.decode(clean.transpose(1, 2), return_dict=False)[0]
     assert decoded.shape == (1, 3, frames, size, size)
     torch.testing.assert_close(pipe.vae.encode(decoded), clean.transpose(1, 2))
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_model_that_knows_the_clean_video_ends_there(inverted):
+    """Euler's method whichever way it counts; a straight path needs no small steps."""
+    clean, noise = torch.randn(2, 1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    euler = CleanFlowMatchEulerScheduler(invert_sigmas=inverted)
+    euler.set_timesteps(5)
+    sample = noise
+    for step, timestep in enumerate(euler.timesteps):
+        left = 1 - euler.sigmas[step] if inverted else euler.sigmas[step]
+        torch.testing.assert_close(sample, (1 - left) * clean + left * noise, rtol=1e-3, atol=5e-3)
+        sample = euler.step(clean, timestep, sample, return_dict=False)[0]
+    torch.testing.assert_close(sample, clean)
+
+
+def test_unipc_takes_clean_predictions_as_they_are():
+    clean, sample = torch.randn(2, 1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    unipc = clean_scheduler(3.0)
+    unipc.set_timesteps(sigmas=np.linspace(1.0, 0.0, 5)[:-1])  # as HunyuanVideo's pipeline does
+    for timestep in unipc.timesteps:
+        sample = unipc.step(clean, timestep, sample, return_dict=False)[0]
+    torch.testing.assert_close(sample, clean)
 
 
 @torch.no_grad()

@@ -89,10 +89,7 @@ class Denoiser(nn.Module, abc.ABC):
     def matrices(self) -> list[nn.Parameter]:
         """The blocks' matrices but those of modulation, which Muon trains."""
         return [
-            p
-            for block in self.blocks()
-            for name, p in block.named_parameters()
-            if p.ndim == 2 and "norm" not in name
+            p for block in self.blocks() for name, p in block.named_parameters() if p.ndim == 2 and "norm" not in name
         ]
 
     def render(self, scenes: Sequence[Any], latents: Sequence[int], generator: torch.Generator) -> torch.Tensor:

@@ -12,13 +12,11 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
-from diffusers import UniPCMultistepScheduler
 from torch import nn
 
 from asymrnr.install import replace_forward
 from tuner.embedded.denoiser import Denoiser, noise_levels
 
-TIMESTEPS = 1000
 MIN_SIGMA = 0.2  # below it an error of the clean video counts as at it
 Tables = tuple[torch.Tensor, ...]
 
@@ -85,10 +83,3 @@ class FlowDenoiser(Denoiser):
             predicted = self.predict(noised.to(device), sigma.to(device), captions, latents)
         error = (predicted.float() - clean.to(device)) / part.clamp(min=MIN_SIGMA).to(device)
         return error.square().mean()
-
-
-def clean_scheduler(shift: float) -> UniPCMultistepScheduler:
-    """Solves the flow's equation with predictions of the clean video; noise levels are shifted by `shift`."""
-    return UniPCMultistepScheduler(
-        num_train_timesteps=TIMESTEPS, prediction_type="sample", use_flow_sigmas=True, flow_shift=shift
-    )

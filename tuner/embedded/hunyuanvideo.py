@@ -15,7 +15,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Stage
-from tuner.embedded.flow import TIMESTEPS, FlowDenoiser, Tables, clean_scheduler, positions_of
+from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
+from tuner.embedded.sampler import TIMESTEPS, clean_scheduler
 from tuner.embedded.text import TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT
 

@@ -7,24 +7,24 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, MochiPipeline, MochiTransformer3DModel
+from diffusers import MochiPipeline, MochiTransformer3DModel
 from torch import nn
 from transformers import T5Config, T5EncoderModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Stage
 from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
+from tuner.embedded.sampler import TIMESTEPS, CleanFlowMatchEulerScheduler
 from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT
 
 HEADS, HEAD_DIM, BLOCKS = 2, 64, 8
 GRID = OBJECT.size // 4
-TIMESTEPS = 1000
 TOKEN = 12.0  # distance of two tokens, in the units of Mochi's positions: 192 for the whole picture
 
 
 class Mochi(FlowDenoiser):
-    """See `Denoiser`. Mochi counts from noise to clean, and predicts that way."""
+    """See `Denoiser`. Mochi counts from noise to clean."""
 
     name = "tiny-mochi"
     world = OBJECT
@@ -42,9 +42,9 @@ class Mochi(FlowDenoiser):
     about = (
         f"the real `MochiTransformer3DModel` (learned RoPE, patch 2, {BLOCKS} blocks, {HEADS} heads of {HEAD_DIM}, "
         f"{OBJECT.frames * GRID * GRID:,} video tokens, a narrower text stream with every prompt's own length), a "
-        f"one-layer T5 encoder, a word-level tokenizer, `FlowMatchEulerDiscreteScheduler` ({steps} steps, guidance "
-        f"{guidance:g} in one batch) and a lossless space-to-depth codec, whose pictures are enlarged {enlarged} times "
-        f"and held for {held} frames, because the pipeline counts so"
+        f"one-layer T5 encoder, a word-level tokenizer, Euler's method for predictions of the clean video ({steps} "
+        f"steps, guidance {guidance:g} in one batch) and a lossless space-to-depth codec, whose pictures are enlarged "
+        f"{enlarged} times and held for {held} frames, because the pipeline counts so"
     )
 
     def __init__(self, blocks: int = BLOCKS) -> None:
@@ -71,7 +71,7 @@ class Mochi(FlowDenoiser):
     def blocks(self) -> Iterator[nn.Module]:
         return iter(self.transformer.transformer_blocks)
 
-    def velocity(
+    def predict(
         self, noised: torch.Tensor, sigma: torch.Tensor, captions: list[str], latents: list[int]
     ) -> torch.Tensor:
         ids, mask = tokens_of(self.tokenizer, captions, self.text_tokens, noised.device)
@@ -83,11 +83,11 @@ class Mochi(FlowDenoiser):
                 encoder_attention_mask=mask.bool(),
                 return_dict=False,
             )[0]
-        return -predicted.transpose(1, 2)
+        return predicted.transpose(1, 2)
 
     def pipeline(self) -> MochiPipeline:
         return MochiPipeline(
-            scheduler=FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+            scheduler=CleanFlowMatchEulerScheduler(invert_sigmas=True),
             vae=SpaceToDepthCodec(enlarged=self.enlarged, held=self.held),
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,
