@@ -32,9 +32,9 @@ class HunyuanVideo(FlowDenoiser):
     name = "tiny-hunyuanvideo"
     world = OBJECT
     stages = (
-        Stage(2200, 1, 14),
-        Stage(1800, 4, 3),
-        Stage(3000, 12, 1, noisy=0.4),
+        Stage(2000, 1, 14),
+        Stage(1600, 4, 3),
+        Stage(2400, 12, 1, noisy=0.4),
     )
     steps = 20
     guidance = 6.0
