@@ -24,6 +24,7 @@ from asymrnr.resources import search_spaces_folder
 from tests.pipelines.tiny_pipelines import BUILDERS, START_FROM_PICTURES, START_FROM_VIDEOS
 from tuner.cli import app
 from tuner.commands.models import memory
+from tuner.embedded.entries import ENTRIES
 from tuner.errors import UsageError
 from tuner.models import REGISTRY, HubWeights
 from tuner.models.figures import FIGURES
@@ -128,7 +129,7 @@ def test_packages_register_models(install) -> None:
         "ENTRIES = [replace(HUB[0], name='house-video')]\n"
     )
     registry = Registry([REGISTRY["mochi"]])
-    assert set(registry) == {"mochi", "tiny-cogvideox", "house-video"}
+    assert set(registry) == {"mochi", *(entry.name for entry in ENTRIES), "house-video"}
     assert registry["house-video"].name == "house-video"
 
 
