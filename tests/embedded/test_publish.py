@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tuner.embedded.publish import noise_level
+from tuner.embedded.hunyuanvideo import HunyuanVideo
+from tuner.embedded.publish import CAPTIONS, Evaluation, card, noise_level
 from tuner.embedded.world import render, sample_scenes
 
 
@@ -17,3 +18,17 @@ def test_added_noise_is_recovered_on_plain_and_striped_backgrounds(sigma: float)
         assert noise_level(video) < 0.5
         noisy = video + sigma / 255 * torch.randn(video.shape, generator=generator)
         assert noise_level(noisy) == pytest.approx(sigma, rel=0.2)
+
+
+def test_the_card_says_what_was_found_and_what_falls_short() -> None:
+    accuracy = {"color": 1.0, "direction": 46 / CAPTIONS, "shape": 0.875}
+    found = [Evaluation(20, accuracy, 1.5, 7.25, []), Evaluation(8, {**accuracy, "shape": 0.9}, 2.25, 3.0, [])]
+    bars = HunyuanVideo.world.bars
+    assert found[0].missed(bars) == ["shape in 20 steps"]
+    assert found[1].missed(bars) == ["noise in 8 steps"]
+    text = card(HunyuanVideo, found, 5.7, "on a bench")
+    assert "| attribute | right in 20 steps | right in 8 steps | bar |\n|---|---|---|---|\n" in text
+    assert "| direction | 95.8% | 95.8% | 95% |" in text
+    assert "7.2 s in 20 steps and 3.0 s in 8 steps" in text
+    assert "1.50 and 2.25 grey" in text
+    assert "on a bench; 5.7 MB" in text

@@ -36,6 +36,7 @@ class Denoiser(nn.Module, abc.ABC):
         enlarged, held: how many times pictures are enlarged, and for how many frames all but the first are held.
         stages: of its training.
         steps: denoising steps of a generation.
+        few_steps: so many do as well; None where they do not.
         guidance: scale of its guidance, 1 for none.
         text_tokens: that a caption may have.
         about: what it is made of, for its card.
@@ -49,6 +50,7 @@ class Denoiser(nn.Module, abc.ABC):
     held: ClassVar[int] = 1
     stages: ClassVar[tuple[Stage, ...]]
     steps: ClassVar[int]
+    few_steps: ClassVar[int | None] = None
     guidance: ClassVar[float] = 1.0
     text_tokens: ClassVar[int]
     about: ClassVar[str]

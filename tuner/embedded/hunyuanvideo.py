@@ -37,6 +37,7 @@ class HunyuanVideo(FlowDenoiser):
         Stage(2400, 12, 1, noisy=0.4),
     )
     steps = 20
+    few_steps = 8
     guidance = 6.0
     text_tokens = 24
     shift = 3.0
