@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tuner.profile.agreement import Agreement
 from tuner.profile.distribution import DIRECTIONS, POLICIES, divergence_name
@@ -57,12 +57,20 @@ def made(q: float, v: float, **changes: Any) -> Profile:
     return Profile(**{**values, **changes})
 
 
-def test_a_column_for_every_profile(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def _beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+
+
+def test_a_column_for_every_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from traits import main
+
     made(0.2, 0.1).save(tmp_path / "a")
     made(0.1, 0.3, model="other").save(tmp_path / "b")
     output = tmp_path / "traits.md"
-    command = [sys.executable, SCRIPT, tmp_path / "a", tmp_path / "b", "--document", output]
-    subprocess.run(command, check=True, capture_output=True)
+    arguments = ["traits.py", tmp_path / "a", tmp_path / "b", "--document", output]
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+    main()
     text = output.read_text()
     assert "| | made, 6 steps | other, 6 steps |\n" in text
     rows = dict(line[2:-2].split(" | ", 1) for line in text.splitlines() if line.startswith("| ") and line[2] != "|")
@@ -80,7 +88,9 @@ def test_a_column_for_every_profile(tmp_path: Path) -> None:
     assert rows["similarities of two prompts, Spearman, V"] == "- | -"
 
 
-def test_a_missing_profile_is_one_sentence(tmp_path: Path) -> None:
-    found = subprocess.run([sys.executable, SCRIPT, tmp_path / "none"], capture_output=True, text=True)
-    assert found.returncode != 0
-    assert "There is no profile" in found.stderr
+def test_a_missing_profile_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from traits import main
+
+    monkeypatch.setattr(sys, "argv", ["traits.py", str(tmp_path / "none")])
+    with pytest.raises(SystemExit, match="There is no profile"):
+        main()
