@@ -3,8 +3,8 @@
     python benchmarks/proxies.py --profile runs/tiny-cogvideox-x1.30/profile.safetensors
 
 Generates held-out prompts with random schedules of several kinds and correlates every proxy's ranking with the mean
-squared error to the unaccelerated video (geometric mean over prompts). Writes `docs/proxies.md` with a plot, raw
-numbers to `benchmarks/results/`.
+squared error to the unaccelerated video (geometric mean over prompts). Writes `docs/proxies[-MODEL].md` with a plot, raw numbers
+to `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embedded import titled
 from matplotlib.figure import Figure
 from rich.progress import track
 from scipy.stats import spearmanr
@@ -33,7 +34,6 @@ from tuner.search.space import SearchSpace, load_space_of
 from tuner.search.threshold import constant_in_windows
 from tuner.strides import parse_stride
 
-MODEL = "tiny-cogvideox"
 SEED = 5_000_000
 RESAMPLES = 2000
 KL_RATE = 0.5
@@ -139,26 +139,37 @@ def random_schedules(profile: Profile, count: int) -> tuple[list[str], list[Sche
     return kinds, [random_schedule(profile, kind, rng) for kind in kinds]
 
 
+def noise_of(runner: Runner, profile: Profile) -> np.ndarray:
+    """(steps,) standard deviation of the noise in the latents of every step."""
+    scheduler = runner.pipe.scheduler
+    if scheduler.config.get("use_flow_sigmas") or not hasattr(scheduler, "alphas_cumprod"):
+        return profile.timesteps / scheduler.config.num_train_timesteps
+    return np.sqrt(1 - scheduler.alphas_cumprod[profile.timesteps.astype(int)].numpy())
+
+
 def predictions(runner: Runner, profile: Profile, schedules: list[Schedule]) -> dict[str, list[float]]:
     """What every proxy says of the schedules."""
-    alphas = runner.pipe.scheduler.alphas_cumprod[profile.timesteps.astype(int)].numpy()
-    space = load_space_of(runner.entry)
-    tried = proxies(profile, np.sqrt(1 - alphas), space)
+    tried = proxies(profile, noise_of(runner, profile), load_space_of(runner.entry))
     return {name: [proxy(s) for s in schedules] for name, proxy in tried.items()}
+
+
+def runner_of(profile: Profile) -> Runner:
+    """The profile's model, in as many steps."""
+    return Runner(load_pipeline(profile.model), REGISTRY[profile.model].with_workload(steps=profile.steps))
 
 
 def predict_again(content: dict[str, Any], profile_path: Path) -> dict[str, Any]:
     """The errors measured before with what every proxy says of their schedules now."""
     profile = Profile.load(profile_path)
     _, schedules = random_schedules(profile, len(content["kinds"]))
-    found = predictions(Runner(load_pipeline(MODEL), REGISTRY[MODEL]), profile, schedules)
+    found = predictions(runner_of(profile), profile, schedules)
     return content | {"proxies": found, "profile": str(profile_path)}
 
 
 def measure(profile_path: Path, count: int, prompt_count: int) -> dict[str, Any]:
     """Generate with random schedules; the errors measured and what every proxy says, for the results file."""
     profile = Profile.load(profile_path)
-    runner = Runner(load_pipeline(MODEL), REGISTRY[MODEL])
+    runner = runner_of(profile)
     prompts = runner.entry.held_out_prompts(10 + prompt_count)[10:]
     plain = [runner.generate(prompt, SEED).video for prompt in prompts]
     kinds, schedules = random_schedules(profile, count)
@@ -168,6 +179,7 @@ def measure(profile_path: Path, count: int, prompt_count: int) -> dict[str, Any]
     ]
     return {
         "environment": environment(),
+        "model": profile.model,
         "profile": str(profile_path),
         "kinds": kinds,
         "errors": errors,
@@ -181,12 +193,13 @@ def write(content: dict[str, Any], root: Path) -> None:
     losses = np.exp(np.log(errors).mean(1))
     values = {name: np.array(value) for name, value in content["proxies"].items()}
     rows = sorted(((name, *correlation(values[name], losses)) for name in values), key=lambda row: -row[1])
-    machine, best = content["environment"], rows[0][0]
+    machine, best, model = content["environment"], rows[0][0], content["model"]
+    title = titled("proxies", model)
     lines = [
         "# Which proxy predicts quality?",
         "",
         f"Measured by `python benchmarks/proxies.py --profile {content['profile']}`: {len(errors)} random schedules",
-        f"of {MODEL} (by site, block, phase, threshold; uniform), {errors.shape[1]} real generations each,",
+        f"of {model} (by site, block, phase, threshold; uniform), {errors.shape[1]} real generations each,",
         "rank correlation with the mean squared error to the unaccelerated video; intervals bootstrap the schedules;",
         "the last column takes out what the amount of attention explains",
         f"({machine['cpu']}, torch {machine['torch']}).",
@@ -202,23 +215,23 @@ def write(content: dict[str, Any], root: Path) -> None:
     lines += [
         "",
         f'The search uses "{IN_USE}": {chosen[1]:.3f},',
-        "`rank_correlation` in `search_spaces/tiny-cogvideox.yaml`. The best proxies lie within each other's intervals",
-        "on random schedules, but not once a search has used them: random schedules do not look for what a proxy gets",
-        "wrong, a search does. docs/baselines.md has tables of least error as measured beside tables of least pooled",
-        "error and uniform rates.",
+        f"`rank_correlation` in `search_spaces/{REGISTRY[model].search_space}`.",
+        "The best proxies lie within each other's intervals on random schedules, but not once a search has used them:",
+        "random schedules do not look for what a proxy gets wrong, a search does. docs/baselines.md has tables of least",
+        "error as measured beside tables of least pooled error and uniform rates.",
         "",
-        "![loss against the best proxy and against FLOPs alone](proxies.png)",
+        f"![loss against the best proxy and against FLOPs alone]({title}.png)",
     ]
     print("\n".join(lines))
-    (root / "docs" / "proxies.md").write_text("\n".join(lines) + "\n")
-    save_figures({"proxies": draw(values, losses, content["kinds"], best)}, root / "docs")
+    (root / "docs" / f"{title}.md").write_text("\n".join(lines) + "\n")
+    save_figures({title: draw(values, losses, content["kinds"], best)}, root / "docs")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--profile", type=Path, help="profile of a tuning run")
-    source.add_argument("--write-only", action="store_true", help="only write the document again")
+    source.add_argument("--write-only", metavar="MODEL", help="only write the document of a model again")
     parser.add_argument(
         "--again", action="store_true", help="with --profile: predict anew for the errors measured before"
     )
@@ -226,7 +239,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=2)
     arguments = parser.parse_args()
     root = Path(__file__).parents[1]
-    results = root / "benchmarks" / "results" / f"proxies-{MODEL}.json"
+    model = arguments.write_only or Profile.load(arguments.profile).model
+    results = root / "benchmarks" / "results" / f"proxies-{model}.json"
     if arguments.profile is None or arguments.again:
         content = json.loads(results.read_text())
     else:
