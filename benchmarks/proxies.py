@@ -3,8 +3,8 @@
     python benchmarks/proxies.py --profile runs/tiny-cogvideox-x1.30/profile.safetensors
 
 Generates held-out prompts with random schedules of several kinds and correlates every proxy's ranking with the mean
-squared error to the unaccelerated video (geometric mean over prompts). Writes `docs/proxies[-MODEL].md` with a plot, raw numbers
-to `benchmarks/results/`.
+squared error to the unaccelerated video, geometric mean over prompts. Writes `docs/proxies[-MODEL].md` with a plot, raw
+numbers to `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -217,8 +217,8 @@ def write(content: dict[str, Any], root: Path) -> None:
         f'The search uses "{IN_USE}": {chosen[1]:.3f},',
         f"`rank_correlation` in `search_spaces/{REGISTRY[model].search_space}`.",
         "The best proxies lie within each other's intervals on random schedules, but not once a search has used them:",
-        "random schedules do not look for what a proxy gets wrong, a search does. docs/baselines.md has tables of least",
-        "error as measured beside tables of least pooled error and uniform rates.",
+        "random schedules do not look for what a proxy gets wrong, a search does. docs/baselines.md has tables of",
+        "least error as measured beside tables of least pooled error and uniform rates.",
         "",
         f"![loss against the best proxy and against FLOPs alone]({title}.png)",
     ]
