@@ -33,8 +33,8 @@ class HunyuanVideo(FlowDenoiser):
     world = OBJECT
     stages = (
         Stage(2000, 1, 14),
-        Stage(1600, 4, 3),
-        Stage(2400, 12, 1, noisy=0.4),
+        Stage(3400, 4, 3),
+        Stage(1400, 12, 1, noisy=0.4),
     )
     steps = 20
     few_steps = 8
