@@ -176,7 +176,7 @@ def test_a_few_steps_on_one_batch_teach_something(name):
     clean, captions, latents, _ = train.make_batch(model, stage, 0)
     optimizers, losses = train.build_optimizers(model), []
     for _ in range(12):
-        loss = model.loss(clean, captions, latents, 0.5, torch.Generator().manual_seed(7))
+        loss = model.loss(clean, captions, latents, stage, torch.Generator().manual_seed(7))
         losses.append(loss.item())
         for optimizer in optimizers:
             optimizer.zero_grad()

@@ -60,9 +60,9 @@ class CogVideoX(Denoiser):
         return iter(self.transformer.transformer_blocks)
 
     def loss(
-        self, clean: torch.Tensor, captions: list[str], latents: list[int], noisy: float, generator: torch.Generator
+        self, clean: torch.Tensor, captions: list[str], latents: list[int], stage: Stage, generator: torch.Generator
     ) -> torch.Tensor:
-        timestep = (noise_levels(len(captions), noisy, generator) * len(self.alphas)).long()
+        timestep = (noise_levels(len(captions), stage.noisy, generator) * len(self.alphas)).long()
         noise = torch.randn(clean.shape, generator=generator)
         alpha = self.alphas[timestep].view(-1, 1, 1, 1, 1)
         noised = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise

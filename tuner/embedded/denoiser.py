@@ -18,12 +18,22 @@ STRONG_NOISE = 0.8  # noise levels from here on are strong
 
 @dataclass(frozen=True)
 class Stage:
-    """`steps` optimiser steps on batches of `batch` clips of `latents` latents; a share of them under strong noise."""
+    """A part of the training.
+
+    Attributes:
+        steps: of the optimiser.
+        latents: of a clip.
+        batch: clips a step.
+        noisy: share of the clips that is under strong noise.
+        sharp: how many times as much an error may count under little noise as under strong noise, for models that match
+            flows. At 1 what is drawn and where is learned first; details come with more.
+    """
 
     steps: int
     latents: int
     batch: int
     noisy: float = 0.5
+    sharp: float = 1.0
 
 
 class Denoiser(nn.Module, abc.ABC):
@@ -62,7 +72,7 @@ class Denoiser(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def loss(
-        self, clean: torch.Tensor, captions: list[str], latents: list[int], noisy: float, generator: torch.Generator
+        self, clean: torch.Tensor, captions: list[str], latents: list[int], stage: Stage, generator: torch.Generator
     ) -> torch.Tensor:
         """What a batch gets wrong under random noise.
 
@@ -70,7 +80,7 @@ class Denoiser(nn.Module, abc.ABC):
             clean: (batch, latents, channels, height, width).
             captions: of the batch.
             latents: which of the videos' latents these are, ascending.
-            noisy: the share of the batch that is under strong noise.
+            stage: of the training.
             generator: of noise and noise levels, on the CPU.
         """
 

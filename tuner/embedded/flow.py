@@ -1,7 +1,9 @@
 """Flow matching (Lipman et al. 2023; as in SD3, HunyuanVideo and Wan), with models that predict the clean video.
 
 A token of these models has as many numbers as a third of their width: noise would fill it, and a clean video lies on
-far less. So they predict the clean video, and are trained by what that says of the velocity (Li and He 2025).
+far less. So they predict the clean video (Li and He 2025). In the velocity an error weighs one over the squared noise
+level, which teaches details first; what is shown, and where, is decided under strong noise. So the weight is limited,
+and the limit raised towards the end (`Stage.sharp`).
 """
 
 from __future__ import annotations
@@ -15,9 +17,8 @@ import torch
 from torch import nn
 
 from asymrnr.install import replace_forward
-from tuner.embedded.denoiser import Denoiser, noise_levels
+from tuner.embedded.denoiser import Denoiser, Stage, noise_levels
 
-MIN_SIGMA = 0.2  # below it an error of the clean video counts as at it
 Tables = tuple[torch.Tensor, ...]
 
 
@@ -47,7 +48,7 @@ def positions_of(
 
 
 class FlowDenoiser(Denoiser):
-    """See `Denoiser`; the loss is the squared error of the velocity, noise minus clean video.
+    """See `Denoiser`; the loss is the squared error of the clean video, under a limited weight.
 
     Attributes:
         shift: of the noise levels, as the pipeline's scheduler shifts them (SD3, section 5.3.2).
@@ -70,9 +71,9 @@ class FlowDenoiser(Denoiser):
         """
 
     def loss(
-        self, clean: torch.Tensor, captions: list[str], latents: list[int], noisy: float, generator: torch.Generator
+        self, clean: torch.Tensor, captions: list[str], latents: list[int], stage: Stage, generator: torch.Generator
     ) -> torch.Tensor:
-        level = noise_levels(len(captions), noisy, generator)
+        level = noise_levels(len(captions), stage.noisy, generator)
         sigma = self.shift * level / (1 + (self.shift - 1) * level)
         noise = torch.randn(clean.shape, generator=generator)
         left_out = torch.rand(len(captions), generator=generator) < self.null_share
@@ -81,5 +82,5 @@ class FlowDenoiser(Denoiser):
         noised = (1 - part) * clean + part * noise
         with torch.autocast(device.type, torch.bfloat16):
             predicted = self.predict(noised.to(device), sigma.to(device), captions, latents)
-        error = (predicted.float() - clean.to(device)) / part.clamp(min=MIN_SIGMA).to(device)
-        return error.square().mean()
+        weight = (1 / part.square()).clamp(max=stage.sharp)
+        return (weight.to(device) * (predicted.float() - clean.to(device)).square()).mean()

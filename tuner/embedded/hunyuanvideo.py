@@ -34,7 +34,7 @@ class HunyuanVideo(FlowDenoiser):
     stages = (
         Stage(2000, 1, 14),
         Stage(3400, 4, 3),
-        Stage(1400, 12, 1, noisy=0.4),
+        Stage(2400, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20
     few_steps = 8

@@ -32,7 +32,7 @@ class Mochi(FlowDenoiser):
     stages = (
         Stage(2400, 1, 14),
         Stage(2400, 4, 3),
-        Stage(2400, 12, 1, noisy=0.4),
+        Stage(2400, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20
     guidance = 2.0

@@ -29,9 +29,9 @@ class Wan(FlowDenoiser):
     world = OBJECT
     ratio = RATIO
     stages = (
-        Stage(1500, 1, 14),
-        Stage(1800, 4, 3),
-        Stage(2100, 12, 1, noisy=0.4),
+        Stage(2000, 1, 14),
+        Stage(3000, 4, 3),
+        Stage(2500, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20
     guidance = 2.0
