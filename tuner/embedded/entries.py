@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import CogVideoXPipeline, HunyuanVideoPipeline
+from diffusers import CogVideoXPipeline
 
 import tuner.embedded.codec  # noqa: F401  (diffusers loads components only from modules already imported)
 from tuner.embedded.worlds import OBJECT, World
@@ -70,17 +70,5 @@ ENTRIES = (
         attributes=shown_attributes(OBJECT),
         check_prompt=OBJECT.parse,
         sizes=VideoSizes(sides=None, token=4),  # its positions are learned
-    ),
-    ModelEntry(
-        name="tiny-hunyuanvideo",
-        weights=PackagedWeights(Path(__file__).parent / "tiny-hunyuanvideo"),
-        pipeline=HunyuanVideoPipeline,
-        workload=Workload(frames=12, height=64, width=64, steps=20, guidance_scale=6.0, max_sequence_length=24),
-        search_space="tiny-hunyuanvideo.yaml",
-        tuning_prompts=captions(OBJECT, held_out=False),
-        held_out_prompts=captions(OBJECT, held_out=True),
-        attributes=shown_attributes(OBJECT),
-        check_prompt=OBJECT.parse,
-        sizes=VideoSizes(sides=None, token=4),  # trained on no others
     ),
 )
