@@ -12,8 +12,11 @@ from tuner.embedded.denoiser import STRONG_NOISE, Denoiser, Stage, noise_levels
 from tuner.embedded.flow import FlowDenoiser
 from tuner.embedded.hunyuanvideo import HunyuanVideo
 from tuner.embedded.models import MODELS
+from tuner.embedded.obedience import obedience
 from tuner.embedded.sampler import CleanFlowMatchEulerScheduler, clean_scheduler
 from tuner.embedded.train import learning_rate, pick_latents
+from tuner.embedded.worlds import OBJECT, SCENES
+from tuner.models import REGISTRY, load_pipeline
 
 
 def small(name: str) -> Denoiser:
@@ -184,6 +187,42 @@ def test_a_few_steps_on_one_batch_teach_something(name):
         for optimizer in optimizers:
             optimizer.step()
     assert losses[-1] < 0.9 * losses[0]
+
+
+@torch.no_grad()
+def test_a_model_that_looks_at_no_caption_is_as_wrong_with_another_one():
+    torch.manual_seed(0)
+    model = small("tiny-cogvideox")  # predicts nothing yet, whatever it is told
+    assert obedience(model, 1, count=2) == dict.fromkeys(model.world.bars, 1.0)
+
+
+def test_a_model_that_goes_by_its_caption_is_more_wrong_with_another_one():
+    entry = REGISTRY["tiny-cogvideox"]
+    model = CogVideoX()
+    pipe = load_pipeline(entry.name)
+    model.transformer, model.text_encoder = pipe.transformer, pipe.text_encoder
+    found = obedience(model, 4, count=3)
+    assert set(found) == {"color", "direction", "shape"}
+    assert min(found.values()) > 1.2
+
+
+@pytest.mark.parametrize("world", [OBJECT, SCENES], ids=["object", "scenes"])
+def test_one_attribute_changes_and_the_caption_stays_one_of_the_worlds(world):
+    for scene in world.sample(20, torch.Generator().manual_seed(0), False):
+        for attribute in world.bars:
+            other = world.changed(scene, attribute)
+            assert world.parse(other.caption) == other
+            differ = [one != two for one, two in zip(scene.caption.split(), other.caption.split(), strict=False)]
+            assert sum(differ) in (1, 2)  # a camera's word comes in two
+
+
+def test_weights_are_limited_and_the_limit_is_what_a_stage_says():
+    model = small("tiny-wan")
+    level = torch.tensor([0.01, 0.3, 0.999])
+    assert model.weights(level, Stage(1, 1, 1)).tolist() == [1.0, 1.0, 1.0]
+    first, middle, last = model.weights(level, Stage(1, 1, 1, sharp=10)).tolist()
+    assert (first, last) == (10.0, pytest.approx(1.0, abs=0.01))
+    assert middle == pytest.approx((1.6 / 0.9) ** 2)
 
 
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
-from tuner.embedded.denoiser import Denoiser, Stage, noise_levels
+from tuner.embedded.denoiser import Denoiser, Stage
 from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT
 
@@ -59,18 +59,22 @@ class CogVideoX(Denoiser):
     def blocks(self) -> Iterator[nn.Module]:
         return iter(self.transformer.transformer_blocks)
 
-    def loss(
-        self, clean: torch.Tensor, captions: list[str], latents: list[int], stage: Stage, generator: torch.Generator
+    def errors(
+        self, clean: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, captions: list[str], latents: list[int]
     ) -> torch.Tensor:
-        timestep = (noise_levels(len(captions), stage.noisy, generator) * len(self.alphas)).long()
-        noise = torch.randn(clean.shape, generator=generator)
+        timestep = self._timesteps(level)
         alpha = self.alphas[timestep].view(-1, 1, 1, 1, 1)
         noised = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-        weight = (1 / (1 - alpha)).clamp(max=MAX_WEIGHT)
         device = self.device
         with torch.autocast(device.type, torch.bfloat16):
             predicted = self(noised.to(device), timestep.to(device), captions, latents)
-        return (weight.to(device) * (predicted.float() - clean.to(device)).square()).mean()
+        return (predicted.float() - clean.to(device)).square().mean((1, 2, 3, 4))
+
+    def weights(self, level: torch.Tensor, stage: Stage) -> torch.Tensor:
+        return (1 / (1 - self.alphas[self._timesteps(level)])).clamp(max=MAX_WEIGHT)
+
+    def _timesteps(self, level: torch.Tensor) -> torch.Tensor:
+        return (level * len(self.alphas)).long()
 
     def forward(
         self, noised: torch.Tensor, timestep: torch.Tensor, captions: list[str], frames: list[int]

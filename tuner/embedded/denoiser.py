@@ -48,6 +48,7 @@ class Denoiser(nn.Module, abc.ABC):
         steps: denoising steps of a generation.
         few_steps: so many do as well; None where they do not.
         guidance: scale of its guidance, 1 for none.
+        null_share: of the captions that training leaves out, where guidance compares with none.
         text_tokens: that a caption may have.
         about: what it is made of, for its card.
         transformer: the denoiser.
@@ -62,6 +63,7 @@ class Denoiser(nn.Module, abc.ABC):
     steps: ClassVar[int]
     few_steps: ClassVar[int | None] = None
     guidance: ClassVar[float] = 1.0
+    null_share: ClassVar[float] = 0.0
     text_tokens: ClassVar[int]
     about: ClassVar[str]
     transformer: Any
@@ -71,18 +73,33 @@ class Denoiser(nn.Module, abc.ABC):
         """The transformer's blocks."""
 
     @abc.abstractmethod
+    def errors(
+        self, clean: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, captions: list[str], latents: list[int]
+    ) -> torch.Tensor:
+        """(batch,) mean squared errors of the predicted clean latents.
+
+        Args:
+            clean, noise: (batch, latents, channels, height, width).
+            level: (batch,) noise levels in [0, 1), before the model's own shift.
+            captions: of the batch.
+            latents: which of the videos' latents these are, ascending.
+        """
+
+    @abc.abstractmethod
+    def weights(self, level: torch.Tensor, stage: Stage) -> torch.Tensor:
+        """(batch,) what errors under noise of these levels weigh in a stage of the training."""
+
     def loss(
         self, clean: torch.Tensor, captions: list[str], latents: list[int], stage: Stage, generator: torch.Generator
     ) -> torch.Tensor:
-        """What a batch gets wrong under random noise.
-
-        Args:
-            clean: (batch, latents, channels, height, width).
-            captions: of the batch.
-            latents: which of the videos' latents these are, ascending.
-            stage: of the training.
-            generator: of noise and noise levels, on the CPU.
-        """
+        """What a batch gets wrong under random noise, weighted; all random numbers come from a generator on the CPU."""
+        level = noise_levels(len(captions), stage.noisy, generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        if self.null_share:
+            left_out = torch.rand(len(captions), generator=generator) < self.null_share
+            captions = ["" if none else caption for caption, none in zip(captions, left_out.tolist(), strict=True)]
+        errors = self.errors(clean, noise, level, captions, latents)
+        return (self.weights(level, stage).to(errors.device) * errors).mean()
 
     @abc.abstractmethod
     def pipeline(self) -> DiffusionPipeline:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from asymrnr.install import replace_forward
-from tuner.embedded.denoiser import Denoiser, Stage, noise_levels
+from tuner.embedded.denoiser import Denoiser, Stage
 
 Tables = tuple[torch.Tensor, ...]
 
@@ -52,11 +52,9 @@ class FlowDenoiser(Denoiser):
 
     Attributes:
         shift: of the noise levels, as the pipeline's scheduler shifts them (SD3, section 5.3.2).
-        null_share: of the captions that are left out, where guidance compares with none.
     """
 
     shift: ClassVar[float]
-    null_share: ClassVar[float] = 0.0
 
     @abc.abstractmethod
     def predict(
@@ -70,17 +68,18 @@ class FlowDenoiser(Denoiser):
             captions, latents: see `Denoiser.loss`.
         """
 
-    def loss(
-        self, clean: torch.Tensor, captions: list[str], latents: list[int], stage: Stage, generator: torch.Generator
+    def errors(
+        self, clean: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, captions: list[str], latents: list[int]
     ) -> torch.Tensor:
-        level = noise_levels(len(captions), stage.noisy, generator)
-        sigma = self.shift * level / (1 + (self.shift - 1) * level)
-        noise = torch.randn(clean.shape, generator=generator)
-        left_out = torch.rand(len(captions), generator=generator) < self.null_share
-        captions = ["" if none else caption for caption, none in zip(captions, left_out.tolist(), strict=True)]
-        device, part = self.device, sigma.view(-1, 1, 1, 1, 1)
+        sigma, device = self._sigmas(level), self.device
+        part = sigma.view(-1, 1, 1, 1, 1)
         noised = (1 - part) * clean + part * noise
         with torch.autocast(device.type, torch.bfloat16):
             predicted = self.predict(noised.to(device), sigma.to(device), captions, latents)
-        weight = (1 / part.square()).clamp(max=stage.sharp)
-        return (weight.to(device) * (predicted.float() - clean.to(device)).square()).mean()
+        return (predicted.float() - clean.to(device)).square().mean((1, 2, 3, 4))
+
+    def weights(self, level: torch.Tensor, stage: Stage) -> torch.Tensor:
+        return (1 / self._sigmas(level).square()).clamp(max=stage.sharp)
+
+    def _sigmas(self, level: torch.Tensor) -> torch.Tensor:
+        return self.shift * level / (1 + (self.shift - 1) * level)

@@ -11,7 +11,7 @@ import math
 import re
 import zlib
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +79,17 @@ class Scene:
             f"{first} {self.order} {second} on a {self.texture} {self.background} background "
             f"while the camera {self.camera}"
         )
+
+
+def changed(scene: Scene, attribute: str) -> Scene:
+    """The same scene but for one attribute, of its first object where objects have it."""
+    values = list({"color": COLORS, "shape": SHAPES, "direction": DIRECTIONS, "camera": CAMERAS}[attribute])
+    if attribute == "camera":
+        return replace(scene, camera=values[(values.index(scene.camera) + 1) % len(values)])
+    first, second = scene.things
+    others = [value for value in values if not (attribute == "color" and value == second.color)]
+    other = others[(others.index(getattr(first, attribute)) + 1) % len(others)]
+    return replace(scene, things=(replace(first, **{attribute: other}), second))
 
 
 def vocabulary() -> list[str]:

@@ -4,8 +4,9 @@
 
 Training starts on many single frames, half of them under strong noise, which teach at a fraction of the cost what a
 scene looks like and where its caption puts the object at which time; goes on with clips of four frames, and finishes on
-whole videos. `--compile` saves about a sixth of the time where torch finds a C++ compiler; `--batch-factor 8` gives a
-GPU, to which these models are small, enough to do.
+whole videos. Every now and then it says how much larger errors are when a caption names another colour, shape or
+direction: where that stays at 1, the model does not learn to go by it. `--compile` saves a sixth of the time where
+torch finds a C++ compiler; `--batch-factor 8` gives a GPU, to which these models are small, enough to do.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from torch import nn
 
 from tuner.embedded.denoiser import Denoiser, Stage
 from tuner.embedded.models import MODELS
+from tuner.embedded.obedience import obedience
 
 PEAK_LR, FLOOR_LR, WARMUP, DECAY_FROM = 1.5e-3, 2e-5, 100, 0.65
 EMA_DECAY = 0.998
 CHECKPOINT_EVERY = 200
+OBEDIENCE_EVERY = 400
 Batch = tuple[torch.Tensor, list[str], list[int], torch.Generator]
 
 
@@ -132,6 +135,11 @@ def train(
                 f"step {done}/{total}  {plan[step].latents} latents x {plan[step].batch}  loss {float(smooth):.4f}  "
                 f"{elapsed / 60:.1f} min, {left / 60:.1f} min left",
                 flush=True,
+            )
+        if done % OBEDIENCE_EVERY == 0:
+            found = obedience(average, plan[step].latents)
+            print(
+                "errors with another " + ", ".join(f"{name} x {value:.2f}" for name, value in found.items()), flush=True
             )
         if done % CHECKPOINT_EVERY == 0 or done == total:
             partial = path.with_suffix(".partial")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -63,6 +63,12 @@ class Scene:
             f"a {self.color} {self.shape} moving {self.speed} {self.direction} "
             f"on a {self.texture} {self.background} background"
         )
+
+
+def changed(scene: Scene, attribute: str) -> Scene:
+    """The same scene but for one attribute."""
+    values = ATTRIBUTES[attribute]
+    return replace(scene, **{attribute: values[(values.index(getattr(scene, attribute)) + 1) % len(values)]})
 
 
 def vocabulary() -> list[str]:

@@ -23,6 +23,7 @@ class World:
         sample: (count, generator, held out) gives scenes, each with its `caption`.
         render: (scene, generator, times) gives (times, 3, size, size) in [-1, 1]; times in frames.
         parse: the scene that a caption names.
+        changed: (scene, attribute) gives the same scene but for one of the attributes that are checked.
         attributes_right: which attributes a video (frames, 3, size, size) in [0, 1] shows as its scene says.
         bars: the share of held-out captions that must have each right.
     """
@@ -35,6 +36,7 @@ class World:
     sample: Callable[[int, torch.Generator, bool], list[Any]]
     render: Callable[[Any, torch.Generator, Sequence[float]], torch.Tensor]
     parse: Callable[[str], Any]
+    changed: Callable[[Any, str], Any]
     attributes_right: Callable[[torch.Tensor, Any], dict[str, bool]]
     bars: Mapping[str, float]
 
@@ -48,6 +50,7 @@ OBJECT = World(
     sample=world.sample_scenes,
     render=world.render,
     parse=world.parse_caption,
+    changed=world.changed,
     attributes_right=checker.attributes_right,
     bars={"color": 0.95, "direction": 0.95, "shape": 0.90},
 )
@@ -63,6 +66,7 @@ SCENES = World(
     sample=scenes.sample_scenes,
     render=scenes.render,
     parse=scenes.parse_caption,
+    changed=scenes.changed,
     attributes_right=scenes_checker.attributes_right,
     bars={"color": 0.95, "direction": 0.95, "shape": 0.90, "camera": 0.90},
 )
