@@ -1,6 +1,6 @@
 """What differs between models, and which of the paper's claims hold on each, from the profiles of tuning runs.
 
-    python benchmarks/traits.py runs/tiny-cogvideox-x1.20/profile.safetensors runs/tiny-hunyuanvideo-x1.30/...
+    python benchmarks/traits.py runs/a/profile.safetensors runs/b/profile.safetensors
 
 Generates nothing. Writes `docs/traits.md`, a column for every profile.
 """
@@ -26,13 +26,17 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "traits.md"
 PHASES = ("first", "middle", "last")
 
 
+def at_rate(profile: Profile, table: np.ndarray) -> np.ndarray:
+    """A table whose last axis is the profile's rates, at the one nearest to `RATE`."""
+    return table[..., int(np.argmin(np.abs(profile.rates - RATE)))]
+
+
 def errors(profile: Profile, feature: str, cache_step: int | None = None) -> np.ndarray:
     """(blocks, steps) errors at `RATE` and the reference stride; with the shortest cache window by default."""
     curves = profile.q_error if feature == "Q" else profile.v_error
     reference = next(iter(curves))[0]
     steps = [step for stride, step in curves if stride == reference]
-    table = curves[reference, min(steps) if cache_step is None else cache_step]
-    return table[..., int(np.argmin(np.abs(profile.rates - RATE)))]
+    return at_rate(profile, curves[reference, min(steps) if cache_step is None else cache_step])
 
 
 def percent(values: np.ndarray) -> str:
@@ -98,8 +102,7 @@ def agreement_of(feature: str) -> Callable[[Profile], str]:
 def restored(profile: Profile, gap: int) -> str:
     """Errors of restoring with memory at the rate nearest to `RATE`, and of broadcasting."""
     memory, broadcast = next(iter(profile.memory_error.values())), next(iter(profile.broadcast_error.values()))
-    index = int(np.argmin(np.abs(profile.rates - RATE)))
-    return f"{percent(memory[:, :, gap - 1, index])} / {percent(broadcast[:, :, gap - 1])}"
+    return f"{percent(at_rate(profile, memory[:, :, gap - 1]))} / {percent(broadcast[:, :, gap - 1])}"
 
 
 ROWS: dict[str, Callable[[Profile], str]] = {
