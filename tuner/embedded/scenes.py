@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from tuner.embedded.world import BACKGROUNDS, COLORS, DIRECTIONS, SHAPES, SIZE, signed_distance
+from tuner.embedded.world import BACKGROUNDS, COLORS, DIRECTIONS, SHAPES, SIZE, following, signed_distance
 
 FRAMES = 16
 SPEED, CAMERA_SPEED = 1.8, 2  # pixels per frame
@@ -85,10 +85,10 @@ def changed(scene: Scene, attribute: str) -> Scene:
     """The same scene but for one attribute, of its first object where objects have it."""
     values = list({"color": COLORS, "shape": SHAPES, "direction": DIRECTIONS, "camera": CAMERAS}[attribute])
     if attribute == "camera":
-        return replace(scene, camera=values[(values.index(scene.camera) + 1) % len(values)])
+        return replace(scene, camera=following(values, scene.camera))
     first, second = scene.things
     others = [value for value in values if not (attribute == "color" and value == second.color)]
-    other = others[(others.index(getattr(first, attribute)) + 1) % len(others)]
+    other = following(others, getattr(first, attribute))
     return replace(scene, things=(replace(first, **{attribute: other}), second))
 
 

@@ -65,10 +65,14 @@ class Scene:
         )
 
 
+def following(values: Sequence[str], value: str) -> str:
+    """The value after another one; after the last one the first."""
+    return values[(values.index(value) + 1) % len(values)]
+
+
 def changed(scene: Scene, attribute: str) -> Scene:
     """The same scene but for one attribute."""
-    values = ATTRIBUTES[attribute]
-    return replace(scene, **{attribute: values[(values.index(getattr(scene, attribute)) + 1) % len(values)]})
+    return replace(scene, **{attribute: following(ATTRIBUTES[attribute], getattr(scene, attribute))})
 
 
 def vocabulary() -> list[str]:
