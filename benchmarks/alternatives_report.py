@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from frontier import LEAST_ERROR, Measured, at_speed, frontier, measured, ratios
+from frontier import LEAST_ERROR, Measured, best_as_fast, by_family, frontier, measured
 from kept_results import Row, machine_text
 from lockstep_methods import typical, typical_text
 from matplotlib.figure import Figure
@@ -39,15 +39,10 @@ def verdicts(tuned: Measured, methods: Sequence[Measured]) -> list[str]:
 
 def verdict(tuned: Measured, methods: Sequence[Measured], kind: str) -> str:
     """A sentence on the best of some methods at a tuned schedule's speed or above."""
-    families: dict[str, list[Measured]] = {}
-    for method in methods:
-        families.setdefault(method.family, []).append(method)
-    mixes = [at_speed(frontier(family), tuned.log_speedup) for family in families.values()]
-    found = [(np.mean(logs), mix, logs) for mix in mixes if mix and (logs := ratios(mix, tuned))]
-    name = f"{tuned} at {math.exp(tuned.log_speedup):.3f}x"
-    if not found:
+    found, name = best_as_fast(methods, tuned), f"{tuned} at {math.exp(tuned.log_speedup):.3f}x"
+    if found is None:
         return f"{name}: none {kind} that was measured is as fast."
-    _, mix, logs = min(found, key=lambda each: float(each[0]))
+    mix, logs = found
     parts = [f"{method.name} ({math.exp(method.log_speedup):.3f}x)" for _, method in mix]
     what = f"{mix[0][1].family}, " + (parts[0] if len(parts) == 1 else f"between {parts[0]} and {parts[1]}")
     return (
@@ -157,10 +152,7 @@ def draw(rows: list[Row]) -> Figure:
     """Error against measured speed-up: tuned schedules as stars, a colour a family, a line along its frontier."""
     figure = Figure(figsize=(8.5, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    families: dict[str, list[Measured]] = {}
-    for method in measured(rows)[0]:
-        if not method.idle:
-            families.setdefault(method.family, []).append(method)
+    families = by_family(method for method in measured(rows)[0] if not method.idle)
     for family, methods in families.items():
         if family in STARS:
             points = [(_span(method.log_speedups), _span(list(method.log_errors.values()))) for method in methods]

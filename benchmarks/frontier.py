@@ -96,6 +96,25 @@ def at_speed(line: Sequence[Measured], log_speedup: float) -> list[tuple[float, 
     return [(1.0, line[0])] if line and log_speedup <= line[0].log_speedup else []
 
 
+def by_family(methods: Iterable[Measured]) -> dict[str, list[Measured]]:
+    """In the order in which families come first."""
+    found: dict[str, list[Measured]] = {}
+    for method in methods:
+        found.setdefault(method.family, []).append(method)
+    return found
+
+
+Mix = list[tuple[float, Measured]]
+
+
+def best_as_fast(methods: Iterable[Measured], tuned: Measured) -> tuple[Mix, list[float]] | None:
+    """What the family with the least errors has at a tuned schedule's speed or above, see `at_speed` and `ratios`; None
+    where none is as fast."""
+    mixes = [at_speed(frontier(family), tuned.log_speedup) for family in by_family(methods).values()]
+    found = [(mix, logs) for mix in mixes if mix and (logs := ratios(mix, tuned))]
+    return min(found, key=lambda each: float(np.mean(each[1])), default=None)
+
+
 def ratios(mix: Sequence[tuple[float, Measured]], tuned: Measured) -> list[float]:
     """Logarithms of the alternative's error over the tuned one's, for every prompt that all of them generated."""
     errors = [(weight, method.log_errors) for weight, method in mix]

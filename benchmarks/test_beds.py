@@ -1,0 +1,223 @@
+"""The embedded models side by side: what was certified on each, and what the alternatives come to there.
+
+    python benchmarks/test_beds.py benchmarks/results/alternatives-tiny-wan-20 ...
+
+Generates nothing: it reads what `alternatives.py` kept, a folder for every model and number of steps, the shipped
+profiles of these, and what `proxies.py` measured. Writes `docs/test-beds.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from alternative_methods import HEURISTIC
+from alternatives_report import BY_HAND, COPIED, TUNED, paragraph
+from frontier import Measured, at_speed, best_as_fast, by_family, frontier, measured
+from kept_results import RESULTS, machine_text
+from lockstep_methods import typical_text
+from proxies import IN_USE, SMALLEST, correlation
+
+from asymrnr.artifact import Artifact
+from asymrnr.artifact_io import load_artifact
+from asymrnr.resources import profiles_folder
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "test-beds.md"
+SPEEDS = (1.5, 2.0)  # where known methods are looked at
+HAND = ("uniform copying", "uniform memory", "uniform broadcasting")
+KNOWN = (
+    "On real models published step caches give 1.6x to 2.8x at 22 to 33 dB: MagCache 2.8x at 26.8 dB on HunyuanVideo "
+    "and at 22 to 24 dB on Wan 14B, EasyCache 2.21x at 32.7 dB on HunyuanVideo and 2.54x at 25.2 dB on Wan 1.3B (their "
+    "papers' own figures). What is far above that here is easier than a real model."
+)
+
+
+@dataclass(frozen=True)
+class Bed:
+    """A model in so many steps.
+
+    Attributes:
+        model, steps: which.
+        where: machine and software of the alternatives.
+        methods: as measured beside the plain pipeline.
+        artifacts: shipped ones by the names of their profiles.
+    """
+
+    model: str
+    steps: int
+    where: str
+    methods: tuple[Measured, ...]
+    artifacts: dict[str, Artifact]
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.steps} steps"
+
+    def caches(self) -> list[Measured]:
+        """Those of diffusers."""
+        ours = (TUNED, COPIED, HEURISTIC)
+        return [m for m in self.methods if m.family not in ours and not m.family.startswith(BY_HAND)]
+
+
+def load_bed(folder: Path) -> Bed:
+    """What `alternatives.py` kept there, with the shipped profiles of its model and steps.
+
+    Raises:
+        SystemExit: there is nothing.
+    """
+    path = folder / RESULTS
+    if not path.exists():
+        raise SystemExit(f"There are no results in {folder}; benchmarks/alternatives.py makes them with --output.")
+    head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
+    model, steps = head["subject"]["model"], head["subject"]["workload"]["steps"]
+    files = sorted((profiles_folder() / model).glob("*.json"))
+    found = {file.stem: load_artifact(file, policy="off") for file in files}
+    kept = {name: artifact for name, artifact in found.items() if artifact.workload.steps == steps}
+    return Bed(model, steps, machine_text(head["environment"]), tuple(measured(rows)[0]), kept)
+
+
+def certified_rows(bed: Bed) -> list[list[str]]:
+    """A row for every certified schedule of the shipped profiles."""
+    rows = []
+    for name, artifact in bed.artifacts.items():
+        spent = sum(row.ie for row in artifact.ledger)
+        for point in artifact.points():
+            if not point.proven or point.evidence is None:
+                continue
+            speed, quality = point.evidence.speedup, point.evidence.quality
+            predicted = "-" if point.prediction is None else f"{point.prediction.speedup:.3f}x"
+            cells = [f"{point.target:g}x", predicted, f"{speed.point:.3f}x", f"{speed.lower_bound_95:.3f}x"]
+            rows.append([str(bed), name, *cells, f"{quality['psnr'].value:.1f}", f"{spent:.1f}"])
+    return rows
+
+
+def against_rows(bed: Bed) -> list[list[str]]:
+    """A row for every tuned schedule: errors of the alternatives at its speed over its own."""
+    families, rows = by_family(bed.methods), []
+    for tuned in families.get(TUNED, []):
+        decibels = -10 * tuned.log_error / math.log(10)
+        cells = [str(bed), tuned.name, f"{math.exp(tuned.log_speedup):.3f}x", f"{decibels:.1f}"]
+        for kind in (*(families.get(family, []) for family in (HEURISTIC, *HAND)), bed.caches()):
+            found = best_as_fast(kind, tuned)
+            cells.append("-" if found is None else typical_text(found[1], "{:.2g}"))
+        if found is not None:
+            cells[-1] += f", {found[0][0][1].family}"
+        rows.append([*cells, str(len(tuned.judged))])
+    return rows
+
+
+def known_rows(bed: Bed) -> list[list[str]]:
+    """A row for every cache: its PSNR at `SPEEDS`, between the settings that were measured."""
+    rows = []
+    for family, methods in by_family(bed.caches()).items():
+        line = frontier(methods)
+        mixes = [at_speed(line, math.log(speed)) for speed in SPEEDS]
+        logs = [sum(weight * method.log_error for weight, method in mix) if mix else None for mix in mixes]
+        cells = ["-" if log is None else f"{-10 * log / math.log(10):.1f}" for log in logs]
+        if line:
+            rows.append([str(bed), family, *cells])
+    return rows
+
+
+def proxy_text(bed: Bed) -> str | None:
+    """Spearman's correlation of the proxy in use with measured errors; None where that was not measured."""
+    path = ROOT / "benchmarks" / "results" / f"proxies-{bed.model}.json"
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    losses = np.exp(np.log(np.maximum(content["errors"], SMALLEST)).mean(1))
+    value, low, high = correlation(np.array(content["proxies"][IN_USE]), losses)
+    return f"{bed.model} {value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """In Markdown."""
+    return [
+        f"| {' | '.join(titles)} |",
+        "|" + "---|" * len(titles),
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def document(beds: Sequence[Bed], command: str) -> str:
+    """The whole document, in Markdown."""
+    proxies = list(dict.fromkeys(text for bed in beds if (text := proxy_text(bed))))
+    machines = " ".join(f"{bed}: {bed.where}." for bed in beds)
+    lines = [
+        "# Test beds side by side",
+        "",
+        paragraph(f"Written by `{command}` from what was measured before. {machines}"),
+        "",
+        "## Certified",
+        "",
+        paragraph(
+            "On four to sixteen held-out prompts each. Generations are what the whole profile cost, with all of its "
+            "schedules; PSNR is to the unaccelerated video."
+        ),
+        "",
+        *table(
+            (
+                "test bed",
+                "profile",
+                "asked for",
+                "predicted",
+                "measured",
+                "at least (95 %)",
+                "PSNR (dB)",
+                "generations",
+            ),
+            [row for bed in beds for row in certified_rows(bed)],
+        ),
+        "",
+        paragraph(
+            f"The error that the search predicts ranks random schedules like measured errors do, Spearman (95 %): "
+            f"{'; '.join(proxies)}."
+            if proxies
+            else "How well the search's predicted error ranks schedules was not measured."
+        ),
+        "",
+        "## Against what else there is",
+        "",
+        paragraph(
+            "Mean squared error of the best alternative of each kind that is as fast or faster, over that of the tuned "
+            "schedule; geometric means over prompts that nothing was chosen by, with 95 % t intervals. Above 1 the "
+            "tuned schedule is better; - where none is as fast. Between two settings of a family the logarithm of the "
+            "error is interpolated over that of the speed-up."
+        ),
+        "",
+        *table(
+            ("test bed", "tuned", "speed-up", "PSNR (dB)", HEURISTIC, *HAND, "diffusers' caches", "videos"),
+            [row for bed in beds for row in against_rows(bed)],
+        ),
+        "",
+        "## Where known methods lie",
+        "",
+        paragraph(f"PSNR (dB) of diffusers' caches at a speed, between the settings that were measured. {KNOWN}"),
+        "",
+        *table(
+            ("test bed", "cache", *(f"at {speed:g}x" for speed in SPEEDS)),
+            [row for bed in beds for row in known_rows(bed)],
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="+", help="folders of benchmarks/alternatives.py")
+    parser.add_argument("--document", type=Path, default=DOCUMENT)
+    arguments = parser.parse_args()
+    beds = [load_bed(folder) for folder in arguments.results]
+    arguments.document.write_text(document(beds, shlex.join(["python", *sys.argv])))
+    print(f"Written: {arguments.document}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The table of the embedded models says what was kept of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asymrnr.shipped import load_shipped
+from tests.benchmarks.test_alternatives import HEAD, pairs
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "test_beds.py"
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+
+
+def written(folder: Path, rows: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The document's lines."""
+    from test_beds import main
+
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["test_beds.py", folder, "--document", folder / "beds.md"]
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+    main()
+    return (folder / "beds.md").read_text().splitlines()
+
+
+def test_a_row_for_every_certified_and_every_tuned_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [HEAD, *pairs("tuned", "a", 1.5, 1e-4), *pairs("heuristic (Appendix B)", "for 1.6x", 1.6, 4e-3)]
+    rows += [
+        *pairs("PAB", "careful", 1.4, 1e-5),
+        *pairs("PAB", "bold", 2.0, 1e-3),
+        *pairs("MagCache", "0.1", 1.6, 3e-4),
+    ]
+    rows += pairs("uniform memory", "slow", 1.3, 1e-6)
+    lines = written(tmp_path, rows, monkeypatch)
+    evidence = load_shipped("tiny-cogvideox", "30-steps").at(1.35).evidence
+    assert evidence is not None
+    measured = f"{evidence.speedup.point:.3f}x | {evidence.speedup.lower_bound_95:.3f}x"
+    start = "| tiny-cogvideox, 30 steps | 30-steps | 1.35x | "
+    assert sum(line.startswith(start) and measured in line for line in lines) == 1
+    assert not any("8-steps" in line for line in lines)
+    (against,) = (line for line in lines if line.startswith("| tiny-cogvideox, 30 steps | a | "))
+    cells = [cell.strip() for cell in against.strip("|").split("|")]
+    assert cells[2:4] == ["1.500x", "40.0"]
+    assert cells[4].startswith("40 (")
+    assert cells[5:8] == ["-", "-", "-"]  # none is as fast
+    assert cells[8].startswith("0.24 (")  # a fifth of the way from the careful setting to the bold one, in logarithms
+    assert cells[8].endswith(", PAB")
+    assert "| tiny-cogvideox, 30 steps | PAB | 46.1 | 30.0 |" in lines
+    assert "| tiny-cogvideox, 30 steps | MagCache | 35.2 | - |" in lines
+    assert "Spearman (95 %): tiny-cogvideox 0.92 (" in " ".join(lines)
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_beds import main
+
+    monkeypatch.setattr(sys, "argv", ["test_beds.py", str(tmp_path)])
+    with pytest.raises(SystemExit, match="There are no results"):
+        main()
