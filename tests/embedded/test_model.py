@@ -21,6 +21,7 @@ MAX_BYTES = 10_000_000
 # Transformers and text encoders, and the targets that each shipped profile holds certified schedules for.
 PARTS = {
     "tiny-cogvideox": ("CogVideoXTransformer3DModel", "T5EncoderModel"),
+    "tiny-wan": ("WanTransformer3DModel", "UMT5EncoderModel"),
 }
 SHIPPED = {
     ("tiny-cogvideox", "30-steps"): [1.2, 1.35, 1.8],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import CogVideoXPipeline
+from diffusers import CogVideoXPipeline, WanPipeline
 
 import tuner.embedded.codec  # noqa: F401  (diffusers loads components only from modules already imported)
 from tuner.embedded.worlds import OBJECT, World
@@ -70,5 +70,18 @@ ENTRIES = (
         attributes=shown_attributes(OBJECT),
         check_prompt=OBJECT.parse,
         sizes=VideoSizes(sides=None, token=4),  # its positions are learned
+    ),
+    ModelEntry(
+        name="tiny-wan",
+        weights=PackagedWeights(Path(__file__).parent / "tiny-wan"),
+        pipeline=WanPipeline,
+        workload=Workload(frames=23, height=64, width=64, steps=20, guidance_scale=2.0, max_sequence_length=16),
+        search_space="tiny-wan.yaml",
+        tuning_prompts=captions(OBJECT, held_out=False),
+        held_out_prompts=captions(OBJECT, held_out=True),
+        attributes=shown_attributes(OBJECT, every=2),
+        check_prompt=OBJECT.parse,
+        sizes=VideoSizes(sides=None, frames=2, token=4),  # trained on no others
+        fps=16,
     ),
 )

@@ -29,8 +29,8 @@ class Wan(FlowDenoiser):
     world = OBJECT
     ratio = RATIO
     stages = (
-        Stage(2000, 1, 14),
-        Stage(3000, 4, 3),
+        Stage(3000, 1, 14),
+        Stage(2000, 4, 3),
         Stage(2500, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20

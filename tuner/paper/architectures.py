@@ -169,6 +169,18 @@ ARCHITECTURES: dict[str, Architecture] = {
         stride=(2, 2, 2),
         cache_step=3,
     ),
+    "tiny-wan": Architecture(
+        grid=(12, 16, 16),
+        text_tokens=16,
+        attended_text=0,
+        width=128,
+        blocks=crossed_blocks(128, 512, 8),
+        steps=20,
+        cfg_batches=2,
+        stride=(2, 2, 2),
+        cache_step=3,
+        crossed_text=16,
+    ),
     "wan-1.3b": Architecture(
         grid=(21, 30, 52),
         text_tokens=512,
