@@ -1,4 +1,4 @@
-"""The packaged model is real: it shows what the caption says, and the shipped schedule accelerates it."""
+"""The packaged models are real: they show what the caption says, and the shipped schedules accelerate them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ SHIPPED = {
     ("tiny-cogvideox", "30-steps-with-cache"): [1.35, 1.8, 2.5],
     ("tiny-cogvideox", "8-steps"): [1.2, 1.3],
     ("tiny-cogvideox", "8-steps-with-cache"): [1.3, 1.5],
+    ("tiny-wan", "20-steps"): [1.3, 1.5],
 }
+# PSNR that any prompt reaches. tiny-wan's backgrounds shift more easily: its certificate says 37 to 45 dB in the mean.
+DECIBELS = {"tiny-cogvideox": 40, "tiny-wan": 25}
 every_model = pytest.mark.parametrize("name", [entry.name for entry in ENTRIES])
 
 
@@ -80,7 +83,7 @@ def test_the_shipped_schedule_accelerates_a_held_out_prompt(name: str) -> None:
     for action, planned in tuned.summary.planned_actions.items():
         assert np.array_equal(tuned.summary.done[action], planned)
     assert tuned.summary.done[Action.MEMORY].any()
-    assert psnr(tuned.video, plain.video) > 40
+    assert psnr(tuned.video, plain.video) > DECIBELS[name]
     shown = entry.attributes(plain.video, prompt)
     assert shown["color"]
     assert shown["direction"]
