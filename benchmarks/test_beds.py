@@ -3,7 +3,7 @@
     python benchmarks/test_beds.py benchmarks/results/alternatives-tiny-wan-20 ...
 
 Generates nothing: it reads what `alternatives.py` kept, a folder for every model and number of steps, the shipped
-profiles of these, and what `proxies.py` measured. Writes `docs/test-beds.md`.
+profiles of all embedded models, and what `proxies.py` measured. Writes `docs/test-beds.md`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from kept_results import RESULTS, machine_text
 from lockstep_methods import typical_text
 from proxies import IN_USE, SMALLEST, correlation
 
-from asymrnr.artifact import Artifact
-from asymrnr.artifact_io import load_artifact
-from asymrnr.resources import profiles_folder
+from asymrnr.find import available_profiles
+from asymrnr.shipped import load_shipped
+from tuner.embedded.entries import ENTRIES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "test-beds.md"
@@ -35,8 +35,8 @@ SPEEDS = (1.5, 2.0)  # where known methods are looked at
 HAND = ("uniform copying", "uniform memory", "uniform broadcasting")
 KNOWN = (
     "On real models published step caches give 1.6x to 2.8x at 22 to 33 dB: MagCache 2.8x at 26.8 dB on HunyuanVideo "
-    "and at 22 to 24 dB on Wan 14B, EasyCache 2.21x at 32.7 dB on HunyuanVideo and 2.54x at 25.2 dB on Wan 1.3B (their "
-    "papers' own figures). What is far above that here is easier than a real model."
+    "and at 22 to 24 dB on Wan 14B, EasyCache 2.21x at 32.7 dB on HunyuanVideo and 2.54x at 25.2 dB on Wan 1.3B (as "
+    "published). What is far above that here is easier than a real model."
 )
 
 
@@ -48,14 +48,12 @@ class Bed:
         model, steps: which.
         where: machine and software of the alternatives.
         methods: as measured beside the plain pipeline.
-        artifacts: shipped ones by the names of their profiles.
     """
 
     model: str
     steps: int
     where: str
     methods: tuple[Measured, ...]
-    artifacts: dict[str, Artifact]
 
     def __str__(self) -> str:
         return f"{self.model}, {self.steps} steps"
@@ -67,7 +65,7 @@ class Bed:
 
 
 def load_bed(folder: Path) -> Bed:
-    """What `alternatives.py` kept there, with the shipped profiles of its model and steps.
+    """What `alternatives.py` kept there.
 
     Raises:
         SystemExit: there is nothing.
@@ -76,17 +74,15 @@ def load_bed(folder: Path) -> Bed:
     if not path.exists():
         raise SystemExit(f"There are no results in {folder}; benchmarks/alternatives.py makes them with --output.")
     head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
-    model, steps = head["subject"]["model"], head["subject"]["workload"]["steps"]
-    files = sorted((profiles_folder() / model).glob("*.json"))
-    found = {file.stem: load_artifact(file, policy="off") for file in files}
-    kept = {name: artifact for name, artifact in found.items() if artifact.workload.steps == steps}
-    return Bed(model, steps, machine_text(head["environment"]), tuple(measured(rows)[0]), kept)
+    subject, where = head["subject"], machine_text(head["environment"])
+    return Bed(subject["model"], subject["workload"]["steps"], where, tuple(measured(rows)[0]))
 
 
-def certified_rows(bed: Bed) -> list[list[str]]:
-    """A row for every certified schedule of the shipped profiles."""
+def certified_rows(model: str) -> list[list[str]]:
+    """A row for every certified schedule of a model's shipped profiles."""
     rows = []
-    for name, artifact in bed.artifacts.items():
+    for name in available_profiles().get(model, []):
+        artifact = load_shipped(model, name)
         spent = sum(row.ie for row in artifact.ledger)
         for point in artifact.points():
             if not point.proven or point.evidence is None:
@@ -94,7 +90,7 @@ def certified_rows(bed: Bed) -> list[list[str]]:
             speed, quality = point.evidence.speedup, point.evidence.quality
             predicted = "-" if point.prediction is None else f"{point.prediction.speedup:.3f}x"
             cells = [f"{point.target:g}x", predicted, f"{speed.point:.3f}x", f"{speed.lower_bound_95:.3f}x"]
-            rows.append([str(bed), name, *cells, f"{quality['psnr'].value:.1f}", f"{spent:.1f}"])
+            rows.append([model, name, *cells, f"{quality['psnr'].value:.1f}", f"{spent:.1f}"])
     return rows
 
 
@@ -126,15 +122,15 @@ def known_rows(bed: Bed) -> list[list[str]]:
     return rows
 
 
-def proxy_text(bed: Bed) -> str | None:
+def proxy_text(model: str) -> str | None:
     """Spearman's correlation of the proxy in use with measured errors; None where that was not measured."""
-    path = ROOT / "benchmarks" / "results" / f"proxies-{bed.model}.json"
+    path = ROOT / "benchmarks" / "results" / f"proxies-{model}.json"
     if not path.exists():
         return None
     content = json.loads(path.read_text())
     losses = np.exp(np.log(np.maximum(content["errors"], SMALLEST)).mean(1))
     value, low, high = correlation(np.array(content["proxies"][IN_USE]), losses)
-    return f"{bed.model} {value:.2f} ({low:.2f} to {high:.2f})"
+    return f"{model} {value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -148,7 +144,8 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def document(beds: Sequence[Bed], command: str) -> str:
     """The whole document, in Markdown."""
-    proxies = list(dict.fromkeys(text for bed in beds if (text := proxy_text(bed))))
+    models = [entry.name for entry in ENTRIES]
+    proxies = [text for model in models if (text := proxy_text(model))]
     machines = " ".join(f"{bed}: {bed.where}." for bed in beds)
     lines = [
         "# Test beds side by side",
@@ -158,13 +155,13 @@ def document(beds: Sequence[Bed], command: str) -> str:
         "## Certified",
         "",
         paragraph(
-            "On four to sixteen held-out prompts each. Generations are what the whole profile cost, with all of its "
+            "On held-out prompts, four or more each. Generations are what the whole profile cost, with all of its "
             "schedules; PSNR is to the unaccelerated video."
         ),
         "",
         *table(
             (
-                "test bed",
+                "model",
                 "profile",
                 "asked for",
                 "predicted",
@@ -173,14 +170,12 @@ def document(beds: Sequence[Bed], command: str) -> str:
                 "PSNR (dB)",
                 "generations",
             ),
-            [row for bed in beds for row in certified_rows(bed)],
+            [row for model in models for row in certified_rows(model)],
         ),
         "",
         paragraph(
-            f"The error that the search predicts ranks random schedules like measured errors do, Spearman (95 %): "
-            f"{'; '.join(proxies)}."
-            if proxies
-            else "How well the search's predicted error ranks schedules was not measured."
+            "How much alike the error that the search predicts and the measured one rank random schedules, Spearman "
+            f"(95 %): {'; '.join(proxies) or 'not measured'}."
         ),
         "",
         "## Against what else there is",
@@ -189,7 +184,8 @@ def document(beds: Sequence[Bed], command: str) -> str:
             "Mean squared error of the best alternative of each kind that is as fast or faster, over that of the tuned "
             "schedule; geometric means over prompts that nothing was chosen by, with 95 % t intervals. Above 1 the "
             "tuned schedule is better; - where none is as fast. Between two settings of a family the logarithm of the "
-            "error is interpolated over that of the speed-up."
+            "error is interpolated over that of the speed-up. "
+            "For tiny-cogvideox see [30 steps](alternatives-30.md) and [8 steps](alternatives-8.md)."
         ),
         "",
         *table(
