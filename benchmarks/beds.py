@@ -1,6 +1,6 @@
 """The embedded models side by side: what was certified on each, and what the alternatives come to there.
 
-    python benchmarks/test_beds.py benchmarks/results/alternatives-tiny-wan-20 ...
+    python benchmarks/beds.py benchmarks/results/alternatives-tiny-wan-20 ...
 
 Generates nothing: it reads what `alternatives.py` kept, a folder for every model and number of steps, the shipped
 profiles of all embedded models, and what `proxies.py` measured. Writes `docs/test-beds.md`.

@@ -12,7 +12,7 @@ import pytest
 from asymrnr.shipped import load_shipped
 from tests.benchmarks.test_alternatives import HEAD, pairs
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "test_beds.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "beds.py"
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +22,10 @@ def _beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(folder: Path, rows: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The document's lines."""
-    from test_beds import main
+    from beds import main
 
     (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    arguments = ["test_beds.py", folder, "--document", folder / "beds.md"]
+    arguments = ["beds.py", folder, "--document", folder / "beds.md"]
     monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
     main()
     return (folder / "beds.md").read_text().splitlines()
@@ -59,8 +59,8 @@ def test_a_row_for_every_certified_and_every_tuned_schedule(tmp_path: Path, monk
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_beds import main
+    from beds import main
 
-    monkeypatch.setattr(sys, "argv", ["test_beds.py", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["beds.py", str(tmp_path)])
     with pytest.raises(SystemExit, match="There are no results"):
         main()
