@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import caches
-from alternatives_report import TUNED
+from alternatives_report import HEURISTIC, TUNED
 from embedded import shipped_schedule
 from kept_results import Row
 from lockstep_methods import Install
@@ -21,7 +21,7 @@ from tuner.run.runner import Runner
 LEAD = 6  # schedules by hand compute one in so many of the steps in full before anything else
 PAB_TIMESTEPS, FASTER_TIMESTEPS = ((100, 850), (-1, 950)), ((-1, 681), (-1, 901))
 MEMORY = ((0.5, 2), (0.7, 2), (0.8, 2), (0.7, 3), (0.8, 3), (0.8, 5))  # rates and periods of uniform schedules
-HEURISTIC, HEURISTIC_SPEEDS = "heuristic (Appendix B)", (1.1, 1.2, 1.3, 1.4, 1.6)
+HEURISTIC_SPEEDS = (1.1, 1.2, 1.3, 1.4, 1.6)
 NTH = {2: "2nd", 3: "3rd", 4: "4th"}
 
 

@@ -28,8 +28,8 @@ from pathlib import Path
 
 import diffusers
 import numpy as np
-from alternative_methods import HEURISTIC, Alternative, by_hand, by_heuristic, from_file, of_diffusers, quick
-from alternatives_report import COPIED, TUNED, write
+from alternative_methods import Alternative, by_hand, by_heuristic, from_file, of_diffusers, quick
+from alternatives_report import COPIED, HEURISTIC, TUNED, write
 from embedded import MODEL, QUICK_STEPS, titled
 from frontier import changed_nothing
 from kept_results import Results, Row, part_of, rows_of

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from frontier import LEAST_ERROR, Measured, best_as_fast, by_family, frontier, measured
+from frontier import LEAST_ERROR, Measured, best_as_fast, by_family, frontier, measured, psnr_of
 from kept_results import Row, machine_text
 from lockstep_methods import typical, typical_text
 from matplotlib.figure import Figure
 
 from tuner.report.plots import save_figures
 
-TUNED, COPIED = "tuned", "tuned, copying only"
+TUNED, COPIED, HEURISTIC = "tuned", "tuned, copying only", "heuristic (Appendix B)"
 STARS = {TUNED: "black", COPIED: "white"}  # how they are filled
 WIDTH = 116
 BY_HAND = "uniform"  # how their families begin
@@ -26,11 +26,17 @@ HEADER = (
 )
 
 
+def caches_among(methods: Iterable[Measured]) -> list[Measured]:
+    """Those of diffusers: neither tuned, nor by hand, nor by the paper's heuristic."""
+    ours = (TUNED, COPIED, HEURISTIC)
+    return [method for method in methods if method.family not in ours and not method.family.startswith(BY_HAND)]
+
+
 def verdicts(tuned: Measured, methods: Sequence[Measured]) -> list[str]:
     """Sentences on the best alternative of every kind at a tuned schedule's speed or above."""
     others = [method for method in methods if method.family != tuned.family and method.family != TUNED]
     kinds = {
-        "of diffusers' caches": [m for m in others if m.family != COPIED and not m.family.startswith(BY_HAND)],
+        "of diffusers' caches": caches_among(others),
         "of schedules by hand": [m for m in others if m.family.startswith(BY_HAND)],
         "of schedules tuned to copy only": [m for m in others if m.family == COPIED],
     }
@@ -138,7 +144,7 @@ def _cell(text: str) -> str:
 
 def _line(method: Measured) -> str:
     right, errors = _right(row["attributes"] for row in method.judged), list(method.log_errors.values())
-    error, decibels = typical_text(errors, "{:.1e}"), f"{-10 * method.log_error / math.log(10):.1f}"
+    error, decibels = typical_text(errors, "{:.1e}"), f"{psnr_of(method.log_error):.1f}"
     if method.idle:
         error, decibels = "does nothing", "-"
     cells = [method.family, method.name, typical_text(method.log_speedups, "{:.3f}x"), error, decibels]

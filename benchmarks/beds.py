@@ -18,19 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from alternative_methods import HEURISTIC
-from alternatives_report import BY_HAND, COPIED, TUNED, paragraph
-from frontier import Measured, at_speed, best_as_fast, by_family, frontier, measured
-from kept_results import RESULTS, machine_text
+from alternatives_report import HEURISTIC, TUNED, caches_among, paragraph
+from frontier import Measured, at_speed, best_as_fast, by_family, frontier, measured, psnr_of
+from kept_results import RESULTS, kept, machine_text
 from lockstep_methods import typical_text
-from proxies import IN_USE, SMALLEST, correlation
+from proxies import IN_USE, correlation, losses_of, results_of
+from tables import table
 
 from asymrnr.find import available_profiles
 from asymrnr.shipped import load_shipped
 from tuner.embedded.entries import ENTRIES
 
-ROOT = Path(__file__).parents[1]
-DOCUMENT = ROOT / "docs" / "test-beds.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "test-beds.md"
 SPEEDS = (1.5, 2.0)  # where known methods are looked at
 HAND = ("uniform copying", "uniform memory", "uniform broadcasting")
 KNOWN = (
@@ -58,11 +57,6 @@ class Bed:
     def __str__(self) -> str:
         return f"{self.model}, {self.steps} steps"
 
-    def caches(self) -> list[Measured]:
-        """Those of diffusers."""
-        ours = (TUNED, COPIED, HEURISTIC)
-        return [m for m in self.methods if m.family not in ours and not m.family.startswith(BY_HAND)]
-
 
 def load_bed(folder: Path) -> Bed:
     """What `alternatives.py` kept there.
@@ -70,10 +64,9 @@ def load_bed(folder: Path) -> Bed:
     Raises:
         SystemExit: there is nothing.
     """
-    path = folder / RESULTS
-    if not path.exists():
+    if not (folder / RESULTS).exists():
         raise SystemExit(f"There are no results in {folder}; benchmarks/alternatives.py makes them with --output.")
-    head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
+    head, *rows = kept(folder)
     subject, where = head["subject"], machine_text(head["environment"])
     return Bed(subject["model"], subject["workload"]["steps"], where, tuple(measured(rows)[0]))
 
@@ -98,13 +91,12 @@ def against_rows(bed: Bed) -> list[list[str]]:
     """A row for every tuned schedule: errors of the alternatives at its speed over its own."""
     families, rows = by_family(bed.methods), []
     for tuned in families.get(TUNED, []):
-        decibels = -10 * tuned.log_error / math.log(10)
-        cells = [str(bed), tuned.name, f"{math.exp(tuned.log_speedup):.3f}x", f"{decibels:.1f}"]
-        for kind in (*(families.get(family, []) for family in (HEURISTIC, *HAND)), bed.caches()):
-            found = best_as_fast(kind, tuned)
-            cells.append("-" if found is None else typical_text(found[1], "{:.2g}"))
-        if found is not None:
-            cells[-1] += f", {found[0][0][1].family}"
+        cells = [str(bed), tuned.name, f"{math.exp(tuned.log_speedup):.3f}x", f"{psnr_of(tuned.log_error):.1f}"]
+        kinds = [*(families.get(family, []) for family in (HEURISTIC, *HAND)), caches_among(bed.methods)]
+        found = [best_as_fast(kind, tuned) for kind in kinds]
+        cells += ["-" if best is None else typical_text(best[1], "{:.2g}") for best in found]
+        if (cache := found[-1]) is not None:
+            cells[-1] += f", {cache[0][0][1].family}"
         rows.append([*cells, str(len(tuned.judged))])
     return rows
 
@@ -112,11 +104,11 @@ def against_rows(bed: Bed) -> list[list[str]]:
 def known_rows(bed: Bed) -> list[list[str]]:
     """A row for every cache: its PSNR at `SPEEDS`, between the settings that were measured."""
     rows = []
-    for family, methods in by_family(bed.caches()).items():
+    for family, methods in by_family(caches_among(bed.methods)).items():
         line = frontier(methods)
         mixes = [at_speed(line, math.log(speed)) for speed in SPEEDS]
         logs = [sum(weight * method.log_error for weight, method in mix) if mix else None for mix in mixes]
-        cells = ["-" if log is None else f"{-10 * log / math.log(10):.1f}" for log in logs]
+        cells = ["-" if log is None else f"{psnr_of(log):.1f}" for log in logs]
         if line:
             rows.append([str(bed), family, *cells])
     return rows
@@ -124,22 +116,12 @@ def known_rows(bed: Bed) -> list[list[str]]:
 
 def proxy_text(model: str) -> str | None:
     """Spearman's correlation of the proxy in use with measured errors; None where that was not measured."""
-    path = ROOT / "benchmarks" / "results" / f"proxies-{model}.json"
+    path = results_of(model)
     if not path.exists():
         return None
     content = json.loads(path.read_text())
-    losses = np.exp(np.log(np.maximum(content["errors"], SMALLEST)).mean(1))
-    value, low, high = correlation(np.array(content["proxies"][IN_USE]), losses)
+    value, low, high = correlation(np.array(content["proxies"][IN_USE]), losses_of(content))
     return f"{model} {value:.2f} ({low:.2f} to {high:.2f})"
-
-
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """In Markdown."""
-    return [
-        f"| {' | '.join(titles)} |",
-        "|" + "---|" * len(titles),
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
 
 
 def document(beds: Sequence[Bed], command: str) -> str:

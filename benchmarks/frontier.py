@@ -115,6 +115,11 @@ def best_as_fast(methods: Iterable[Measured], tuned: Measured) -> tuple[Mix, lis
     return min(found, key=lambda each: float(np.mean(each[1])), default=None)
 
 
+def psnr_of(log_error: float) -> float:
+    """PSNR (dB) from the logarithm of a mean squared error of values in [0, 1]."""
+    return -10 * log_error / math.log(10)
+
+
 def ratios(mix: Sequence[tuple[float, Measured]], tuned: Measured) -> list[float]:
     """Logarithms of the alternative's error over the tuned one's, for every prompt that all of them generated."""
     errors = [(weight, method.log_errors) for weight, method in mix]

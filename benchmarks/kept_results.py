@@ -60,6 +60,11 @@ def machine_text(where: Row) -> str:
     )
 
 
+def kept(folder: Path) -> list[Row]:
+    """What a finished benchmark kept in a folder, the first row says what for."""
+    return [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
+
+
 def rows_of(folders: Sequence[Path], found: dict[str, Any]) -> list[Row]:
     """Videos that were generated elsewhere.
 
@@ -68,7 +73,7 @@ def rows_of(folders: Sequence[Path], found: dict[str, Any]) -> list[Row]:
     """
     rows: list[Row] = []
     for folder in folders:
-        head, *others = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
+        head, *others = kept(folder)
         if {**head["subject"], "device": None} != {**found, "device": None}:
             raise SystemExit(f"{folder} holds results of another model or workload.")
         rows += [{**row, "device": head["environment"]["gpu"] or row["device"]} for row in others]

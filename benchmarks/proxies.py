@@ -34,6 +34,7 @@ from tuner.search.space import SearchSpace, load_space_of
 from tuner.search.threshold import constant_in_windows
 from tuner.strides import parse_stride
 
+ROOT = Path(__file__).parents[1]
 SEED = 5_000_000
 RESAMPLES = 2000
 KL_RATE = 0.5
@@ -187,10 +188,19 @@ def measure(profile_path: Path, count: int, prompt_count: int) -> dict[str, Any]
     }
 
 
+def losses_of(content: dict[str, Any]) -> np.ndarray:
+    """(schedules,) geometric means of the errors measured; a schedule that reduces nothing changes nothing."""
+    return np.exp(np.log(np.maximum(content["errors"], SMALLEST)).mean(1))
+
+
+def results_of(model: str) -> Path:
+    """Where a model's raw numbers are kept."""
+    return ROOT / "benchmarks" / "results" / f"proxies-{model}.json"
+
+
 def write(content: dict[str, Any], root: Path) -> None:
     """The document and its picture."""
-    errors = np.maximum(content["errors"], SMALLEST)  # a schedule that reduces nothing changes nothing
-    losses = np.exp(np.log(errors).mean(1))
+    losses = losses_of(content)
     values = {name: np.array(value) for name, value in content["proxies"].items()}
     rows = sorted(((name, *correlation(values[name], losses)) for name in values), key=lambda row: -row[1])
     machine, best, model = content["environment"], rows[0][0], content["model"]
@@ -198,8 +208,8 @@ def write(content: dict[str, Any], root: Path) -> None:
     lines = [
         "# Which proxy predicts quality?",
         "",
-        f"Measured by `python benchmarks/proxies.py --profile {content['profile']}`: {len(errors)} random schedules",
-        f"of {model} (by site, block, phase, threshold; uniform), {errors.shape[1]} real generations each,",
+        f"Measured by `python benchmarks/proxies.py --profile {content['profile']}`: {len(losses)} random schedules",
+        f"of {model} (by site, block, phase, threshold; uniform), {len(content['errors'][0])} real generations each,",
         "rank correlation with the mean squared error to the unaccelerated video; intervals bootstrap the schedules;",
         "the last column takes out what the amount of attention explains",
         f"({machine['cpu']}, torch {machine['torch']}).",
@@ -238,9 +248,8 @@ def main() -> None:
     parser.add_argument("--schedules", type=int, default=60)
     parser.add_argument("--prompts", type=int, default=2)
     arguments = parser.parse_args()
-    root = Path(__file__).parents[1]
     model = arguments.write_only or Profile.load(arguments.profile).model
-    results = root / "benchmarks" / "results" / f"proxies-{model}.json"
+    results = results_of(model)
     if arguments.profile is None or arguments.again:
         content = json.loads(results.read_text())
     else:
@@ -248,7 +257,7 @@ def main() -> None:
     if arguments.again:
         content = predict_again(content, arguments.profile)
     results.write_text(json.dumps(content, indent=1) + "\n")
-    write(content, root)
+    write(content, ROOT)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from roofline import PEAKS, TERA, estimate
+from tables import table
 
 from tuner.ceilings import PROFILING_BYTES, TIMING_BYTES
 from tuner.context import BUDGET
@@ -59,12 +60,6 @@ asymrnr-tune plan --model hunyuanvideo --device h100 --target-speedup 1.2
 def paragraph(*text: str) -> str:
     """Lines of at most 120 characters."""
     return "\n".join(textwrap.wrap(" ".join(text), 120, break_long_words=False, break_on_hyphens=False))
-
-
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def rehearsed(content: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from alternatives_report import paragraph
+from frontier import psnr_of
 from kept_results import Row
 from matplotlib.figure import Figure
 from proxies import correlation, partial_correlation
@@ -78,7 +79,7 @@ def table(shown: Sequence[Shown]) -> list[str]:
         for aim in aims:
             some = [s for s in shown if (s.trial.setting, s.trial.aim) == (setting, aim)]
             best = min(some, key=lambda s: s.trial.loss, default=None)
-            cells.append("-" if best is None else f"{-10 * best.log_error / math.log(10):.1f}")
+            cells.append("-" if best is None else f"{psnr_of(best.log_error):.1f}")
         lines.append(f"| {setting} | " + " | ".join(cells) + " |")
     return lines
 
