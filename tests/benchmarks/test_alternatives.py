@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.conftest import FOLDER
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.run.runner import Runner
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 NAME, STEPS = "cogvideox-2b", 6
 MACHINE = ("cpu", "cpu_count", "threads", "gpu", "python", "torch", "diffusers")
 HEAD: dict[str, Any] = {
@@ -24,11 +24,6 @@ HEAD: dict[str, Any] = {
     "environment": dict.fromkeys(MACHINE, "some"),
     "subject": {"model": "tiny-cogvideox", "workload": {"steps": 30}},
 }
-
-
-@pytest.fixture(autouse=True)
-def _beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def pairs(family: str, method: str, speedup: float, error: float, skipped: float = 0.3, count: int = 3) -> list[Any]:

@@ -12,13 +12,6 @@ import pytest
 from asymrnr.shipped import load_shipped
 from tests.benchmarks.test_alternatives import HEAD, pairs
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "beds.py"
-
-
-@pytest.fixture(autouse=True)
-def _beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-
 
 def written(folder: Path, rows: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The document's lines."""

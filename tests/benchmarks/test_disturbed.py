@@ -11,14 +11,10 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+from tests.benchmarks.conftest import FOLDER
+
 HEAD: dict[str, Any] = {"kind": "head", "model": "tiny-cogvideox", "target": 1.2}
 SOMEWHERE = dict.fromkeys(("cpu", "cpu_count", "threads", "gpu", "python", "torch", "diffusers"), "some")
-
-
-@pytest.fixture(autouse=True)
-def _beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def run(condition: str, seed: int, **changed: Any) -> dict[str, Any]:

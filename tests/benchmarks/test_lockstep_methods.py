@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -20,13 +19,11 @@ from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.run.estimate import PairedSteps, estimate_pair, estimate_shaped
 from tuner.run.runner import Runner
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 NAME, STEPS = "cogvideox-2b", 4
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
-    monkeypatch.syspath_prepend(str(FOLDER))
+def runner() -> Runner:
     return Runner(build(NAME), tiny_entry(NAME, STEPS))
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.conftest import FOLDER
+
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "benchmarks"
 
 
 @pytest.fixture
-def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
+def modules() -> tuple[ModuleType, ModuleType]:
     """`benchmarks/timing.py` and `benchmarks/performance.py`, which are scripts' neighbours and no package."""
-    monkeypatch.syspath_prepend(str(FOLDER))
     import performance
     import timing
 

@@ -13,16 +13,15 @@ import pytest
 import torch
 
 from asymrnr.partition import make_partition
+from tests.benchmarks.conftest import FOLDER
 from tests.runtime import oracle
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "benchmarks"
 GRID, RATE = (4, 4, 6), 0.6
 
 
 @pytest.fixture
-def neighbours(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType, ModuleType]:
-    monkeypatch.syspath_prepend(str(FOLDER))
+def neighbours() -> tuple[ModuleType, ModuleType, ModuleType]:
     import rehearsal_oracle
     import rehearsal_report
     import roofline

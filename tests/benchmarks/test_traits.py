@@ -13,7 +13,6 @@ from tuner.profile.agreement import Agreement
 from tuner.profile.distribution import DIRECTIONS, POLICIES, divergence_name
 from tuner.profile.profile import Profile
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "traits.py"
 BLOCKS, STEPS = 2, 6
 
 
@@ -55,11 +54,6 @@ def made(q: float, v: float, **changes: Any) -> Profile:
         "broadcast_error": {"2x2x2": gaps},
     }
     return Profile(**{**values, **changes})
-
-
-@pytest.fixture(autouse=True)
-def _beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
 
 
 def test_a_column_for_every_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
