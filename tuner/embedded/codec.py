@@ -19,7 +19,8 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
     pipelines follow from the configuration: CogVideoX's from `block_out_channels` and `temporal_compression_ratio`,
     HunyuanVideo's from the two compression ratios, Wan's from `scale_factor_spatial` and `scale_factor_temporal`, whose
     latents are also scaled by mean and deviation.
-    Mochi's pipeline has factors of its own, so that pictures are enlarged, and held for some frames, but the first one.
+    Mochi's pipeline has factors of its own, so that pictures are enlarged, and held for some frames, but the first one;
+    it scales by mean and deviation where there are any, of 12 channels only.
     """
 
     @register_to_config
@@ -33,8 +34,8 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         scale_factor_spatial: int = 2,
         scale_factor_temporal: int = 1,
         z_dim: int = CHANNELS,
-        latents_mean: tuple[float, ...] = (0.0,) * CHANNELS,
-        latents_std: tuple[float, ...] = (1.0,) * CHANNELS,
+        latents_mean: tuple[float, ...] | None = (0.0,) * CHANNELS,
+        latents_std: tuple[float, ...] | None = (1.0,) * CHANNELS,
         enlarged: int = 1,
         held: int = 1,
     ) -> None:
@@ -43,16 +44,24 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         self.placeholder = nn.Parameter(torch.zeros(1), requires_grad=False)  # gives the module a dtype and a device
 
     @classmethod
-    def over_time(cls, ratio: int) -> SpaceToDepthCodec:
-        """One whose latents hold so many frames each."""
+    def over_time(cls, ratio: int, scaled: bool = True, enlarged: int = 1, held: int = 1) -> SpaceToDepthCodec:
+        """One whose latents hold so many frames each.
+
+        Args:
+            ratio: frames of a latent.
+            scaled: whether there are a mean and a deviation that pipelines scale by.
+            enlarged, held: how many times pictures are enlarged, and for how many frames held.
+        """
         channels = CHANNELS * ratio
         return cls(
             temporal_compression_ratio=ratio,
             latent_channels=channels,
             scale_factor_temporal=ratio,
             z_dim=channels,
-            latents_mean=(0.0,) * channels,
-            latents_std=(1.0,) * channels,
+            latents_mean=(0.0,) * channels if scaled else None,
+            latents_std=(1.0,) * channels if scaled else None,
+            enlarged=enlarged,
+            held=held,
         )
 
     def encode(self, video: torch.Tensor) -> torch.Tensor:

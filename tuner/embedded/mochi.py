@@ -19,6 +19,7 @@ from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT
 
 HEADS, HEAD_DIM, BLOCKS = 2, 64, 8
+RATIO = 2
 GRID = OBJECT.size // 4
 TOKEN = 12.0  # distance of two tokens, in the units of Mochi's positions: 192 for the whole picture
 
@@ -28,11 +29,13 @@ class Mochi(FlowDenoiser):
 
     name = "tiny-mochi"
     world = OBJECT
-    enlarged, held = 4, 6  # the pipeline takes a latent for 8 pixels and 6 frames; here it is 2 pixels of one frame
+    ratio = RATIO
+    # The pipeline takes a latent for 8 pixels and 6 frames; here it is 2 pixels of two frames.
+    enlarged, held = 4, 3
     stages = (
         Stage(2400, 1, 14),
-        Stage(2400, 4, 3),
-        Stage(2400, 12, 1, noisy=0.4, sharp=10),
+        Stage(1400, 4, 3),
+        Stage(1700, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20
     guidance = 2.0
@@ -43,8 +46,8 @@ class Mochi(FlowDenoiser):
         f"the real `MochiTransformer3DModel` (learned RoPE, patch 2, {BLOCKS} blocks, {HEADS} heads of {HEAD_DIM}, "
         f"{OBJECT.frames * GRID * GRID:,} video tokens, a narrower text stream with every prompt's own length), a "
         f"one-layer T5 encoder, a word-level tokenizer, Euler's method for predictions of the clean video ({steps} "
-        f"steps, guidance {guidance:g} in one batch) and a lossless space-to-depth codec, whose pictures are enlarged "
-        f"{enlarged} times and held for {held} frames, because the pipeline counts so"
+        f"steps, guidance {guidance:g} in one batch) and a lossless codec that folds 2x2 pixels of two frames, whose "
+        f"pictures are enlarged {enlarged} times and held for {held} frames, because the pipeline counts so"
     )
 
     def __init__(self, blocks: int = BLOCKS) -> None:
@@ -57,7 +60,7 @@ class Mochi(FlowDenoiser):
             attention_head_dim=HEAD_DIM,
             num_layers=blocks,
             pooled_projection_dim=TEXT_WIDTH,
-            in_channels=CHANNELS,
+            in_channels=CHANNELS * RATIO,
             text_embed_dim=TEXT_WIDTH,
             time_embed_dim=64,
             max_sequence_length=self.text_tokens,
@@ -88,7 +91,7 @@ class Mochi(FlowDenoiser):
     def pipeline(self) -> MochiPipeline:
         return MochiPipeline(
             scheduler=CleanFlowMatchEulerScheduler(invert_sigmas=True),
-            vae=SpaceToDepthCodec(enlarged=self.enlarged, held=self.held),
+            vae=SpaceToDepthCodec.over_time(RATIO, scaled=False, enlarged=self.enlarged, held=self.held),
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,
             transformer=self.transformer,
