@@ -31,6 +31,10 @@ BATCH = 2
 RATES = {"Q": [0.5, 0.0, 0.7, 0.0], "V": [0.3, 0.4, 0.0, 0.0]}
 
 
+def hunyuan_of_narrow_mlps() -> Any:
+    return hunyuan(mlp_ratio=3)
+
+
 def tiny(blocks: tuple[Block, ...], text: int, attended: int) -> Architecture:
     return Architecture(GRID, text, attended, WIDTH, blocks, 1, BATCH, (2, 2, 2), 1, 10)
 
@@ -39,6 +43,7 @@ def tiny(blocks: tuple[Block, ...], text: int, attended: int) -> Architecture:
 MODELS: list[tuple[Any, Architecture]] = [
     (cogvideox, tiny(cogvideox_blocks(WIDTH, 2), 8, 8)),
     (hunyuan, tiny(hunyuan_blocks(WIDTH, 2, 2), 9, 9)),
+    (hunyuan_of_narrow_mlps, tiny(hunyuan_blocks(WIDTH, 2, 2, mlp_ratio=3), 9, 9)),
     (mochi, tiny(mochi_blocks(WIDTH, 16, 3), 7, 5)),
     (wan, replace(tiny(crossed_blocks(WIDTH, 32, 2), 9, 0), crossed_text=9)),
     (ltx, replace(tiny(crossed_blocks(WIDTH, 4 * WIDTH, 2), 9, 0), crossed_text=9)),

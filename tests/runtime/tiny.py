@@ -66,12 +66,13 @@ def mochi() -> tuple[nn.Module, Inputs]:
     return model, {"hidden_states": latent, "encoder_hidden_states": text, "encoder_attention_mask": valid}
 
 
-def hunyuan() -> tuple[nn.Module, Inputs]:
+def hunyuan(mlp_ratio: float = 4.0) -> tuple[nn.Module, Inputs]:
     model = diffusers.HunyuanVideoTransformer3DModel(
         **HEADS,
         num_layers=2,
         num_single_layers=2,
         num_refiner_layers=1,
+        mlp_ratio=mlp_ratio,
         patch_size=2,
         patch_size_t=1,
         text_embed_dim=8,

@@ -62,14 +62,19 @@ def cogvideox_blocks(width: int, layers: int) -> tuple[Block, ...]:
     return layers * (Block(video_attention=4 * square, video_rest=8 * square, text=12 * square),)
 
 
-def hunyuan_blocks(width: int, dual: int, single: int) -> tuple[Block, ...]:
+def hunyuan_blocks(width: int, dual: int, single: int, mlp_ratio: int = 4) -> tuple[Block, ...]:
     """Dual-stream blocks with separate weights of equal size, then single-stream blocks.
 
     The attention layer of a single-stream block has no output projection: the block projects it with the MLP.
+
+    Args:
+        width: channels.
+        dual, single: numbers of blocks.
+        mlp_ratio: inner channels of the MLP for one of the width.
     """
-    square = width * width
-    dual_block = Block(video_attention=4 * square, video_rest=8 * square, text=12 * square)
-    return dual * (dual_block,) + single * (Block(3 * square, 9 * square, 12 * square),)
+    square, mlp = width * width, 2 * mlp_ratio * width * width
+    dual_block = Block(video_attention=4 * square, video_rest=mlp, text=4 * square + mlp)
+    return dual * (dual_block,) + single * (Block(3 * square, square + mlp, 4 * square + mlp),)
 
 
 def mochi_blocks(width: int, text_width: int, layers: int) -> tuple[Block, ...]:
@@ -180,6 +185,28 @@ ARCHITECTURES: dict[str, Architecture] = {
         stride=(2, 2, 2),
         cache_step=3,
         crossed_text=16,
+    ),
+    "tiny-hunyuanvideo": Architecture(
+        grid=(12, 16, 16),
+        text_tokens=24,
+        attended_text=24,
+        width=128,
+        blocks=hunyuan_blocks(128, 5, 3, mlp_ratio=3),
+        steps=20,
+        cfg_batches=1,
+        stride=(2, 2, 2),
+        cache_step=3,
+    ),
+    "tiny-mochi": Architecture(
+        grid=(12, 16, 16),
+        text_tokens=16,
+        attended_text=7,  # eleven words and an end with the caption, the end alone without; 6.5 in the mean
+        width=128,
+        blocks=mochi_blocks(128, 64, 8),
+        steps=20,
+        cfg_batches=2,
+        stride=(2, 2, 2),
+        cache_step=3,
     ),
     "wan-1.3b": Architecture(
         grid=(21, 30, 52),
