@@ -17,13 +17,22 @@ from tuner.embedded.denoiser import Stage
 from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
 from tuner.embedded.sampler import TIMESTEPS, clean_scheduler
 from tuner.embedded.text import TEXT_WIDTH, build_tokenizer, tokens_of
-from tuner.embedded.worlds import OBJECT
+from tuner.embedded.worlds import OBJECT, SCENES, World
 
 HEADS, HEAD_DIM, DUAL, SINGLE, MLP_RATIO = 2, 64, 5, 3, 3
 RATIO = 2
-GRID = OBJECT.size // 4
 SKIPPED = 2  # of the text encoder's last layers, which the pipeline does not look at
 CLIP_TOKENS = 77  # the pipeline asks for so many
+
+
+def _about(world: World, steps: int) -> str:
+    tokens = world.frames * (world.size // 4) ** 2
+    return (
+        f"the real `HunyuanVideoTransformer3DModel` (RoPE, patch 2, {DUAL} dual and {SINGLE} single blocks, {HEADS} "
+        f"heads of {HEAD_DIM}, {tokens:,} video tokens, padded text behind a mask), a small Llama and a small CLIP "
+        f"text encoder, word-level tokenizers, `UniPCMultistepScheduler` ({steps} steps of flow matching, guidance "
+        "embedded) and a lossless codec that folds 2x2 pixels of two frames"
+    )
 
 
 class HunyuanVideo(FlowDenoiser):
@@ -42,12 +51,7 @@ class HunyuanVideo(FlowDenoiser):
     guidance = 6.0
     text_tokens = 24
     shift = 3.0
-    about = (
-        f"the real `HunyuanVideoTransformer3DModel` (RoPE, patch 2, {DUAL} dual and {SINGLE} single blocks, {HEADS} "
-        f"heads of {HEAD_DIM}, {OBJECT.frames * GRID * GRID:,} video tokens, padded text behind a mask), a "
-        "small Llama and a small CLIP text encoder, word-level tokenizers, `UniPCMultistepScheduler` "
-        f"({steps} steps of flow matching, guidance embedded) and a lossless codec that folds 2x2 pixels of two frames"
-    )
+    about = _about(OBJECT, steps)
 
     def __init__(self, dual: int = DUAL, single: int = SINGLE) -> None:
         super().__init__()
@@ -130,3 +134,18 @@ class HunyuanVideo(FlowDenoiser):
             return inner(noised.new_empty(1, 1, total, *noised.shape[3:]))
 
         return positions_of(self.transformer.rope, latents, total, whole)
+
+
+class HunyuanVideoScenes(HunyuanVideo):
+    """The same, trained on two objects that may hide each other, before a textured background and a moving camera."""
+
+    name = "tiny-hunyuanvideo-scenes"
+    world = SCENES
+    stages = (
+        Stage(2400, 1, 14),
+        Stage(1200, 4, 3),
+        Stage(1600, 16, 1, noisy=0.4, sharp=10),
+    )
+    few_steps = None
+    text_tokens = 32
+    about = _about(SCENES, HunyuanVideo.steps)

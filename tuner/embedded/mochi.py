@@ -33,9 +33,9 @@ class Mochi(FlowDenoiser):
     # The pipeline takes a latent for 8 pixels and 6 frames; here it is 2 pixels of two frames.
     enlarged, held = 4, 3
     stages = (
-        Stage(2400, 1, 14),
-        Stage(1400, 4, 3),
-        Stage(1700, 12, 1, noisy=0.4, sharp=10),
+        Stage(1600, 1, 14),
+        Stage(1200, 4, 3),
+        Stage(1600, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20
     guidance = 2.0
