@@ -38,7 +38,7 @@ class Mochi(FlowDenoiser):
         Stage(1600, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20
-    guidance = 2.0
+    guidance = 4.0
     null_share = 0.1
     text_tokens = 16
     shift = 3.0

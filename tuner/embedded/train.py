@@ -6,7 +6,8 @@ Training starts on many single frames, half of them under strong noise, which te
 scene looks like and where its caption puts the object at which time; goes on with clips of four frames, and finishes on
 whole videos. Every now and then it says how much larger errors are when a caption names another colour, shape or
 direction: where that stays at 1, the model does not learn to go by it. `--compile` saves a sixth of the time where
-torch finds a C++ compiler; `--batch-factor 8` gives a GPU, to which these models are small, enough to do.
+torch finds a C++ compiler; `--batch-factor 8` gives a GPU, to which these models are small, enough to do. To two CPU
+threads they are small as well: two trainings of one thread each (OMP_NUM_THREADS=1) take hardly longer than one of two.
 """
 
 from __future__ import annotations
