@@ -42,9 +42,9 @@ class HunyuanVideo(FlowDenoiser):
     world = OBJECT
     ratio = RATIO
     stages = (
-        Stage(1600, 1, 14),
-        Stage(1200, 4, 3),
-        Stage(1600, 12, 1, noisy=0.4, sharp=10),
+        Stage(3000, 1, 14),
+        Stage(2400, 4, 3),
+        Stage(3200, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20
     few_steps = 8
