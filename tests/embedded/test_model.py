@@ -22,6 +22,7 @@ MAX_BYTES = 10_000_000
 PARTS = {
     "tiny-cogvideox": ("CogVideoXTransformer3DModel", "T5EncoderModel"),
     "tiny-wan": ("WanTransformer3DModel", "UMT5EncoderModel"),
+    "tiny-mochi": ("MochiTransformer3DModel", "T5EncoderModel"),
 }
 SHIPPED = {
     ("tiny-cogvideox", "30-steps"): [1.2, 1.35, 1.8],

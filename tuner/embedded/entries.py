@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import CogVideoXPipeline, WanPipeline
+from diffusers import CogVideoXPipeline, MochiPipeline, WanPipeline
 
-import tuner.embedded.codec  # noqa: F401  (diffusers loads components only from modules already imported)
+# diffusers loads components only from modules already imported
+import tuner.embedded.codec
+import tuner.embedded.sampler  # noqa: F401
 from tuner.embedded.worlds import OBJECT, World
 from tuner.errors import UsageError
 from tuner.models.entry import ModelEntry, VideoSizes, Workload
@@ -83,5 +85,18 @@ ENTRIES = (
         check_prompt=OBJECT.parse,
         sizes=VideoSizes(sides=None, frames=2, token=4),  # trained on no others
         fps=16,
+    ),
+    ModelEntry(
+        name="tiny-mochi",
+        weights=PackagedWeights(Path(__file__).parent / "tiny-mochi"),
+        pipeline=MochiPipeline,
+        workload=Workload(frames=67, height=256, width=256, steps=20, guidance_scale=4.0, max_sequence_length=16),
+        search_space="tiny-mochi.yaml",
+        tuning_prompts=captions(OBJECT, held_out=False),
+        held_out_prompts=captions(OBJECT, held_out=True),
+        attributes=shown_attributes(OBJECT, every=6, enlarged=4),
+        check_prompt=OBJECT.parse,
+        sizes=VideoSizes(sides=None, frames=6, token=16),  # trained on no others
+        fps=48,
     ),
 )

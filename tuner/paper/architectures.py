@@ -186,17 +186,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         cache_step=3,
         crossed_text=16,
     ),
-    "tiny-hunyuanvideo": Architecture(
-        grid=(12, 16, 16),
-        text_tokens=24,
-        attended_text=24,
-        width=128,
-        blocks=hunyuan_blocks(128, 5, 3, mlp_ratio=3),
-        steps=20,
-        cfg_batches=1,
-        stride=(2, 2, 2),
-        cache_step=3,
-    ),
     "tiny-mochi": Architecture(
         grid=(12, 16, 16),
         text_tokens=16,
