@@ -31,6 +31,7 @@ from tuner.commands.tune import tune
 from tuner.errors import TunerError, UsageError
 
 INTERRUPTED = 130
+NOTHING_LOST = "In CPU autocast, but the target dtype is not supported"  # of Mochi's positions, in float32 as they are
 DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = partial(_warn, warnings.showwarning)
+            warnings.filterwarnings("ignore", NOTHING_LOST, UserWarning)
             code = app(standalone_mode=False)  # typer turns Ctrl-C into a code of its own
         if code == INTERRUPTED:
             raise KeyboardInterrupt
