@@ -30,9 +30,10 @@ SHIPPED = {
     ("tiny-cogvideox", "8-steps"): [1.2, 1.3],
     ("tiny-cogvideox", "8-steps-with-cache"): [1.3, 1.5],
     ("tiny-wan", "20-steps"): [1.3, 1.5],
+    ("tiny-mochi", "20-steps"): [1.15],
 }
-# PSNR that any prompt reaches. tiny-wan's backgrounds shift more easily: its certificate says 37 to 45 dB in the mean.
-DECIBELS = {"tiny-cogvideox": 40, "tiny-wan": 25}
+# PSNR that any prompt reaches. Two backgrounds shift more easily: certificates say 37 to 45 and 39 to 45 dB in the mean.
+DECIBELS = {"tiny-cogvideox": 40, "tiny-wan": 25, "tiny-mochi": 25}
 every_model = pytest.mark.parametrize("name", [entry.name for entry in ENTRIES])
 
 
