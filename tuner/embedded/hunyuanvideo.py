@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import chain
+from typing import ClassVar
 
 import torch
 from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
@@ -47,7 +48,7 @@ class HunyuanVideo(FlowDenoiser):
         Stage(3200, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20
-    few_steps = 8
+    few_steps: ClassVar[int | None] = 8
     guidance = 6.0
     text_tokens = 24
     shift = 3.0
