@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import CogVideoXPipeline, MochiPipeline, WanPipeline
+from diffusers import CogVideoXPipeline, DiffusionPipeline, MochiPipeline, WanPipeline
 
 # diffusers loads components only from modules already imported
 import tuner.embedded.codec
@@ -60,43 +60,54 @@ def shown_attributes(world: World, every: int = 1, enlarged: int = 1) -> Callabl
     return shown
 
 
+def _entry(
+    name: str,
+    pipeline: type[DiffusionPipeline],
+    workload: Workload,
+    sizes: VideoSizes,
+    world: World = OBJECT,
+    every: int = 1,
+    enlarged: int = 1,
+    fps: int = ModelEntry.fps,
+) -> ModelEntry:
+    """A model of a world; its weights and its search space are called as it is, see `shown_attributes` for the rest."""
+    return ModelEntry(
+        name=name,
+        weights=PackagedWeights(Path(__file__).parent / name),
+        pipeline=pipeline,
+        workload=workload,
+        search_space=f"{name}.yaml",
+        tuning_prompts=captions(world, held_out=False),
+        held_out_prompts=captions(world, held_out=True),
+        attributes=shown_attributes(world, every, enlarged),
+        check_prompt=world.parse,
+        sizes=sizes,
+        fps=fps,
+    )
+
+
 ENTRIES = (
-    ModelEntry(
-        name="tiny-cogvideox",
-        weights=PackagedWeights(Path(__file__).parent / "tiny-cogvideox"),
-        pipeline=CogVideoXPipeline,
-        workload=Workload(frames=12, height=64, width=64, steps=30, guidance_scale=1.0, max_sequence_length=16),
-        search_space="tiny-cogvideox.yaml",
-        tuning_prompts=captions(OBJECT, held_out=False),
-        held_out_prompts=captions(OBJECT, held_out=True),
-        attributes=shown_attributes(OBJECT),
-        check_prompt=OBJECT.parse,
-        sizes=VideoSizes(sides=None, token=4),  # its positions are learned
+    _entry(
+        "tiny-cogvideox",
+        CogVideoXPipeline,
+        Workload(frames=12, height=64, width=64, steps=30, guidance_scale=1.0, max_sequence_length=16),
+        VideoSizes(sides=None, token=4),  # its positions are learned
     ),
-    ModelEntry(
-        name="tiny-wan",
-        weights=PackagedWeights(Path(__file__).parent / "tiny-wan"),
-        pipeline=WanPipeline,
-        workload=Workload(frames=23, height=64, width=64, steps=20, guidance_scale=2.0, max_sequence_length=16),
-        search_space="tiny-wan.yaml",
-        tuning_prompts=captions(OBJECT, held_out=False),
-        held_out_prompts=captions(OBJECT, held_out=True),
-        attributes=shown_attributes(OBJECT, every=2),
-        check_prompt=OBJECT.parse,
-        sizes=VideoSizes(sides=None, frames=2, token=4),  # trained on no others
+    _entry(
+        "tiny-wan",
+        WanPipeline,
+        Workload(frames=23, height=64, width=64, steps=20, guidance_scale=2.0, max_sequence_length=16),
+        VideoSizes(sides=None, frames=2, token=4),  # trained on no others
+        every=2,
         fps=16,
     ),
-    ModelEntry(
-        name="tiny-mochi",
-        weights=PackagedWeights(Path(__file__).parent / "tiny-mochi"),
-        pipeline=MochiPipeline,
-        workload=Workload(frames=67, height=256, width=256, steps=20, guidance_scale=4.0, max_sequence_length=16),
-        search_space="tiny-mochi.yaml",
-        tuning_prompts=captions(OBJECT, held_out=False),
-        held_out_prompts=captions(OBJECT, held_out=True),
-        attributes=shown_attributes(OBJECT, every=6, enlarged=4),
-        check_prompt=OBJECT.parse,
-        sizes=VideoSizes(sides=None, frames=6, token=16),  # trained on no others
+    _entry(
+        "tiny-mochi",
+        MochiPipeline,
+        Workload(frames=67, height=256, width=256, steps=20, guidance_scale=4.0, max_sequence_length=16),
+        VideoSizes(sides=None, frames=6, token=16),  # trained on no others
+        every=6,
+        enlarged=4,
         fps=48,
     ),
 )
