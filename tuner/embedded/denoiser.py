@@ -27,6 +27,7 @@ class Stage:
         noisy: share of the clips that is under strong noise.
         sharp: how many times as much an error may count under little noise as under strong noise, for models that match
             flows. At 1 what is drawn and where is learned first; details come with more.
+        guided: share of the batches that teach guidance, for models that are told its scale.
     """
 
     steps: int
@@ -34,6 +35,7 @@ class Stage:
     batch: int
     noisy: float = 0.5
     sharp: float = 1.0
+    guided: float = 0.0
 
 
 class Denoiser(nn.Module, abc.ABC):
@@ -90,9 +92,22 @@ class Denoiser(nn.Module, abc.ABC):
         """(batch,) what errors under noise of these levels weigh in a stage of the training."""
 
     def loss(
-        self, clean: torch.Tensor, captions: list[str], latents: list[int], stage: Stage, generator: torch.Generator
+        self,
+        clean: torch.Tensor,
+        captions: list[str],
+        latents: list[int],
+        stage: Stage,
+        generator: torch.Generator,
+        average: Denoiser,
     ) -> torch.Tensor:
-        """What a batch gets wrong under random noise, weighted; all random numbers come from a generator on the CPU."""
+        """What a batch gets wrong under random noise, weighted.
+
+        Args:
+            clean, captions, latents: see `errors`.
+            stage: of the training.
+            generator: on the CPU, of all random numbers.
+            average: the model with the moving average of its weights, which may teach it.
+        """
         level = noise_levels(len(captions), stage.noisy, generator)
         noise = torch.randn(clean.shape, generator=generator)
         if self.null_share:
