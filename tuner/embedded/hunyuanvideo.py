@@ -49,9 +49,9 @@ class HunyuanVideo(FlowDenoiser):
     world = OBJECT
     ratio = RATIO
     stages = (
-        Stage(2000, 1, 14),
-        Stage(1200, 4, 3),
-        Stage(1800, 12, 1, noisy=0.4, sharp=10, guided=0.5),
+        Stage(2600, 1, 14),
+        Stage(1400, 4, 3),
+        Stage(2000, 12, 1, noisy=0.4, sharp=10, guided=0.5),
     )
     steps = 20
     few_steps: ClassVar[int | None] = 8
