@@ -32,7 +32,7 @@ def solver(remembering: Profile, whole: LatencyModel, space: SearchSpace) -> Mem
 def predicted_error(schedule: Schedule, profile: Profile, space: SearchSpace) -> float:
     """The yardstick, site by site: amplitudes add up from refresh to refresh, their squares over windows and blocks."""
     assert schedule.actions is not None
-    weights, trust, total = space.steering_weights(profile.steps), space.memory_trust, 0.0
+    weights, trust, total = space.steering_weights(profile.timesteps), space.memory_trust, 0.0
     for block in range(schedule.blocks):
         refresh, amplitude = 0, 0.0
         for step in range(schedule.steps):

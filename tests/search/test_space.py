@@ -7,7 +7,7 @@ import pytest
 
 from asymrnr.resources import search_spaces_folder
 from tuner.errors import UsageError
-from tuner.search.space import SearchSpace, load_space
+from tuner.search.space import SearchSpace, load_space, squared_lengths
 
 GOOD = "strides: [2x2x2]\ncache_steps: [5]\nrates: [0.0, 0.5]\n"
 SHIPPED = sorted(search_spaces_folder().glob("*.yaml"))
@@ -62,30 +62,46 @@ def test_windows_are_no_longer_than_half_of_the_steps(tmp_path: Path, steps: int
     assert SearchSpace.model_validate(space.model_dump()) == space
 
 
+def even(steps: int) -> np.ndarray:
+    """Timesteps of a sampler all of whose steps are equally long."""
+    return np.linspace(1000, 0, steps, endpoint=False)
+
+
 def test_steering_weights_follow_a_line_between_logarithms() -> None:
     space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), steering=(2.0, 0.0, 1.0, -1.0))
-    np.testing.assert_allclose(np.log(space.steering_weights(4)), [2, 0, 1, -1])  # moments are the middles of quarters
-    np.testing.assert_allclose(np.log(space.steering_weights(2)), [1, 0])
-    eight = np.log(space.steering_weights(8))
+    quarters = np.log(space.steering_weights(even(4)))
+    np.testing.assert_allclose(quarters, [2, 0, 1, -1], atol=1e-12)  # moments are the middles of quarters
+    np.testing.assert_allclose(np.log(space.steering_weights(even(2))), [1, 0], atol=1e-12)
+    eight = np.log(space.steering_weights(even(8)))
     np.testing.assert_allclose(eight, [2, 1.5, 0.5, 0.25, 0.75, 0.5, -0.5, -1])  # the same before the first moment
     for steps in (1, 3, 50):
-        assert space.steering_weights(steps).shape == (steps,)
-        assert (space.steering_weights(steps) > 0).all()
+        assert space.steering_weights(even(steps)).shape == (steps,)
+        assert (space.steering_weights(even(steps)) > 0).all()
+
+
+def test_steps_weigh_by_the_square_of_their_length_in_either_direction() -> None:
+    timesteps = np.array([1000.0, 990.0, 980.0, 900.0, 700.0])
+    lengths = np.array([10.0, 10.0, 80.0, 200.0, 200.0])  # nobody says where the last one ends
+    np.testing.assert_allclose(squared_lengths(timesteps), (lengths / 100) ** 2)
+    np.testing.assert_allclose(squared_lengths(1000 - timesteps), squared_lengths(timesteps))
+    space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5))
+    for weights in (space.step_weights, space.steering_weights, space.reuse_weights):
+        np.testing.assert_allclose(weights(timesteps) / weights(even(5)), squared_lengths(timesteps))
 
 
 def test_the_last_steps_weigh_what_they_do_however_many_there_are() -> None:
     space = SearchSpace(
         strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), reuse_steering=(1.0, 3.0), reuse_last=(4.0, 5.0)
     )
-    np.testing.assert_allclose(np.log(space.reuse_weights(4)), [1, 1.5, 4, 5])
-    np.testing.assert_allclose(np.log(space.reuse_weights(1)), [5])
+    np.testing.assert_allclose(np.log(space.reuse_weights(even(4))), [1, 1.5, 4, 5])
+    np.testing.assert_allclose(np.log(space.reuse_weights(even(1))), [5])
     none = space.model_copy(update={"reuse_last": ()})
-    np.testing.assert_allclose(np.log(none.reuse_weights(4)), [1, 1.5, 2.5, 3])
+    np.testing.assert_allclose(np.log(none.reuse_weights(even(4))), [1, 1.5, 2.5, 3])
 
 
 def test_one_steering_value_is_the_weight_of_all_steps() -> None:
     space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), steering=(0.7,))
-    np.testing.assert_allclose(space.steering_weights(6), np.exp(0.7))
+    np.testing.assert_allclose(space.steering_weights(even(6)), np.exp(0.7))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

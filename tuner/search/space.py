@@ -92,18 +92,21 @@ class SearchSpace(BaseModel):
     warm_starts: tuple[WarmStart, ...] = ()
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None
 
-    def step_weights(self, steps: int) -> np.ndarray:
-        """(steps,) weight of the errors of every step, mean 1; see `early_weight`."""
-        return np.linspace(self.early_weight, 2 - self.early_weight, steps)
+    def step_weights(self, timesteps: np.ndarray) -> np.ndarray:
+        """(steps,) weight of the errors of every step; see `early_weight` and `squared_lengths`."""
+        line = np.linspace(self.early_weight, 2 - self.early_weight, len(timesteps))
+        return line * squared_lengths(timesteps)
 
-    def steering_weights(self, steps: int) -> np.ndarray:
-        """(steps,) weight of a squared error of every step; see `steering`."""
-        return _over_steps(self.steering, steps)
+    def steering_weights(self, timesteps: np.ndarray) -> np.ndarray:
+        """(steps,) weight of a squared error of every step; see `steering` and `squared_lengths`."""
+        return _over_steps(self.steering, len(timesteps)) * squared_lengths(timesteps)
 
-    def reuse_weights(self, steps: int) -> np.ndarray:
-        """(steps,) weight of a squared error of the output; see `reuse_steering` and `reuse_last`."""
+    def reuse_weights(self, timesteps: np.ndarray) -> np.ndarray:
+        """(steps,) weight of a squared error of the output; see `reuse_steering`, `reuse_last`, `squared_lengths`."""
+        steps = len(timesteps)
         last = self.reuse_last[max(0, len(self.reuse_last) - steps) :]
-        return np.concatenate([_over_steps(self.reuse_steering, steps)[: steps - len(last)], np.exp(last)])
+        weights = np.concatenate([_over_steps(self.reuse_steering, steps)[: steps - len(last)], np.exp(last)])
+        return weights * squared_lengths(timesteps)
 
     def for_steps(self, steps: int) -> SearchSpace:
         """The same with no cache window longer than half of the steps, so that a matching serves at most half of them.
@@ -157,6 +160,22 @@ class SearchSpace(BaseModel):
         return self
 
 
+def squared_lengths(timesteps: np.ndarray) -> np.ndarray:
+    """(steps,) squares of the sampler's steps, relative to their mean; the last one is as long as the one before.
+
+    What a step gets wrong comes into the video by as much as the step is long. Samplers with a shift go through strong
+    noise in small steps and through weak noise in large ones; Mochi's steps differ seventyfold.
+
+    Args:
+        timesteps: (steps,) of the sampler, in either direction.
+    """
+    if len(timesteps) < 2:
+        return np.ones(len(timesteps))
+    lengths = np.abs(np.diff(timesteps))
+    lengths = np.append(lengths, lengths[-1])
+    return np.square(lengths / lengths.mean())
+
+
 def _over_steps(logarithms: tuple[float, ...], steps: int) -> np.ndarray:
     """(steps,) of logarithms at equally spaced moments of a generation."""
     moments = (np.arange(len(logarithms)) + 0.5) / len(logarithms)
@@ -194,5 +213,5 @@ def load_space_of(entry: ModelEntry) -> SearchSpace:
 
 def error_models(profile: Profile, space: SearchSpace) -> list[ErrorModel]:
     """What predicts errors, by every trust of the space; the first one is the common yardstick."""
-    weights = space.step_weights(profile.steps)
+    weights = space.step_weights(profile.timesteps)
     return [ErrorModel(profile, weights, trust=trust) for trust in space.trusts]
