@@ -62,16 +62,16 @@ def second_aim(certification: Certification, target: float) -> float | None:
         certification: of the first one.
         target: denoising speed-up asked for.
     """
-    point = certification.denoise.point
+    point, low = certification.denoise.point, certification.denoise.lower_bound_95
+    short = None if low is None else math.log(point / low)  # by how much the bound falls short of the estimate
     failed = {gate.name for gate in certification.failed()}
     if not failed:
         return target * (1 + AIM) if too_fast(point, target) else None
     if failed <= {"speedup"}:
-        low = certification.denoise.lower_bound_95
-        short = math.log(point / low) if low is not None else 0.0  # by how much the bound falls short of the estimate
-        return target * math.exp(min(max(UNSURE, short + MARGIN), MOST))
-    if failed <= {"video", "sharpness", "flicker"} and point >= target * (1 + AIM + CLOSER):
-        return target * (1 + AIM)
+        return target * math.exp(min(max(UNSURE, (short or 0.0) + MARGIN), MOST))
+    if failed <= {"video", "sharpness", "flicker"}:  # as close to the target as what was measured allows
+        aim = target * min(1 + AIM, math.inf if short is None else math.exp(short + MARGIN))
+        return aim if point >= aim * (1 + CLOSER) else None
     return None
 
 

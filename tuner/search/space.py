@@ -52,7 +52,8 @@ class SearchSpace(BaseModel):
         trusts: how far the measured error curves are believed; tables are made for each, the first one is the common
             yardstick. The default is what was best on the embedded model (docs/baselines.md), and errors as measured.
         early_weight: weight of the first step's error; weights fall linearly to 2 - early_weight at the last step,
-            because every later step builds on an early error.
+            because every later step builds on an early error. For this and what follows: steps weigh by the square of
+            their length besides, see `squared_lengths`.
         protected_steps: up to so many first and last steps may be left alone.
         memory_gaps: up to so many steps may restore with memory, or broadcast, after a refresh.
         memory_rates_from: least query rate at which is restored with memory.
