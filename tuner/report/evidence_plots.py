@@ -29,6 +29,7 @@ def evidence(pairs: Sequence[Pair], estimate: SpeedupEstimate, target: float) ->
         steps.plot(np.arange(len(ratio)), ratio, marker=".", markersize=4, linewidth=0.6)  # coloured as below
     steps.axhline(target, color="gray", linestyle=":")
     steps.set(xlabel="denoising step", ylabel="plain / tuned seconds", title="Steps side by side")
+    steps.locator_params(axis="x", integer=True)
     forest.axvspan(target, target * (1 + SLACK), color="tab:green", alpha=0.12)
     forest.axvline(target, color="gray", linestyle=":")
     for number, pair in enumerate(pairs, start=1):

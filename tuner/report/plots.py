@@ -52,6 +52,7 @@ def _heat_map(
     image = axes.imshow(table, aspect="auto", origin="lower", cmap="viridis", vmin=low, vmax=high)
     axes.set_title(name, fontsize="medium")
     axes.set(xlabel="denoising step", ylabel="block")
+    axes.locator_params(integer=True)
     figure.colorbar(image, ax=axes, label=label)
 
 
@@ -68,6 +69,7 @@ def schedule_maps(schedule: Schedule) -> Figure:
     image = first.imshow(doing, aspect="auto", origin="lower", cmap=colours, vmin=-0.5, vmax=last)
     first.set_title("what blocks do", fontsize="medium")
     first.set(xlabel="denoising step", ylabel="block")
+    first.locator_params(integer=True)
     figure.colorbar(image, ax=first, ticks=range(len(DOING))).set_ticklabels(list(DOING))
     for axes, (feature, table) in zip(others, tables.items(), strict=True):
         _heat_map(figure, axes, feature, table, "rate", 0, 1)

@@ -47,6 +47,7 @@ def similarity_curves(profile: Profile) -> Figure:
             axes.fill_between(steps, table[group].min(0), table[group].max(0), alpha=0.15, color=line.get_color())
         axes.set_title(name, fontsize="medium")
         axes.set(xlabel="denoising step", ylabel="similarity")
+        axes.locator_params(axis="x", integer=True)
     legend_above(figure, all_axes[-1])
     return figure
 
