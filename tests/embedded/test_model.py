@@ -12,7 +12,7 @@ import asymrnr
 from asymrnr import Action
 from asymrnr.shipped import NotCertified, load_shipped
 from tuner.embedded.entries import ENTRIES
-from tuner.embedded.world import is_held_out, parse_caption
+from tuner.embedded.models import MODELS
 from tuner.models import REGISTRY, load_pipeline
 from tuner.quality.metrics import psnr
 from tuner.run.runner import Runner
@@ -54,9 +54,9 @@ def test_it_is_small_and_of_the_real_classes(name: str) -> None:
 
 @every_model
 def test_held_out_prompts_were_never_trained_on(name: str) -> None:
-    entry = REGISTRY[name]
-    assert all(is_held_out(parse_caption(prompt)) for prompt in entry.held_out_prompts(48))
-    assert not any(is_held_out(parse_caption(prompt)) for prompt in entry.tuning_prompts(8))
+    entry, world = REGISTRY[name], MODELS[name].world
+    assert all(world.is_held_out(world.parse(prompt)) for prompt in entry.held_out_prompts(48))
+    assert not any(world.is_held_out(world.parse(prompt)) for prompt in entry.tuning_prompts(8))
 
 
 @pytest.mark.parametrize(("name", "profile"), SHIPPED)

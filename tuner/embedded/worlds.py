@@ -22,6 +22,7 @@ class World:
         words: of all captions.
         sample: (count, generator, held out) gives scenes, each with its `caption`.
         render: (scene, generator, times) gives (times, 3, size, size) in [-1, 1]; times in frames.
+        is_held_out: whether training never sees a scene.
         parse: the scene that a caption names.
         changed: (scene, attribute) gives the same scene but for one of the attributes that are checked.
         attributes_right: which attributes a video (frames, 3, size, size) in [0, 1] shows as its scene says.
@@ -35,6 +36,7 @@ class World:
     words: tuple[str, ...]
     sample: Callable[[int, torch.Generator, bool], list[Any]]
     render: Callable[[Any, torch.Generator, Sequence[float]], torch.Tensor]
+    is_held_out: Callable[[Any], bool]
     parse: Callable[[str], Any]
     changed: Callable[[Any, str], Any]
     attributes_right: Callable[[torch.Tensor, Any], dict[str, bool]]
@@ -49,6 +51,7 @@ OBJECT = World(
     words=tuple(world.vocabulary()),
     sample=world.sample_scenes,
     render=world.render,
+    is_held_out=world.is_held_out,
     parse=world.parse_caption,
     changed=world.changed,
     attributes_right=checker.attributes_right,
@@ -65,6 +68,7 @@ SCENES = World(
     words=tuple(scenes.vocabulary()),
     sample=scenes.sample_scenes,
     render=scenes.render,
+    is_held_out=scenes.is_held_out,
     parse=scenes.parse_caption,
     changed=scenes.changed,
     attributes_right=scenes_checker.attributes_right,
