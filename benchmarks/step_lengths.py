@@ -1,4 +1,4 @@
-"""How much a sampler's step should weigh by its length: the origin of `tuner.search.space.squared_lengths`.
+"""How much a sampler's step should weigh by its length: the origin of `tuner.search.space.step_lengths`.
 
     python benchmarks/step_lengths.py --profile runs/tiny-mochi-x1.15/profile.safetensors [--prompts 3]
     python benchmarks/step_lengths.py --from benchmarks/results/step-lengths-*
@@ -32,11 +32,12 @@ from tuner.run.identity import environment, subject
 from tuner.run.runner import Runner
 from tuner.search.error import ErrorModel
 from tuner.search.memory import MemorySolver
-from tuner.search.space import SearchSpace, load_space_of, squared_lengths
+from tuner.search.space import SearchSpace, load_space_of, step_lengths
 from tuner.search.table import TableSolver
 
 ROOT = Path(__file__).parents[1]
 POWERS = (0.0, 1.0, 2.0)
+IN_USE = 1
 SPEEDUPS = (1.25, 1.45)
 COPIED_SPEEDUPS = (1.2,)
 FIRST_SEED = 3_001
@@ -55,7 +56,7 @@ class Powered(SearchSpace):
         return super().steering_weights(timesteps) * self._instead(timesteps)
 
     def _instead(self, timesteps: np.ndarray) -> np.ndarray:
-        weights: np.ndarray = squared_lengths(timesteps) ** (self.power / 2 - 1)
+        weights: np.ndarray = step_lengths(timesteps) ** (self.power - 1)
         return weights
 
 
@@ -88,7 +89,7 @@ def tabled(model: str, rows: Sequence[dict[str, Any]]) -> list[str]:
             for power in POWERS
         ]
         cells = " | ".join(f"{decibels(each):.1f}" for each in errors)
-        ratios = np.log(np.array(errors[-1]) / np.array(errors[0]))
+        ratios = np.log(np.array(errors[IN_USE]) / np.array(errors[0]))
         signs = f"{(ratios < 0).sum()} of {len(ratios)}"
         lines.append(f"| {model} | {kind}, {speedup:g}x | {cells} | {np.exp(ratios.mean()):.2g} | {signs} |")
     return lines
@@ -106,12 +107,13 @@ def write(runs: Sequence[Sequence[dict[str, Any]]], path: Path) -> None:
         "",
         paragraph(
             f"Written by `{shlex.join(['python', *sys.argv])}`. Schedules for the same predicted speed, made with "
-            "weights of the steps that go with no, the first and the second power of their length (the latter is in "
-            "use, `tuner.search.space.squared_lengths`), on tuning prompts that were not profiled: PSNR in dB of the "
-            f"geometric mean of the mean squared errors to the plain video. {machines}."
+            "weights of the steps that go with no, the first and the second power of their length (the first is in "
+            "use, `tuner.search.space.step_lengths`), on tuning prompts that were not profiled: PSNR in dB of the "
+            "geometric mean of the mean squared errors to the plain video, and on how many prompts weights by length "
+            f"do better than weights that do not go by it. {machines}."
         ),
         "",
-        "| model | schedule | not by length | length | length squared | error, squared over not | better on |",
+        "| model | schedule | not by length | length | length squared | error, length over not | better on |",
         "|---|---|---|---|---|---|---|",
         *(line for rows in runs for line in tabled(rows[0]["subject"]["model"], rows)),
         "",
@@ -133,7 +135,7 @@ def main() -> None:
         parser.error("give --profile, or --from")
     profile = Profile.load(arguments.profile)
     entry = find_model(profile.model).with_workload(steps=profile.steps)
-    lengths = np.sqrt(squared_lengths(profile.timesteps))
+    lengths = step_lengths(profile.timesteps)
     runner = Runner(load_pipeline(entry.name, arguments.device), entry)
     head = {"kind": "head", "environment": environment(), "subject": subject(runner)}
     head |= {"longest": float(lengths.max()), "shortest": float(lengths.min())}

@@ -52,8 +52,8 @@ class SearchSpace(BaseModel):
         trusts: how far the measured error curves are believed; tables are made for each, the first one is the common
             yardstick. The default is what was best on the embedded model (docs/baselines.md), and errors as measured.
         early_weight: weight of the first step's error; weights fall linearly to 2 - early_weight at the last step,
-            because every later step builds on an early error. For this and what follows: steps weigh by the square of
-            their length besides, see `squared_lengths`.
+            because every later step builds on an early error. For this and what follows: steps weigh by their length
+            besides, see `step_lengths`.
         protected_steps: up to so many first and last steps may be left alone.
         memory_gaps: up to so many steps may restore with memory, or broadcast, after a refresh.
         memory_rates_from: least query rate at which is restored with memory.
@@ -94,20 +94,20 @@ class SearchSpace(BaseModel):
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None
 
     def step_weights(self, timesteps: np.ndarray) -> np.ndarray:
-        """(steps,) weight of the errors of every step; see `early_weight` and `squared_lengths`."""
+        """(steps,) weight of the errors of every step; see `early_weight` and `step_lengths`."""
         line = np.linspace(self.early_weight, 2 - self.early_weight, len(timesteps))
-        return line * squared_lengths(timesteps)
+        return line * step_lengths(timesteps)
 
     def steering_weights(self, timesteps: np.ndarray) -> np.ndarray:
-        """(steps,) weight of a squared error of every step; see `steering` and `squared_lengths`."""
-        return _over_steps(self.steering, len(timesteps)) * squared_lengths(timesteps)
+        """(steps,) weight of a squared error of every step; see `steering` and `step_lengths`."""
+        return _over_steps(self.steering, len(timesteps)) * step_lengths(timesteps)
 
     def reuse_weights(self, timesteps: np.ndarray) -> np.ndarray:
-        """(steps,) weight of a squared error of the output; see `reuse_steering`, `reuse_last`, `squared_lengths`."""
+        """(steps,) weight of a squared error of the output; see `reuse_steering`, `reuse_last`, `step_lengths`."""
         steps = len(timesteps)
         last = self.reuse_last[max(0, len(self.reuse_last) - steps) :]
         weights = np.concatenate([_over_steps(self.reuse_steering, steps)[: steps - len(last)], np.exp(last)])
-        return weights * squared_lengths(timesteps)
+        return weights * step_lengths(timesteps)
 
     def for_steps(self, steps: int) -> SearchSpace:
         """The same with no cache window longer than half of the steps, so that a matching serves at most half of them.
@@ -161,11 +161,13 @@ class SearchSpace(BaseModel):
         return self
 
 
-def squared_lengths(timesteps: np.ndarray) -> np.ndarray:
-    """(steps,) squares of the sampler's steps, relative to their mean; the last one is as long as the one before.
+def step_lengths(timesteps: np.ndarray) -> np.ndarray:
+    """(steps,) lengths of the sampler's steps, relative to their mean; the last one is as long as the one before.
 
     What a step gets wrong comes into the video by as much as the step is long. Samplers with a shift go through strong
-    noise in small steps and through weak noise in large ones; Mochi's steps differ seventyfold.
+    noise in small steps and through weak noise in large ones; Mochi's steps differ seventyfold. A squared error would
+    go with the square, but under strong noise it matters more: of the powers tried, the first was the best compromise
+    (docs/step-lengths.md).
 
     Args:
         timesteps: (steps,) of the sampler, in either direction.
@@ -174,7 +176,7 @@ def squared_lengths(timesteps: np.ndarray) -> np.ndarray:
         return np.ones(len(timesteps))
     lengths = np.abs(np.diff(timesteps))
     lengths = np.append(lengths, lengths[-1])
-    return np.square(lengths / lengths.mean())
+    return lengths / lengths.mean()
 
 
 def _over_steps(logarithms: tuple[float, ...], steps: int) -> np.ndarray:
