@@ -27,6 +27,7 @@ class Stage:
         noisy: share of the clips that is under strong noise.
         sharp: how many times as much an error may count under little noise as under strong noise, for models that match
             flows. At 1 what is drawn and where is learned first; details come with more.
+        null: share of the captions that are left out, where guidance compares with none.
         guided: share of the batches that teach guidance, for models that are told its scale.
     """
 
@@ -35,6 +36,7 @@ class Stage:
     batch: int
     noisy: float = 0.5
     sharp: float = 1.0
+    null: float = 0.0
     guided: float = 0.0
 
 
@@ -50,7 +52,6 @@ class Denoiser(nn.Module, abc.ABC):
         steps: denoising steps of a generation.
         few_steps: so many do as well; None where they do not.
         guidance: scale of its guidance, 1 for none.
-        null_share: of the captions that training leaves out, where guidance compares with none.
         text_tokens: that a caption may have.
         about: what it is made of, for its card.
         transformer: the denoiser.
@@ -65,7 +66,6 @@ class Denoiser(nn.Module, abc.ABC):
     steps: ClassVar[int]
     few_steps: ClassVar[int | None] = None
     guidance: ClassVar[float] = 1.0
-    null_share: ClassVar[float] = 0.0
     text_tokens: ClassVar[int]
     about: ClassVar[str]
     transformer: Any
@@ -110,8 +110,8 @@ class Denoiser(nn.Module, abc.ABC):
         """
         level = noise_levels(len(captions), stage.noisy, generator)
         noise = torch.randn(clean.shape, generator=generator)
-        if self.null_share:
-            left_out = torch.rand(len(captions), generator=generator) < self.null_share
+        if stage.null:
+            left_out = torch.rand(len(captions), generator=generator) < stage.null
             captions = ["" if none else caption for caption, none in zip(captions, left_out.tolist(), strict=True)]
         errors = self.errors(clean, noise, level, captions, latents)
         return (self.weights(level, stage).to(errors.device) * errors).mean()
