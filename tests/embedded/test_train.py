@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -108,8 +106,7 @@ def test_what_is_trained_is_what_the_pipeline_calls(name):
         captions = [scene.caption]
         if name == "tiny-mochi":  # counts the other way, with both branches in one batch
             sigma, captions = 1 - sigma, ["", scene.caption]
-        told = {"scale": torch.tensor([model.guidance])} if isinstance(model, HunyuanVideo) else {}
-        found = model.predict(noised, sigma, captions, latents, **told)
+        found = model.predict(noised, sigma, captions, latents)
     torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
     clean = model.render([scene], latents, generator)
     assert clean.shape[1:] == noised.shape[1:]
@@ -183,7 +180,7 @@ def test_a_few_steps_on_one_batch_teach_something(name):
     clean, captions, latents, _ = train.make_batch(model, stage, 0)
     optimizers, losses = train.build_optimizers(model), []
     for _ in range(12):
-        loss = model.loss(clean, captions, latents, stage, torch.Generator().manual_seed(7), model)
+        loss = model.loss(clean, captions, latents, stage, torch.Generator().manual_seed(7))
         losses.append(loss.item())
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -191,29 +188,6 @@ def test_a_few_steps_on_one_batch_teach_something(name):
         for optimizer in optimizers:
             optimizer.step()
     assert losses[-1] < 0.9 * losses[0]
-
-
-def test_guidance_is_taught_by_the_average():
-    """Told 1 it stays what it was; told more, it learns what guidance makes of the average's predictions."""
-    torch.manual_seed(0)
-    model = HunyuanVideo(dual=1, single=1)
-    with torch.no_grad():
-        for parameter in model.transformer.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    stage = Stage(1, 2, 2, guided=1.0)
-    clean, captions, latents, generator = train.make_batch(model, stage, 0)
-    average = copy.deepcopy(model)
-    noised, sigma = model.noised(clean, torch.randn(clean.shape, generator=generator), torch.tensor([0.3, 0.8]))
-    scale = torch.tensor([1.0, 4.0])
-    alone, told = average.guided(noised, sigma, captions, latents, scale)
-    torch.testing.assert_close(alone, model.predict(noised, sigma, captions, latents)[0])
-    without = model.predict(noised[1:], sigma[1:], [""], latents)[0]
-    torch.testing.assert_close(told - without, 4 * (model.predict(noised, sigma, captions, latents)[1] - without))
-    loss = model.loss(clean, captions, latents, stage, torch.Generator().manual_seed(7), average)
-    loss.backward()
-    assert loss > 0
-    assert all(parameter.grad is None for parameter in average.parameters())
-    assert model.transformer.time_text_embed.guidance_embedder.linear_1.weight.grad.abs().max() > 0
 
 
 @torch.no_grad()

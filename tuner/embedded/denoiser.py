@@ -27,8 +27,6 @@ class Stage:
         noisy: share of the clips that is under strong noise.
         sharp: how many times as much an error may count under little noise as under strong noise, for models that match
             flows. At 1 what is drawn and where is learned first; details come with more.
-        null: share of the captions that are left out, where guidance compares with none.
-        guided: share of the batches that teach guidance, for models that are told its scale.
     """
 
     steps: int
@@ -36,8 +34,6 @@ class Stage:
     batch: int
     noisy: float = 0.5
     sharp: float = 1.0
-    null: float = 0.0
-    guided: float = 0.0
 
 
 class Denoiser(nn.Module, abc.ABC):
@@ -52,6 +48,7 @@ class Denoiser(nn.Module, abc.ABC):
         steps: denoising steps of a generation.
         few_steps: so many do as well; None where they do not.
         guidance: scale of its guidance, 1 for none.
+        null_share: of the captions that training leaves out, where guidance compares with none.
         text_tokens: that a caption may have.
         about: what it is made of, for its card.
         transformer: the denoiser.
@@ -66,6 +63,7 @@ class Denoiser(nn.Module, abc.ABC):
     steps: ClassVar[int]
     few_steps: ClassVar[int | None] = None
     guidance: ClassVar[float] = 1.0
+    null_share: ClassVar[float] = 0.0
     text_tokens: ClassVar[int]
     about: ClassVar[str]
     transformer: Any
@@ -92,26 +90,13 @@ class Denoiser(nn.Module, abc.ABC):
         """(batch,) what errors under noise of these levels weigh in a stage of the training."""
 
     def loss(
-        self,
-        clean: torch.Tensor,
-        captions: list[str],
-        latents: list[int],
-        stage: Stage,
-        generator: torch.Generator,
-        average: Denoiser,
+        self, clean: torch.Tensor, captions: list[str], latents: list[int], stage: Stage, generator: torch.Generator
     ) -> torch.Tensor:
-        """What a batch gets wrong under random noise, weighted.
-
-        Args:
-            clean, captions, latents: see `errors`.
-            stage: of the training.
-            generator: on the CPU, of all random numbers.
-            average: the model with the moving average of its weights, which may teach it.
-        """
+        """What a batch gets wrong under random noise, weighted; all random numbers come from a generator on the CPU."""
         level = noise_levels(len(captions), stage.noisy, generator)
         noise = torch.randn(clean.shape, generator=generator)
-        if stage.null:
-            left_out = torch.rand(len(captions), generator=generator) < stage.null
+        if self.null_share:
+            left_out = torch.rand(len(captions), generator=generator) < self.null_share
             captions = ["" if none else caption for caption, none in zip(captions, left_out.tolist(), strict=True)]
         errors = self.errors(clean, noise, level, captions, latents)
         return (self.weights(level, stage).to(errors.device) * errors).mean()

@@ -71,18 +71,12 @@ class FlowDenoiser(Denoiser):
     def errors(
         self, clean: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, captions: list[str], latents: list[int]
     ) -> torch.Tensor:
-        noised, sigma = self.noised(clean, noise, level)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            predicted = self.predict(noised, sigma, captions, latents)
-        return (predicted.float() - clean.to(self.device)).square().mean((1, 2, 3, 4))
-
-    def noised(
-        self, clean: torch.Tensor, noise: torch.Tensor, level: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Clean latents under noise of these levels, and (batch,) the levels after the shift, where it computes."""
-        sigma = self._sigmas(level)
+        sigma, device = self._sigmas(level), self.device
         part = sigma.view(-1, 1, 1, 1, 1)
-        return ((1 - part) * clean + part * noise).to(self.device), sigma.to(self.device)
+        noised = (1 - part) * clean + part * noise
+        with torch.autocast(device.type, torch.bfloat16):
+            predicted = self.predict(noised.to(device), sigma.to(device), captions, latents)
+        return (predicted.float() - clean.to(device)).square().mean((1, 2, 3, 4))
 
     def weights(self, level: torch.Tensor, stage: Stage) -> torch.Tensor:
         return (1 / self._sigmas(level).square()).clamp(max=stage.sharp)

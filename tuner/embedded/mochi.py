@@ -33,12 +33,13 @@ class Mochi(FlowDenoiser):
     # The pipeline takes a latent for 8 pixels and 6 frames; here it is 2 pixels of two frames.
     enlarged, held = 4, 3
     stages = (
-        Stage(1600, 1, 14, null=0.1),
-        Stage(1200, 4, 3, null=0.1),
-        Stage(1600, 12, 1, noisy=0.4, sharp=10, null=0.1),
+        Stage(1600, 1, 14),
+        Stage(1200, 4, 3),
+        Stage(1600, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20
     guidance = 4.0
+    null_share = 0.1
     text_tokens = 16
     shift = 3.0
     about = (

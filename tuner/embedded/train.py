@@ -115,7 +115,7 @@ def train(
     total, smooth, began = len(plan), None, time.perf_counter()
     for step, batch in enumerate(batches(model, plan, start, seed), start=start):
         clean, captions, latents, generator = batch
-        loss = model.loss(clean, captions, latents, plan[step], generator, average)
+        loss = model.loss(clean, captions, latents, plan[step], generator)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:

@@ -29,12 +29,13 @@ class Wan(FlowDenoiser):
     world = OBJECT
     ratio = RATIO
     stages = (
-        Stage(3000, 1, 14, null=0.1),
-        Stage(2000, 4, 3, null=0.1),
-        Stage(2500, 12, 1, noisy=0.4, sharp=10, null=0.1),
+        Stage(3000, 1, 14),
+        Stage(2000, 4, 3),
+        Stage(2500, 12, 1, noisy=0.4, sharp=10),
     )
     steps = 20
     guidance = 2.0
+    null_share = 0.1
     text_tokens = 16
     shift = 3.0
     about = (
