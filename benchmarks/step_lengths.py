@@ -1,6 +1,6 @@
 """How much a sampler's step should weigh by its length: the origin of `tuner.search.space.step_lengths`.
 
-    python benchmarks/step_lengths.py --profile runs/tiny-mochi-x1.15/profile.safetensors [--prompts 3]
+    python benchmarks/step_lengths.py --profile runs/tiny-mochi-x1.30/profile.safetensors [--prompts 3]
     python benchmarks/step_lengths.py --from benchmarks/results/step-lengths-*
 
 Schedules that restore with memory and broadcast, and tables that copy, are made with weights of the steps that go with

@@ -84,6 +84,9 @@ def test_steps_weigh_by_their_length_in_either_direction() -> None:
     lengths = np.array([10.0, 10.0, 80.0, 200.0, 200.0])  # nobody says where the last one ends
     np.testing.assert_allclose(step_lengths(timesteps), lengths / 100)
     np.testing.assert_allclose(step_lengths(1000 - timesteps), step_lengths(timesteps))
+    twice = np.array([900.0, 800.0, 800.0, 600.0])
+    np.testing.assert_allclose(step_lengths(twice), np.array([100, 100, 200, 200]) / 150)
+    np.testing.assert_allclose(step_lengths(np.array([5.0])), [1])
     space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5))
     for weights in (space.step_weights, space.steering_weights, space.reuse_weights):
         np.testing.assert_allclose(weights(timesteps) / weights(even(5)), step_lengths(timesteps))

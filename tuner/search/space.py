@@ -170,12 +170,13 @@ def step_lengths(timesteps: np.ndarray) -> np.ndarray:
     (docs/step-lengths.md).
 
     Args:
-        timesteps: (steps,) of the sampler, in either direction.
+        timesteps: (steps,) of the sampler, in either direction; repeated ones, of samplers that look twice, count as
+            the shortest step.
     """
-    if len(timesteps) < 2:
-        return np.ones(len(timesteps))
     lengths = np.abs(np.diff(timesteps))
-    lengths = np.append(lengths, lengths[-1])
+    if not (lengths > 0).any():
+        return np.ones(len(timesteps))
+    lengths = np.maximum(np.append(lengths, lengths[-1]), lengths[lengths > 0].min())
     return lengths / lengths.mean()
 
 
