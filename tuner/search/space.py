@@ -165,7 +165,7 @@ def step_lengths(timesteps: np.ndarray) -> np.ndarray:
     """(steps,) lengths of the sampler's steps, relative to their mean; the last one is as long as the one before.
 
     What a step gets wrong comes into the video by as much as the step is long. Samplers with a shift go through strong
-    noise in small steps and through weak noise in large ones; Mochi's steps differ seventyfold. A squared error would
+    noise in small steps and through weak noise in large ones; Mochi's steps differ 65-fold. A squared error would
     go with the square, but under strong noise it matters more: of the powers tried, the first was the best compromise
     (docs/step-lengths.md).
 
