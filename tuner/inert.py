@@ -10,6 +10,8 @@ from tuner.findings import Findings
 def why_inert(findings: Findings) -> str | None:
     """Why the best schedule so far is of no use: it does nothing, or is not surely faster than the plain model.
 
+    Pairs that scatter too much to tell (the noise gate) refute nothing: what was predicted stands then.
+
     Args:
         findings: with a verification; a certification counts where there is one.
 
@@ -18,6 +20,8 @@ def why_inert(findings: Findings) -> str | None:
     """
     verification, certification = findings.verification, findings.certification
     assert verification is not None
+    if certification is not None and any(gate.name == "noise" for gate in certification.failed()):
+        certification = None
     schedule = verification.chosen.schedule if certification is None else certification.schedule
     if schedule.planned_sites() == 0 and not schedule.reused_steps().any():
         return "it reduces nothing"

@@ -15,12 +15,20 @@ from tuner import pipeline
 from tuner.inert import why_inert
 
 
-def found(rate: float, predicted: float, sd: float, measured: tuple[float, float | None] | None = None) -> Any:
+def found(
+    rate: float,
+    predicted: float,
+    sd: float,
+    measured: tuple[float, float | None] | None = None,
+    failed: str = "speedup",
+) -> Any:
     schedule = Schedule({"Q": np.full((2, 4), rate)})
     certification = None
     if measured is not None:
         denoise = SimpleNamespace(point=measured[0], lower_bound_95=measured[1])
-        certification = SimpleNamespace(schedule=schedule, denoise=denoise)
+        certification = SimpleNamespace(
+            schedule=schedule, denoise=denoise, failed=lambda: [SimpleNamespace(name=failed)]
+        )
     verification = SimpleNamespace(
         chosen=SimpleNamespace(schedule=schedule),
         predicted_speedup=predicted,
@@ -39,6 +47,8 @@ def found(rate: float, predicted: float, sd: float, measured: tuple[float, float
         (found(0.5, 1.02, math.log(1.03)), "less than its uncertainty (1.020x)"),
         (found(0.5, 1.2, 0.01, (0.99, 0.9)), "not faster than the plain model (0.990x)"),
         (found(0.5, 1.2, 0.01, (1.05, 0.98)), "less than its uncertainty (1.050x)"),
+        (found(0.5, 0.98, 0.01, (1.05, 0.98), "noise"), "not faster than the plain model (0.980x)"),
+        (found(0.5, 1.2, 0.01, (1.05, 0.98), "noise"), None),
         (found(0.5, 1.2, 0.01), None),
         (found(0.5, 0.9, 0.5, (1.2, 1.15)), None),
         (found(0.5, 1.2, 0.01, (1.2, None)), None),
