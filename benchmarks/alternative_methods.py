@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import caches
-from alternatives_report import HEURISTIC, TUNED
+from alternatives_report import BETWEEN, HEURISTIC, TUNED
 from embedded import shipped_schedule
 from kept_results import Row
 from lockstep_methods import Install
@@ -91,7 +91,7 @@ def of_diffusers(steps: int) -> list[Alternative]:
         for low, high in PAB_TIMESTEPS
         for n in (2, 3, 4)
     ]
-    for threshold in (0.05, 0.1, 0.2, 0.3, 0.5):
+    for threshold in (0.05, 0.1, *BETWEEN, 0.2, 0.3, 0.5):
         install = caches.first_block(threshold)
         found.append(Alternative("FirstBlockCache", f"threshold {threshold:g}", install=install))
     found.append(Alternative("FasterCache", "with the unconditional branch", install=caches.faster_guided()))
