@@ -1,9 +1,10 @@
 """The embedded models side by side: what was certified on each, and what the alternatives come to there.
 
-    python benchmarks/beds.py benchmarks/results/alternatives-tiny-wan-20 ...
+    python benchmarks/beds.py benchmarks/results/alternatives-tiny-* --errors benchmarks/results/errors-tiny-*
 
-Generates nothing: it reads what `alternatives.py` kept, a folder for every model and number of steps, the shipped
-profiles of all embedded models, and what `proxies.py` measured. Writes `docs/test-beds.md`.
+Generates nothing: it reads what `alternatives.py` kept, a folder for every model and number of steps, what its
+`--errors-only` gave of more prompts, the shipped profiles of all embedded models, and what `proxies.py` measured.
+Writes `docs/test-beds.md`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from alternatives_report import HEURISTIC, TUNED, caches_among, paragraph
 from frontier import Measured, at_speed, best_as_fast, by_family, frontier, measured, psnr_of
-from kept_results import RESULTS, kept, machine_text
+from kept_results import RESULTS, kept, machine_text, rows_of
 from lockstep_methods import typical_text
 from proxies import IN_USE, correlation, losses_of, results_of
 from tables import table
@@ -58,16 +59,24 @@ class Bed:
         return f"{self.model}, {self.steps} steps"
 
 
-def load_bed(folder: Path) -> Bed:
+def load_bed(folder: Path, errors: Sequence[Path] = ()) -> Bed:
     """What `alternatives.py` kept there.
+
+    Args:
+        folder: of timed pairs.
+        errors: of videos that nothing was timed of; those of other models and workloads do not count.
 
     Raises:
         SystemExit: there is nothing.
     """
-    if not (folder / RESULTS).exists():
-        raise SystemExit(f"There are no results in {folder}; benchmarks/alternatives.py makes them with --output.")
+    for each in (folder, *errors):
+        if not (each / RESULTS).exists():
+            raise SystemExit(f"There are no results in {each}; benchmarks/alternatives.py makes them with --output.")
     head, *rows = kept(folder)
     subject, where = head["subject"], machine_text(head["environment"])
+    what = subject["model"], subject["workload"]
+    others = [(each, kept(each)[0]["subject"]) for each in errors]
+    rows += rows_of([each for each, other in others if (other["model"], other["workload"]) == what], subject)
     return Bed(subject["model"], subject["workload"]["steps"], where, tuple(measured(rows)[0]))
 
 
@@ -190,9 +199,10 @@ def document(beds: Sequence[Bed], command: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+", help="folders of benchmarks/alternatives.py")
+    parser.add_argument("--errors", type=Path, nargs="+", default=[], help="folders of what --errors-only gave")
     parser.add_argument("--document", type=Path, default=DOCUMENT)
     arguments = parser.parse_args()
-    beds = [load_bed(folder) for folder in arguments.results]
+    beds = [load_bed(folder, arguments.errors) for folder in arguments.results]
     arguments.document.write_text(document(beds, shlex.join(["python", *sys.argv])))
     print(f"Written: {arguments.document}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,25 @@ def test_a_missing_folder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", ["beds.py", str(tmp_path)])
     with pytest.raises(SystemExit, match="There are no results"):
         main()
+
+
+def test_videos_of_more_prompts_count_where_they_are_of_the_same_model_and_workload(tmp_path: Path) -> None:
+    from beds import load_bed
+
+    def kept_in(name: str, *rows: dict[str, Any]) -> Path:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path / name
+
+    other = {**HEAD, "subject": {**HEAD["subject"], "workload": {**HEAD["subject"]["workload"], "steps": 7}}}
+    videos = [{**row, "kind": "video", "mse": 1e-2, "device": "cpu"} for row in pairs("tuned", "a", 1.0, 1e-2)]
+    timed = kept_in("timed", HEAD, *pairs("tuned", "a", 1.5, 1e-4))
+    errors = [kept_in("same", HEAD, *videos), kept_in("other", other, *videos, *videos)]
+    [method] = load_bed(timed, errors).methods
+    assert method.judged == method.videos
+    assert len(method.videos) == len(videos)
+    assert method.log_speedup == pytest.approx(math.log(1.5))
+    [method] = load_bed(timed).methods
+    assert method.judged == method.pairs
+    with pytest.raises(SystemExit, match="There are no results"):
+        load_bed(timed, [tmp_path])
