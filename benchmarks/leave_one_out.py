@@ -22,6 +22,7 @@ import numpy as np
 from alternatives_report import paragraph
 from embedded import decibels
 from kept_results import Results, Row, kept, machine_text
+from step_lengths import COPYING, FIRST_SEED, MEMORY, Powered
 from tables import table
 from videos import measure_videos
 
@@ -37,26 +38,8 @@ from tuner.search.table import TableSolver
 from tuner.search.trust import Trust
 
 ROOT = Path(__file__).parents[1]
-FIRST_SEED = 3_001
-MEMORY, COPYING = "memory and broadcasting", "copying by tables"
 SPEEDUPS = {MEMORY: (1.25, 1.45), COPYING: (1.2,)}
 IN_USE = "as in use"
-
-
-class Powered(SearchSpace):
-    """The same space with steps that weigh by another power of their length."""
-
-    power: float
-
-    def step_weights(self, timesteps: np.ndarray) -> np.ndarray:
-        return super().step_weights(timesteps) * self._instead(timesteps)
-
-    def steering_weights(self, timesteps: np.ndarray) -> np.ndarray:
-        return super().steering_weights(timesteps) * self._instead(timesteps)
-
-    def _instead(self, timesteps: np.ndarray) -> np.ndarray:
-        weights: np.ndarray = step_lengths(timesteps) ** (self.power - 1)
-        return weights
 
 
 @dataclass(frozen=True)
