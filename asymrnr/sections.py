@@ -56,6 +56,8 @@ class WorkloadSection(Section):
     attention_backend: str | None = None
     strength: Unit | None = None
     """Of models that start from a video: share of the noise that is added to it."""
+    true_cfg_scale: NotNegative | None = None
+    """Of guidance in two passes, for models that are told a guidance scale besides."""
     adapters: dict[Sha256, float] = {}
     """Scale of every adapter (LoRA), by the SHA-256 of its weights. This and the following: see `Variant`."""
     quantization: str | None = None

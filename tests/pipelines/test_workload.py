@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import asymrnr
+from asymrnr.sections import WorkloadSection
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.certify.statistics import LOOKS
 from tuner.cli import app
@@ -50,6 +52,17 @@ def test_what_is_not_chosen_stays() -> None:
     entry = WorkloadOptions(steps=8, width=640).of(REGISTRY["mochi"])
     assert entry == REGISTRY["mochi"].with_workload(steps=8, width=640)
     assert entry.workload.guidance_scale == REGISTRY["mochi"].workload.guidance_scale
+
+
+def test_guidance_in_two_passes_is_asked_for_and_told_apart() -> None:
+    plain = tiny_entry("hunyuanvideo", 2)
+    guided = plain.with_workload(true_cfg_scale=4.0)
+    pipe = build("hunyuanvideo")
+    one, two = Runner(pipe, plain), Runner(pipe, guided)
+    videos = [runner.generate("a cat", 0).latents for runner in (one, two)]
+    assert not torch.equal(*videos)
+    assert WorkloadSection(**subject(two)["workload"]).true_cfg_scale == 4
+    assert "true_cfg_scale" not in subject(one)["workload"]
 
 
 @pytest.mark.parametrize(

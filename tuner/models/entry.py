@@ -23,6 +23,8 @@ class Workload:
     Attributes:
         strength: of models that start from a video, how much of the noise is added to it, up to 1; what they do with
             the rest of the sampler's steps is nothing, so that `steps` are those that are left.
+        true_cfg_scale: of classifier-free guidance against an empty prompt, for models that are told a guidance scale
+            besides (`guidance_scale`); None leaves it out.
     """
 
     frames: int
@@ -32,6 +34,7 @@ class Workload:
     guidance_scale: float
     max_sequence_length: int
     strength: float | None = None
+    true_cfg_scale: float | None = None
 
     def call_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of a pipeline's call, without prompt and generator; not every pipeline takes all."""
@@ -43,6 +46,7 @@ class Workload:
             "guidance_scale": self.guidance_scale,
             "max_sequence_length": self.max_sequence_length,
             **({} if self.strength is None else {"strength": self.strength}),
+            **({} if self.true_cfg_scale is None else {"true_cfg_scale": self.true_cfg_scale, "negative_prompt": ""}),
         }
 
     def _steps_of(self, strength: float) -> int:
@@ -50,7 +54,7 @@ class Workload:
         return next(n for n in count(self.steps) if int(n * strength) >= self.steps)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields; without the strength where there is none."""
+        """The fields; without what is not used."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def __str__(self) -> str:
