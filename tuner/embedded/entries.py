@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import CogVideoXPipeline, DiffusionPipeline, MochiPipeline, WanPipeline
+from diffusers import CogVideoXPipeline, DiffusionPipeline, HunyuanVideoPipeline, MochiPipeline, WanPipeline
 
 # diffusers loads components only from modules already imported
 import tuner.embedded.codec
@@ -109,5 +109,21 @@ ENTRIES = (
         every=6,
         enlarged=4,
         fps=48,
+    ),
+    _entry(
+        "tiny-hunyuanvideo",
+        HunyuanVideoPipeline,
+        Workload(
+            frames=23,
+            height=64,
+            width=64,
+            steps=20,
+            guidance_scale=6.0,
+            max_sequence_length=24,
+            true_cfg_scale=2.0,
+        ),
+        VideoSizes(sides=None, frames=2, token=4),  # trained on no others
+        every=2,
+        fps=16,
     ),
 )

@@ -32,16 +32,17 @@ def _about(world: World, steps: int) -> str:
         f"the real `HunyuanVideoTransformer3DModel` (RoPE, patch 2, {DUAL} dual and {SINGLE} single blocks, {HEADS} "
         f"heads of {HEAD_DIM}, {tokens:,} video tokens, padded text behind a mask), a small Llama and a small CLIP "
         f"text encoder, word-level tokenizers, `UniPCMultistepScheduler` ({steps} steps of flow matching, guidance "
-        "embedded) and a lossless codec that folds 2x2 pixels of two frames"
+        "embedded, and in two passes besides) and a lossless codec that folds 2x2 pixels of two frames"
     )
 
 
 class HunyuanVideo(FlowDenoiser):
     """See `Denoiser`. Guidance is a number that the model is told; it is trained with one only.
 
-    Some captions are left out, so that classifier-free guidance in two passes is possible, which the pipeline has as
-    well (`true_cfg_scale`): without guidance, triangles come last. Distilling it into the number that the model is
-    told, in the same run, taught neither (6,000 steps: shapes right in 14 of 18 captions, of triangles in none of 4).
+    Some captions are left out, for classifier-free guidance in two passes, which the pipeline has as well
+    (`true_cfg_scale`) and the packaged model uses: without it, triangles come last, and with a scale of 4 plain
+    backgrounds get patterns that change with everything. Distilling guidance into the number that the model is told, in
+    the same run, taught neither (6,000 steps: shapes right in 14 of 18 captions, of triangles in none of 4).
     """
 
     name = "tiny-hunyuanvideo"

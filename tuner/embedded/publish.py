@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.progress import track
+from rich.progress import Progress
 
 from tuner.embedded.denoiser import Denoiser
 from tuner.embedded.models import MODELS
@@ -76,13 +76,17 @@ def evaluate(name: str, steps: int, count: int = CAPTIONS) -> Evaluation:
     right: Counter[str] = Counter()
     seconds: list[float] = []
     videos: list[tuple[str, torch.Tensor]] = []
-    for i, prompt in enumerate(track(entry.held_out_prompts(count), description=f"generating in {steps} steps")):
-        began = time.perf_counter()
-        video = runner.generate(prompt, SEED + i).video
-        seconds.append(time.perf_counter() - began)
-        videos.append((prompt, video))
-        assert entry.attributes is not None
-        right.update(entry.attributes(video, prompt))
+    with Progress() as progress:
+        task = progress.add_task(f"generating in {steps} steps", total=count)
+        for i, prompt in enumerate(entry.held_out_prompts(count)):
+            began = time.perf_counter()
+            video = runner.generate(prompt, SEED + i).video
+            seconds.append(time.perf_counter() - began)
+            videos.append((prompt, video))
+            assert entry.attributes is not None
+            right.update(entry.attributes(video, prompt))
+            so_far = ", ".join(f"{attribute} {right[attribute]}" for attribute in right)
+            progress.update(task, advance=1, description=f"in {steps} steps, right of {i + 1}: {so_far}")
     plain = [video for prompt, video in videos if not any(texture in prompt for texture in ROUGH)]
     accuracy = {attribute: right[attribute] / count for attribute in right}
     noise = statistics.median(noise_level(video) for video in plain)
