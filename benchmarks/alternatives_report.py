@@ -126,7 +126,8 @@ def _where(judged: list[Row]) -> str:
 
 def _but_for(methods: list[Measured]) -> str:
     """What was added later."""
-    names = [method.name for method in methods if method.name in [f"threshold {between:g}" for between in BETWEEN]]
+    later = {f"threshold {between:g}" for between in BETWEEN}
+    names = [method.name for method in methods if method.family == "FirstBlockCache" and method.name in later]
     return f", but for FirstBlockCache's {' and '.join(names)}, added because it lay close" if names else ""
 
 

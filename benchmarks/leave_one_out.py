@@ -11,7 +11,6 @@ nothing is timed: speeds are those that the profile's latency model predicts. Th
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -22,18 +21,15 @@ import numpy as np
 from alternatives_report import paragraph
 from embedded import decibels
 from kept_results import Results, Row, kept, machine_text
-from step_lengths import COPYING, FIRST_SEED, MEMORY, Powered
+from step_lengths import COPYING, MEMORY, Powered, asked, opened
 from tables import table
 from videos import measure_videos
 
 from asymrnr.schedule import Schedule
-from tuner.models import find_model, load_pipeline
 from tuner.profile.profile import Profile
-from tuner.run.identity import environment, subject
-from tuner.run.runner import Runner
 from tuner.search.error import ErrorModel
 from tuner.search.memory import MemorySolver
-from tuner.search.space import SearchSpace, load_space_of, step_lengths
+from tuner.search.space import SearchSpace, load_space_of
 from tuner.search.table import TableSolver
 from tuner.search.trust import Trust
 
@@ -65,6 +61,10 @@ class Setting:
         return f"{kind}, {speedup:g}x, " + (IN_USE if value == self.in_use else f"{self.name} {value:g}")
 
 
+def _set(field: str) -> Callable[[SearchSpace, float], SearchSpace]:
+    return lambda space, value: space.model_copy(update={field: value})
+
+
 def _steered(space: SearchSpace, times: float) -> SearchSpace:
     return space.model_copy(update={"steering": tuple(times * each for each in space.steering)})
 
@@ -78,20 +78,8 @@ SETTINGS = (
         lambda space, power: Powered(**space.model_dump(), power=power),
     ),
     Setting("steering, times", (0.0, 0.5, 1.0, 1.5), 1.0, (MEMORY,), _steered),
-    Setting(
-        "memory_trust",
-        (0.0, 0.25, 0.5, 1.0),
-        0.25,
-        (MEMORY,),
-        lambda space, trust: space.model_copy(update={"memory_trust": trust}),
-    ),
-    Setting(
-        "early_weight",
-        (1.0, 1.4, 1.8),
-        1.4,
-        (COPYING,),
-        lambda space, weight: space.model_copy(update={"early_weight": weight}),
-    ),
+    Setting("memory_trust", (0.0, 0.25, 0.5, 1.0), 0.25, (MEMORY,), _set("memory_trust")),
+    Setting("early_weight", (1.0, 1.4, 1.8), 1.4, (COPYING,), _set("early_weight")),
     Setting(
         "trust in blocks",
         (0.0, 0.5, 1.0),
@@ -240,28 +228,14 @@ def document(runs: list[list[Row]], command: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", type=Path)
-    parser.add_argument("--prompts", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--from", type=Path, nargs="+", dest="parts", help="folders of results: write the document")
-    arguments = parser.parse_args()
+    arguments = asked(__doc__, least=2)  # one, and others that choose for it
     if arguments.parts is not None:
-        if len(arguments.parts) < 2:
-            parser.error("--from needs two models at least: one, and others that choose for it")
         text = document([kept(folder) for folder in arguments.parts], shlex.join(["python", *sys.argv]))
         (ROOT / "docs" / "leave-one-out.md").write_text(text)
         return
-    if arguments.profile is None:
-        parser.error("give --profile, or --from")
-    profile = Profile.load(arguments.profile)
-    entry = find_model(profile.model).with_workload(steps=profile.steps)
-    lengths = step_lengths(profile.timesteps)
-    runner = Runner(load_pipeline(entry.name, arguments.device), entry)
-    head = {"kind": "head", "environment": environment(), "subject": subject(runner)}
-    head |= {"longest": float(lengths.max()), "shortest": float(lengths.min())}
-    folder = ROOT / "benchmarks" / "results" / f"leave-one-out-{entry.name}-{profile.steps}"
-    different, twins = without_twins(schedules(profile, load_space_of(entry)))
+    profile, runner, head, pairs = opened(arguments)
+    folder = ROOT / "benchmarks" / "results" / f"leave-one-out-{runner.entry.name}-{profile.steps}"
+    different, twins = without_twins(schedules(profile, load_space_of(runner.entry)))
     head |= {"schedules": {name: schedule.content_hash() for name, schedule in different.items()}}
     results = Results(folder, head)
     if results.rows[0]["schedules"] != head["schedules"]:
@@ -269,8 +243,7 @@ def main() -> None:
     for name, same in twins.items():
         if not results.has(kind="twin", schedule=name):
             results.add({"kind": "twin", "schedule": name, "same_as": same})
-    prompts = entry.tuning_prompts(1 + arguments.prompts)[1:]  # the first one was profiled
-    measure_videos(runner, different, [(prompt, FIRST_SEED + i) for i, prompt in enumerate(prompts)], results)
+    measure_videos(runner, different, pairs, results)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from alternatives_report import paragraph
 from embedded import decibels
-from kept_results import Results, kept, machine_text
+from kept_results import Results, Row, kept, machine_text
 from videos import measure_videos
 
 from asymrnr.schedule import Schedule
@@ -121,28 +121,41 @@ def write(runs: Sequence[Sequence[dict[str, Any]]], path: Path) -> None:
     path.write_text("\n".join(lines))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def asked(description: str | None, least: int = 1) -> argparse.Namespace:
+    """The arguments: a profile to measure with, or `parts`, at least so many folders to write the document of."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--from", type=Path, nargs="+", dest="parts", help="folders of results: write the document")
     arguments = parser.parse_args()
-    if arguments.parts is not None:
-        write([kept(folder) for folder in arguments.parts], ROOT / "docs" / "step-lengths.md")
-        return
-    if arguments.profile is None:
+    if arguments.parts is None and arguments.profile is None:
         parser.error("give --profile, or --from")
+    if arguments.parts is not None and len(arguments.parts) < least:
+        parser.error(f"--from needs {least} models at least")
+    return arguments
+
+
+def opened(arguments: argparse.Namespace) -> tuple[Profile, Runner, Row, list[tuple[str, int]]]:
+    """The profile, its model, the first row of results on it, and prompts that were not profiled, with seeds."""
     profile = Profile.load(arguments.profile)
     entry = find_model(profile.model).with_workload(steps=profile.steps)
     lengths = step_lengths(profile.timesteps)
     runner = Runner(load_pipeline(entry.name, arguments.device), entry)
     head = {"kind": "head", "environment": environment(), "subject": subject(runner)}
     head |= {"longest": float(lengths.max()), "shortest": float(lengths.min())}
-    results = Results(ROOT / "benchmarks" / "results" / f"step-lengths-{entry.name}", head)
     prompts = entry.tuning_prompts(1 + arguments.prompts)[1:]  # the first one was profiled
-    pairs = [(prompt, FIRST_SEED + i) for i, prompt in enumerate(prompts)]
-    measure_videos(runner, schedules(profile, load_space_of(entry)), pairs, results)
+    return profile, runner, head, [(prompt, FIRST_SEED + i) for i, prompt in enumerate(prompts)]
+
+
+def main() -> None:
+    arguments = asked(__doc__)
+    if arguments.parts is not None:
+        write([kept(folder) for folder in arguments.parts], ROOT / "docs" / "step-lengths.md")
+        return
+    profile, runner, head, pairs = opened(arguments)
+    results = Results(ROOT / "benchmarks" / "results" / f"step-lengths-{runner.entry.name}", head)
+    measure_videos(runner, schedules(profile, load_space_of(runner.entry)), pairs, results)
 
 
 if __name__ == "__main__":

@@ -80,3 +80,12 @@ def test_videos_of_more_prompts_count_where_they_are_of_the_same_model_and_workl
     assert method.judged == method.pairs
     with pytest.raises(SystemExit, match="There are no results"):
         load_bed(timed, [tmp_path])
+
+
+def test_only_the_settings_that_were_added_later_are_named() -> None:
+    from alternatives_report import document
+
+    mag, first = pairs("MagCache", "threshold 0.12", 1.5, 1e-4), pairs("FirstBlockCache", "threshold 0.15", 1.5, 1e-4)
+    assert "but for" not in document([HEAD, *mag], "the command", 0, "figure.svg")
+    said = " ".join(document([HEAD, *mag, *first], "the command", 0, "figure.svg").split())
+    assert "measured, but for FirstBlockCache's threshold 0.15, added because it lay close." in said
