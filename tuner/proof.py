@@ -15,7 +15,7 @@ from tuner.stages.verify import AIM, corrected
 OF_TIME = ("speedup", "noise", "pairs")  # gates; the others are about the videos
 UNSURE, MOST = 0.037, 0.07  # least and most that a second schedule aims above the target (logarithms)
 MARGIN = 0.02  # of that, for what the prediction gets wrong
-CLOSER = 0.02  # least distance to the target from which going closer to it is worth an attempt
+CLOSER = 0.01  # least distance to the target from which going closer to it is worth an attempt
 
 
 def prove(ctx: Context, findings: Findings, keep: Callable[[], None]) -> None:
