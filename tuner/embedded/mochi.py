@@ -16,12 +16,25 @@ from tuner.embedded.denoiser import Stage
 from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
 from tuner.embedded.sampler import TIMESTEPS, CleanFlowMatchEulerScheduler
 from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
-from tuner.embedded.worlds import OBJECT
+from tuner.embedded.worlds import OBJECT, SCENES, World
 
 HEADS, HEAD_DIM, BLOCKS = 2, 64, 8
 RATIO = 2
-GRID = OBJECT.size // 4
 TOKEN = 12.0  # distance of two tokens, in the units of Mochi's positions: 192 for the whole picture
+# The pipeline takes a latent for 8 pixels and 6 frames; here it is 2 pixels of two frames.
+ENLARGED, HELD = 4, 3
+STEPS, GUIDANCE = 20, 4.0
+
+
+def _about(world: World) -> str:
+    tokens = world.frames * (world.size // 4) ** 2
+    return (
+        f"the real `MochiTransformer3DModel` (learned RoPE, patch 2, {BLOCKS} blocks, {HEADS} heads of {HEAD_DIM}, "
+        f"{tokens:,} video tokens, a narrower text stream with every prompt's own length), a one-layer T5 encoder, a "
+        f"word-level tokenizer, Euler's method for predictions of the clean video ({STEPS} steps, guidance "
+        f"{GUIDANCE:g} in one batch) and a lossless codec that folds 2x2 pixels of two frames, whose pictures are "
+        f"enlarged {ENLARGED} times and held for {HELD} frames, because the pipeline counts so"
+    )
 
 
 class Mochi(FlowDenoiser):
@@ -30,25 +43,18 @@ class Mochi(FlowDenoiser):
     name = "tiny-mochi"
     world = OBJECT
     ratio = RATIO
-    # The pipeline takes a latent for 8 pixels and 6 frames; here it is 2 pixels of two frames.
-    enlarged, held = 4, 3
+    enlarged, held = ENLARGED, HELD
     stages = (
         Stage(1600, 1, 14),
         Stage(1200, 4, 3),
         Stage(1600, 12, 1, noisy=0.4, sharp=10),
     )
-    steps = 20
-    guidance = 4.0
+    steps = STEPS
+    guidance = GUIDANCE
     null_share = 0.1
     text_tokens = 16
     shift = 3.0
-    about = (
-        f"the real `MochiTransformer3DModel` (learned RoPE, patch 2, {BLOCKS} blocks, {HEADS} heads of {HEAD_DIM}, "
-        f"{OBJECT.frames * GRID * GRID:,} video tokens, a narrower text stream with every prompt's own length), a "
-        f"one-layer T5 encoder, a word-level tokenizer, Euler's method for predictions of the clean video ({steps} "
-        f"steps, guidance {guidance:g} in one batch) and a lossless codec that folds 2x2 pixels of two frames, whose "
-        f"pictures are enlarged {enlarged} times and held for {held} frames, because the pipeline counts so"
-    )
+    about = _about(OBJECT)
 
     def __init__(self, blocks: int = BLOCKS) -> None:
         super().__init__()
@@ -104,6 +110,20 @@ class Mochi(FlowDenoiser):
             return inner(frequencies, total, *size, **where)
 
         return positions_of(self.transformer.rope, latents, total, whole)
+
+
+class MochiScenes(Mochi):
+    """The same, trained on two objects that may hide each other, before a textured background and a moving camera."""
+
+    name = "tiny-mochi-scenes"
+    world = SCENES
+    stages = (
+        Stage(2400, 1, 14),
+        Stage(1200, 4, 3),
+        Stage(1600, 16, 1, noisy=0.4, sharp=10),
+    )
+    text_tokens = 32
+    about = _about(SCENES)
 
 
 def _frequencies() -> torch.Tensor:
