@@ -16,6 +16,7 @@ OF_TIME = ("speedup", "noise", "pairs")  # gates; the others are about the video
 UNSURE, MOST = 0.037, 0.07  # least and most that a second schedule aims above the target (logarithms)
 MARGIN = 0.02  # of that, for what the prediction gets wrong
 CLOSER = 0.01  # least distance to the target from which going closer to it is worth an attempt
+FAR_OFF = 2.0  # times the limit: videos that change so much change too much that close to the target as well
 
 
 def prove(ctx: Context, findings: Findings, keep: Callable[[], None]) -> None:
@@ -64,12 +65,14 @@ def second_aim(certification: Certification, target: float) -> float | None:
     """
     point, low = certification.denoise.point, certification.denoise.lower_bound_95
     short = None if low is None else math.log(point / low)  # by how much the bound falls short of the estimate
-    failed = {gate.name for gate in certification.failed()}
+    gates = certification.failed()
+    failed = {gate.name for gate in gates}
     if not failed:
         return target * (1 + AIM) if too_fast(point, target) else None
     if failed <= {"speedup"}:
         return target * math.exp(min(max(UNSURE, (short or 0.0) + MARGIN), MOST))
-    if failed <= {"video", "sharpness", "flicker"}:  # as close to the target as what was measured allows
+    if failed <= {"video", "sharpness", "flicker"} and all(gate.value <= FAR_OFF * gate.threshold for gate in gates):
+        # as close to the target as what was measured allows
         aim = target * min(1 + AIM, math.inf if short is None else math.exp(short + MARGIN))
         return aim if point >= aim * (1 + CLOSER) else None
     return None

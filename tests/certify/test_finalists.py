@@ -77,9 +77,15 @@ def test_a_schedule_is_believed_by_what_is_precise() -> None:
 
 
 def certification(
-    *failed: str, point: float, open_gates: bool = False, pairs: int = 4, short: float = 0.01, **more: Any
+    *failed: str,
+    point: float,
+    open_gates: bool = False,
+    pairs: int = 4,
+    short: float = 0.01,
+    value: float = 1.2,
+    **more: Any,
 ) -> Any:
-    gates = [Gate(name, "FAIL", 0.0, 1.0, f"about {name}", open=open_gates) for name in failed]
+    gates = [Gate(name, "FAIL", value, 1.0, f"about {name}", open=open_gates) for name in failed]
     return SimpleNamespace(
         failed=lambda: gates,
         denoise=SimpleNamespace(point=point, lower_bound_95=point * math.exp(-short)),
@@ -105,6 +111,12 @@ def certification(
 def test_a_second_attempt_is_made_where_it_may_help(failed: tuple[str, ...], point: float, aim: float | None) -> None:
     found = second_aim(certification(*failed, point=point), TARGET)
     assert found == (None if aim is None else pytest.approx(aim))
+
+
+def test_no_second_attempt_is_made_where_videos_are_far_off() -> None:
+    near, far = (certification("video", point=1.08 * TARGET, value=value) for value in (1.9, 2.1))
+    assert second_aim(near, TARGET) is not None
+    assert second_aim(far, TARGET) is None
 
 
 def test_a_second_attempt_leaves_room_for_what_the_bound_falls_short_of_the_estimate() -> None:
