@@ -17,6 +17,7 @@ from tuner.embedded.scenes import (
     parse_caption,
     render,
     sample_scenes,
+    simpler,
     vocabulary,
 )
 from tuner.embedded.scenes_checker import CHECKED, attributes_right, recover
@@ -65,6 +66,16 @@ def test_it_sees_what_is_wrong() -> None:
     still = shown[:1].repeat(FRAMES, 1, 1, 1)
     assert not attributes_right(still, SCENE)["direction"]
     assert recover(torch.zeros(FRAMES, 3, SIZE, SIZE))[0] == [None, None]
+
+
+def test_a_simpler_scene_has_the_first_object_alone() -> None:
+    alone = simpler(SCENE)
+    assert alone.caption == "a red circle moving left on a speckled teal background while the camera pans right"
+    [shown, none], camera = recover(video(alone))
+    assert shown is not None
+    assert (shown.color, shown.shape, shown.direction) == ("red", "circle", "left")
+    assert none is None
+    assert camera == SCENE.camera
 
 
 def test_the_object_in_front_hides_the_other() -> None:

@@ -11,6 +11,7 @@ from tuner.embedded.cogvideox import GRID, CogVideoX
 from tuner.embedded.denoiser import STRONG_NOISE, Denoiser, Stage, noise_levels
 from tuner.embedded.flow import FlowDenoiser
 from tuner.embedded.hunyuanvideo import HunyuanVideo
+from tuner.embedded.mochi import Mochi
 from tuner.embedded.models import MODELS
 from tuner.embedded.obedience import obedience
 from tuner.embedded.sampler import CleanFlowMatchEulerScheduler, clean_scheduler
@@ -43,6 +44,13 @@ def test_learning_rate_rises_stays_and_falls():
     assert rates[train.WARMUP : falls] == [train.PEAK_LR] * (falls - train.WARMUP)
     assert rates[falls:] == sorted(rates[falls:], reverse=True)
     assert rates[-1] >= train.FLOOR_LR
+
+
+def test_the_first_lessons_show_simpler_scenes():
+    model = small("tiny-hunyuanvideo-scenes")
+    for share, expected in ((0.0, 0), (0.5, 2), (1.0, 4)):
+        captions = train.make_batch(model, Stage(1, 1, 4, simple=share), seed=0)[1]
+        assert sum(" behind " not in caption and " front " not in caption for caption in captions) == expected
 
 
 def test_a_share_of_the_noise_is_strong():
@@ -104,7 +112,7 @@ def test_what_is_trained_is_what_the_pipeline_calls(name):
         assert isinstance(model, FlowDenoiser)
         sigma = kwargs["timestep"] / 1000
         captions = [scene.caption]
-        if name == "tiny-mochi":  # counts the other way, with both branches in one batch
+        if isinstance(model, Mochi):  # counts the other way, with both branches in one batch
             sigma, captions = 1 - sigma, ["", scene.caption]
         found = model.predict(noised, sigma, captions, latents)
     torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)

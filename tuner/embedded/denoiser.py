@@ -27,6 +27,7 @@ class Stage:
         noisy: share of the clips that is under strong noise.
         sharp: how many times as much an error may count under little noise as under strong noise, for models that match
             flows. At 1 what is drawn and where is learned first; details come with more.
+        simple: share of the clips that show simpler scenes, where the world has such.
     """
 
     steps: int
@@ -34,6 +35,7 @@ class Stage:
     batch: int
     noisy: float = 0.5
     sharp: float = 1.0
+    simple: float = 0.0
 
 
 class Denoiser(nn.Module, abc.ABC):

@@ -48,7 +48,7 @@ class HunyuanVideo(FlowDenoiser):
     name = "tiny-hunyuanvideo"
     world = OBJECT
     ratio = RATIO
-    stages = (
+    stages: ClassVar[tuple[Stage, ...]] = (
         Stage(3000, 1, 14),
         Stage(2000, 4, 3),
         Stage(2500, 12, 1, noisy=0.4, sharp=10),
@@ -149,8 +149,9 @@ class HunyuanVideoScenes(HunyuanVideo):
 
     name = "tiny-hunyuanvideo-scenes"
     world = SCENES
-    stages = (
-        Stage(2400, 1, 14),
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage(1000, 1, 14, simple=1.0),
+        Stage(2000, 1, 14, simple=0.25),
         Stage(1200, 4, 3),
         Stage(1600, 16, 1, noisy=0.4, sharp=10),
     )

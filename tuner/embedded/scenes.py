@@ -20,6 +20,7 @@ from tuner.embedded.world import BACKGROUNDS, COLORS, DIRECTIONS, SHAPES, SIZE, 
 
 FRAMES = 16
 SPEED, CAMERA_SPEED = 1.8, 2  # pixels per frame
+MEETING = 5  # frames; were it half of the video, where objects are would say nothing of where they go
 ORDERS = ("in front of", "behind")
 TEXTURES = ("plain", "striped", "checkered", "speckled")
 CAMERAS: dict[str, int] = {"stands still": 0, "pans left": -1, "pans right": 1}
@@ -60,13 +61,13 @@ class Scene:
     """One video.
 
     Attributes:
-        things: two objects of different colours.
+        things: two objects of different colours; one alone is a lesson for beginners and has no caption to ask for.
         order: where the first one is, seen from the second: "in front of" or "behind" it.
         texture, background: of what is behind both.
         camera: what it does; the background moves the other way, the objects as their directions say.
     """
 
-    things: tuple[Thing, Thing]
+    things: tuple[Thing, ...]
     order: str
     texture: str
     background: str
@@ -74,11 +75,13 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        first, second = self.things
-        return (
-            f"{first} {self.order} {second} on a {self.texture} {self.background} background "
-            f"while the camera {self.camera}"
-        )
+        shown = f" {self.order} ".join(map(str, self.things))
+        return f"{shown} on a {self.texture} {self.background} background while the camera {self.camera}"
+
+
+def simpler(scene: Scene) -> Scene:
+    """The same scene with its first object alone."""
+    return replace(scene, things=scene.things[:1])
 
 
 def changed(scene: Scene, attribute: str) -> Scene:
@@ -159,8 +162,8 @@ def _pattern(scene: Scene, times: torch.Tensor, generator: torch.Generator) -> t
 
 
 def _paths(scene: Scene, times: torch.Tensor, u: list[float]) -> list[torch.Tensor]:
-    """(frames, 2) centres (x, y) of both objects; they meet in the middle of the video, or move side by side."""
-    side_by_side = scene.things[0].direction == scene.things[1].direction
+    """(frames, 2) centres (x, y) of all objects; they meet in the middle of the picture, or move side by side."""
+    side_by_side = len({thing.direction for thing in scene.things}) < len(scene.things)
     apart = 10.0 if u[4] < 0.5 else -10.0
     paths = []
     for index, thing in enumerate(scene.things):
@@ -168,7 +171,7 @@ def _paths(scene: Scene, times: torch.Tensor, u: list[float]) -> list[torch.Tens
         along, across = 6 * u[2 * index] - 3, 8 * u[2 * index + 1] - 4
         if side_by_side:
             across = across / 4 + (apart if index else -apart)
-        travel = SPEED * (times - (FRAMES - 1) / 2) + along
+        travel = SPEED * (times - MEETING) + along
         paths.append(SIZE / 2 + travel[:, None] * direction + across * direction.flip(0).abs())
     return paths
 
@@ -191,7 +194,8 @@ def render(scene: Scene, generator: torch.Generator, times: Sequence[float] | No
     shade = (0.9 + 0.2 * u[5]) * (1.12 - 0.24 * y / SIZE)
     base = torch.tensor(BACKGROUNDS[scene.background])[:, None, None] * shade
     video = (base + _pattern(scene, moments, generator)).clamp(0, 1)
-    drawn = list(zip(scene.things, _paths(scene, moments, u), (7.5 + 1.5 * u[6], 7.5 + 1.5 * u[7]), strict=True))
+    radii = (7.5 + 1.5 * u[6], 7.5 + 1.5 * u[7])
+    drawn = list(zip(scene.things, _paths(scene, moments, u), radii, strict=False))
     for thing, path, radius in drawn if scene.order == "behind" else drawn[::-1]:
         inside = 0.5 - signed_distance(thing.shape, x - path[:, :1, None], y - path[:, 1:, None], radius)
         alpha = inside.clamp(0, 1)[:, None]

@@ -61,8 +61,12 @@ def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
 def make_batch(model: Denoiser, stage: Stage, seed: int) -> Batch:
     """Render one batch; a seed of its own for every step lets a resumed run see the same data."""
     generator = torch.Generator().manual_seed(seed)
-    scenes = model.world.sample(stage.batch, generator, False)
-    latents = pick_latents(stage.latents, model.world.frames, generator)
+    simple, world = round(stage.simple * stage.batch), model.world
+    scenes = [
+        world.simpler(scene) if i < simple else scene
+        for i, scene in enumerate(world.sample(stage.batch, generator, False))
+    ]
+    latents = pick_latents(stage.latents, world.frames, generator)
     return model.render(scenes, latents, generator), [scene.caption for scene in scenes], latents, generator
 
 

@@ -23,6 +23,7 @@ class World:
         sample: (count, generator, held out) gives scenes, each with its `caption`.
         render: (scene, generator, times) gives (times, 3, size, size) in [-1, 1]; times in frames.
         is_held_out: whether training never sees a scene.
+        simpler: a scene that is easier to learn, for the first lessons; the same one where there is none.
         parse: the scene that a caption names.
         changed: (scene, attribute) gives the same scene but for one of the attributes that are checked.
         attributes_right: which attributes a video (frames, 3, size, size) in [0, 1] shows as its scene says.
@@ -37,6 +38,7 @@ class World:
     sample: Callable[[int, torch.Generator, bool], list[Any]]
     render: Callable[[Any, torch.Generator, Sequence[float]], torch.Tensor]
     is_held_out: Callable[[Any], bool]
+    simpler: Callable[[Any], Any]
     parse: Callable[[str], Any]
     changed: Callable[[Any, str], Any]
     attributes_right: Callable[[torch.Tensor, Any], dict[str, bool]]
@@ -52,6 +54,7 @@ OBJECT = World(
     sample=world.sample_scenes,
     render=world.render,
     is_held_out=world.is_held_out,
+    simpler=lambda scene: scene,
     parse=world.parse_caption,
     changed=world.changed,
     attributes_right=checker.attributes_right,
@@ -69,6 +72,7 @@ SCENES = World(
     sample=scenes.sample_scenes,
     render=scenes.render,
     is_held_out=scenes.is_held_out,
+    simpler=scenes.simpler,
     parse=scenes.parse_caption,
     changed=scenes.changed,
     attributes_right=scenes_checker.attributes_right,
