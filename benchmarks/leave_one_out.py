@@ -207,16 +207,18 @@ def detailed(beds: list[Bed]) -> list[str]:
 def document(runs: list[list[Row]], command: str) -> str:
     """What `docs/leave-one-out.md` says."""
     beds = [bed_of(rows) for rows in runs]
-    machines = "; ".join(
-        f"{bed.name}: {machine_text(rows[0]['environment'])}, {len(next(iter(bed.errors.values())))} prompts, longest "
-        f"step {rows[0]['longest']:.2g} times the mean, shortest {rows[0]['shortest']:.2g} times"
-        for bed, rows in zip(beds, runs, strict=True)
-    )
+    where: dict[str, list[str]] = {}
+    for bed, rows in zip(beds, runs, strict=True):
+        prompts = len(next(iter(bed.errors.values())))
+        said = f"{bed.name} ({prompts} prompt{'s' if prompts > 1 else ''}, longest step {rows[0]['longest']:.2g} "
+        said += f"times the mean, shortest {rows[0]['shortest']:.2g} times)"
+        where.setdefault(machine_text(rows[0]["environment"]), []).append(said)
+    machines = " ".join(f"{', '.join(of)}: {machine}." for machine, of in where.items())
     intro = (
         f"Written by `{command}`. Settings that every model inherits, varied one at a time, everything else as in use. "
         "Of each value: schedules for the same predicted speeds, on tuning prompts that were not profiled. A model "
         "chooses the value of least mean squared error to its plain videos (geometric mean over kinds, speeds and "
-        f"prompts), the others choose by the mean of their logarithms. {machines}."
+        f"prompts), the others choose by the mean of their logarithms. {machines}"
     )
     what = (
         "A ratio above 1 is what a model loses with the value that the other models choose for it, or with the one in "
