@@ -20,6 +20,12 @@ from asymrnr.install import replace_forward
 from tuner.embedded.denoiser import Denoiser, Stage
 
 Tables = tuple[torch.Tensor, ...]
+STAGES_OF_SCENES = (
+    Stage(1600, 1, 14, simple=1.0),
+    Stage(2000, 1, 14, simple=0.25),
+    Stage(1200, 4, 3),
+    Stage(1600, 16, 1, noisy=0.4, sharp=10),
+)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Stage
-from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
+from tuner.embedded.flow import STAGES_OF_SCENES, FlowDenoiser, Tables, positions_of
 from tuner.embedded.sampler import TIMESTEPS, clean_scheduler
 from tuner.embedded.text import TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT, SCENES, World
@@ -149,12 +149,7 @@ class HunyuanVideoScenes(HunyuanVideo):
 
     name = "tiny-hunyuanvideo-scenes"
     world = SCENES
-    stages: ClassVar[tuple[Stage, ...]] = (
-        Stage(1000, 1, 14, simple=1.0),
-        Stage(2000, 1, 14, simple=0.25),
-        Stage(1200, 4, 3),
-        Stage(1600, 16, 1, noisy=0.4, sharp=10),
-    )
+    stages = STAGES_OF_SCENES
     few_steps = None
     text_tokens = 32
     about = _about(SCENES, HunyuanVideo.steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import MochiPipeline, MochiTransformer3DModel
@@ -13,7 +13,7 @@ from transformers import T5Config, T5EncoderModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
 from tuner.embedded.denoiser import Stage
-from tuner.embedded.flow import FlowDenoiser, Tables, positions_of
+from tuner.embedded.flow import STAGES_OF_SCENES, FlowDenoiser, Tables, positions_of
 from tuner.embedded.sampler import TIMESTEPS, CleanFlowMatchEulerScheduler
 from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT, SCENES, World
@@ -44,7 +44,7 @@ class Mochi(FlowDenoiser):
     world = OBJECT
     ratio = RATIO
     enlarged, held = ENLARGED, HELD
-    stages = (
+    stages: ClassVar[tuple[Stage, ...]] = (
         Stage(1600, 1, 14),
         Stage(1200, 4, 3),
         Stage(1600, 12, 1, noisy=0.4, sharp=10),
@@ -117,11 +117,7 @@ class MochiScenes(Mochi):
 
     name = "tiny-mochi-scenes"
     world = SCENES
-    stages = (
-        Stage(2400, 1, 14),
-        Stage(1200, 4, 3),
-        Stage(1600, 16, 1, noisy=0.4, sharp=10),
-    )
+    stages = STAGES_OF_SCENES
     text_tokens = 32
     about = _about(SCENES)
 
