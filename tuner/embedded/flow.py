@@ -20,6 +20,7 @@ from asymrnr.install import replace_forward
 from tuner.embedded.denoiser import Denoiser, Stage
 
 Tables = tuple[torch.Tensor, ...]
+# One object alone first: with two from the start, neither directions nor shapes were learned in 2,800 steps.
 STAGES_OF_SCENES = (
     Stage(1600, 1, 14, simple=1.0),
     Stage(2000, 1, 14, simple=0.25),
