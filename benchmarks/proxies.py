@@ -82,7 +82,7 @@ def proxies(profile: Profile, noise: np.ndarray, space: SearchSpace) -> dict[str
     for p in (1.0, 2.0, 4.0):
         for name, weights in {"": None, ", noise-weighted": noise, ", signal-weighted": 1.01 - noise}.items():
             found[f"error sum, p = {p:g}{name}"] = ErrorModel(profile, weights, p).predict
-    weights = space.step_weights(profile.timesteps)
+    weights = space.step_weights(profile.levels)
     found["error sum, p = 2, early steps weigh more"] = ErrorModel(profile, weights).predict
     found[IN_USE] = ErrorModel(profile, weights, trust=space.trusts[0]).predict
 

@@ -1,4 +1,5 @@
-"""What leaving out steps of the denoiser does to the video, step by step: the origin of `SearchSpace.reuse_steering`.
+"""What leaving out steps of the denoiser does to the video, step by step: the origin of
+`SearchSpace.reuse_weights`.
 
     python benchmarks/steering.py --profile runs/tiny-cogvideox-x1.20/profile.safetensors [--prompts 4]
     python benchmarks/steering.py --profile ... --device cuda --output runs/steering/1 --part 1/4
@@ -110,7 +111,7 @@ def write(profile: Profile, space: SearchSpace, rows: Sequence[dict[str, Any]], 
     spread = np.array([each.std(ddof=1) if len(each) > 1 else 0.0 for each in single])
     weights = np.concatenate([[usual[0] + spread[0]], usual + spread])  # the first step is never left out
     moments, knots = (np.arange(profile.steps) + 0.5) / profile.steps, (np.arange(KNOTS) + 0.5) / KNOTS
-    at_knots, said = np.interp(knots, moments, weights), np.log(space.reuse_weights(profile.timesteps))
+    at_knots, said = np.interp(knots, moments, weights), np.log(space.reuse_weights(profile.levels))
     numbers = dict.fromkeys(str(number(map(len, single))) for number in (min, max))
     lines = [
         "# What leaving out a step does to the video",

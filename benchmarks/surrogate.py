@@ -42,17 +42,19 @@ RANDOM, LONGEST = 24, 4  # schedules, and steps that a window of theirs goes on 
 FIRST_SEED = 1_001
 REUSED = "blocks left out, "
 USUAL = "as the tuner"
+HEAVY: float = SearchSpace.model_fields["reuse_weight"].default
 SETTINGS: dict[str, dict[str, Any]] = {
     USUAL: {},
-    "all steps alike": {"steering": (0.0,)},
-    "half as steep": {"steering": (1.5, 0.7, 0.5, 0.0, 2.8)},
-    "early steeper": {"steering": (5.0, 3.0, 1.6, 0.4, 2.8)},
-    "late as the middle": {"steering": (3.0, 1.4, 1.0, 0.0, 0.0)},
+    "all steps alike": {"length_power": 0.0},
+    "by the square of their length": {"length_power": 2.0},
+    "early ones more": {"steering": (1.5, 0.7, 0.5, 0.0, 0.0)},
+    "early ones far more": {"steering": (3.0, 1.4, 1.0, 0.0, 0.0)},
     "blocks alike": {"memory_trust": 0.0},
     "half of what sets blocks apart": {"memory_trust": 0.5},
     "blocks as measured": {"memory_trust": 1.0},
     REUSED + USUAL: {"reuse": True},
-    REUSED + "all steps alike": {"reuse": True, "reuse_steering": (0.0,), "reuse_last": ()},
+    REUSED + "a third of the weight": {"reuse": True, "reuse_weight": HEAVY - 1},
+    REUSED + "three times the weight": {"reuse": True, "reuse_weight": HEAVY + 1},
 }
 
 
@@ -77,8 +79,6 @@ def trials(profile: Profile, space: SearchSpace) -> list[Trial]:
     assert profile.latency is not None
     model = profile.latency
     yardstick = MemorySolver(profile, model, space.model_copy(update={"reuse": True}))
-    weights = {"reuse_steering": space.reuse_steering, "reuse_last": space.reuse_last}
-    halved = {"reuse": True, **{name: tuple(weight / 2 for weight in each) for name, each in weights.items()}}
     found: list[Trial] = []
 
     def add(setting: str, kind: str, aim: float, plan: Plan) -> None:
@@ -86,7 +86,7 @@ def trials(profile: Profile, space: SearchSpace) -> list[Trial]:
         schedule = yardstick.schedule(judged)
         found.append(Trial(setting, kind, aim, schedule, judged.loss, model.speedup(schedule)))
 
-    for setting, changed in {**SETTINGS, REUSED + "half as steep": halved}.items():
+    for setting, changed in SETTINGS.items():
         if changed.get("reuse") and profile.extrapolation_error is None:
             continue
         solver = MemorySolver(profile, model, space.model_copy(update=changed))

@@ -60,6 +60,7 @@ def example() -> Profile:
         agreement={"Q": Agreement(0.9, 0.8, 1.0)},
         memory_error={"2x2x2": np.stack([0 * later, later, np.where(later > 2, np.inf, later)], axis=-1)},
         broadcast_error={"2x2x2": later},
+        noise_levels=np.array([1.0, 0.8, 0.5, 0.2, 0.0]),
         latency=LatencyModel(SiteLatency((surface, replace(surface, heads=4)), (0, 1), calls=2), 4, step_seconds=5.0),
     )
 
@@ -83,6 +84,11 @@ def test_a_profile_survives_the_disk(tmp_path: Path) -> None:
 def test_a_profile_without_a_latency_surface_is_fine(tmp_path: Path) -> None:
     replace(example(), latency=None).save(tmp_path / "p.safetensors")
     assert Profile.load(tmp_path / "p.safetensors").latency is None
+
+
+def test_a_profile_of_an_earlier_release_has_the_levels_of_flow_matching(tmp_path: Path) -> None:
+    replace(example(), noise_levels=None).save(tmp_path / "p.safetensors")
+    np.testing.assert_allclose(Profile.load(tmp_path / "p.safetensors").levels, [0.999, 0.6, 0.3, 0.001, 0])
 
 
 def rewrite(path: Path, latency: object) -> None:
@@ -146,6 +152,8 @@ def test_damaged_files_end_in_one_sentence(tmp_path: Path) -> None:
         {"broadcast_error": {"2x2x2": np.zeros((2, 4))}},
         {"broadcast_error": {"2x2x2": np.full((2, 4, 2), -1.0)}},
         {"broadcast_error": {}},
+        {"noise_levels": np.linspace(1, 0, 4)},
+        {"noise_levels": np.array([1.2, 0.8, 0.5, 0.2, 0.0])},
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:

@@ -16,9 +16,10 @@ from tuner.profile.profile import Profile
 from tuner.search.feasibility import best_attainable_with_memory
 from tuner.search.losses import pooled, window_losses
 from tuner.search.memory import KINDS, MemorySolver, uniform_plan
+from tuner.search.paths import solve
 from tuner.search.result import Sharing, Window
 from tuner.search.space import SearchSpace
-from tuner.search.windows import FULL, solve
+from tuner.search.windows import FULL
 
 SPEEDS = (1.1, 1.3, 1.7, 2.5, 3.5)
 every_kind = pytest.mark.parametrize("sharing", KINDS)
@@ -32,7 +33,7 @@ def solver(remembering: Profile, whole: LatencyModel, space: SearchSpace) -> Mem
 def predicted_error(schedule: Schedule, profile: Profile, space: SearchSpace) -> float:
     """The yardstick, site by site: amplitudes add up from refresh to refresh, their squares over windows and blocks."""
     assert schedule.actions is not None
-    weights, trust, total = space.steering_weights(profile.timesteps), space.memory_trust, 0.0
+    weights, trust, total = space.steering_weights(profile.levels), space.memory_trust, 0.0
     for block in range(schedule.blocks):
         refresh, amplitude = 0, 0.0
         for step in range(schedule.steps):

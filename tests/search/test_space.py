@@ -36,6 +36,7 @@ def test_every_shipped_space_loads_and_starts_from_rules_of_the_paper(path: Path
         (GOOD + "colour: red\n", "colour"),
         (GOOD + "memory_gaps: 0\n", "memory_gaps"),
         (GOOD + "memory_rates_from: 0\n", "memory_rates_from"),
+        (GOOD + "length_power: -1\n", "length_power"),
         (GOOD + "steering: []\n", "steering"),
         (GOOD + "warm_starts: [{name: a, stride: 3x2x2, Q: {0.5: 0.3}}]\n", "stride that is not"),
         (GOOD + "warm_starts: [{name: a, Q: {0.55: 0.3}}]\n", "multiples of 1/10"),
@@ -62,49 +63,35 @@ def test_windows_are_no_longer_than_half_of_the_steps(tmp_path: Path, steps: int
     assert SearchSpace.model_validate(space.model_dump()) == space
 
 
-def even(steps: int) -> np.ndarray:
-    """Timesteps of a sampler all of whose steps are equally long."""
-    return np.linspace(1000, 0, steps, endpoint=False)
+def test_steps_weigh_by_how_far_they_go() -> None:
+    levels = np.array([1.0, 0.99, 0.98, 0.9, 0.7, 0.5])
+    lengths = np.array([1.0, 1.0, 8.0, 20.0, 20.0]) / 10
+    np.testing.assert_allclose(step_lengths(levels), lengths)
+    np.testing.assert_allclose(step_lengths(np.array([0.9, 0.8, 0.8, 0.6])), np.array([1, 1, 2]) / (4 / 3))  # twice
+    np.testing.assert_allclose(step_lengths(np.array([0.5, 0.0])), [1])
+    np.testing.assert_allclose(step_lengths(np.array([0.5, 0.5, 0.5])), [1, 1])
+    space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), reuse_weight=2.0)
+    np.testing.assert_allclose(space.step_weights(levels), lengths)
+    np.testing.assert_allclose(space.reuse_weights(levels), np.exp(2.0) * lengths**2)
+    half = space.model_copy(update={"length_power": 0.5})
+    np.testing.assert_allclose(half.step_weights(levels), lengths**0.5)
+    np.testing.assert_allclose(half.reuse_weights(levels), space.reuse_weights(levels))
 
 
 def test_steering_weights_follow_a_line_between_logarithms() -> None:
     space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), steering=(2.0, 0.0, 1.0, -1.0))
-    quarters = np.log(space.steering_weights(even(4)))
-    np.testing.assert_allclose(quarters, [2, 0, 1, -1], atol=1e-12)  # moments are the middles of quarters
-    np.testing.assert_allclose(np.log(space.steering_weights(even(2))), [1, 0], atol=1e-12)
-    eight = np.log(space.steering_weights(even(8)))
-    np.testing.assert_allclose(eight, [2, 1.5, 0.5, 0.25, 0.75, 0.5, -0.5, -1])  # the same before the first moment
+
+    def steering(steps: int) -> np.ndarray:
+        return np.log(space.steering_weights(np.linspace(1, 0, steps + 1)))
+
+    np.testing.assert_allclose(steering(4), [2, 0, 1, -1], atol=1e-12)  # moments are the middles of quarters
+    np.testing.assert_allclose(steering(2), [1, 0], atol=1e-12)
+    np.testing.assert_allclose(steering(8), [2, 1.5, 0.5, 0.25, 0.75, 0.5, -0.5, -1], atol=1e-12)
+    levels = np.array([1.0, 0.9, 0.4, 0.1, 0.0])
+    ratio = space.steering_weights(levels) / space.step_weights(levels)
+    np.testing.assert_allclose(np.log(ratio), [2, 0, 1, -1], atol=1e-12)
     for steps in (1, 3, 50):
-        assert space.steering_weights(even(steps)).shape == (steps,)
-        assert (space.steering_weights(even(steps)) > 0).all()
-
-
-def test_steps_weigh_by_their_length_in_either_direction() -> None:
-    timesteps = np.array([1000.0, 990.0, 980.0, 900.0, 700.0])
-    lengths = np.array([10.0, 10.0, 80.0, 200.0, 200.0])  # nobody says where the last one ends
-    np.testing.assert_allclose(step_lengths(timesteps), lengths / 100)
-    np.testing.assert_allclose(step_lengths(1000 - timesteps), step_lengths(timesteps))
-    twice = np.array([900.0, 800.0, 800.0, 600.0])
-    np.testing.assert_allclose(step_lengths(twice), np.array([100, 100, 200, 200]) / 150)
-    np.testing.assert_allclose(step_lengths(np.array([5.0])), [1])
-    space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5))
-    for weights in (space.step_weights, space.steering_weights, space.reuse_weights):
-        np.testing.assert_allclose(weights(timesteps) / weights(even(5)), step_lengths(timesteps))
-
-
-def test_the_last_steps_weigh_what_they_do_however_many_there_are() -> None:
-    space = SearchSpace(
-        strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), reuse_steering=(1.0, 3.0), reuse_last=(4.0, 5.0)
-    )
-    np.testing.assert_allclose(np.log(space.reuse_weights(even(4))), [1, 1.5, 4, 5])
-    np.testing.assert_allclose(np.log(space.reuse_weights(even(1))), [5])
-    none = space.model_copy(update={"reuse_last": ()})
-    np.testing.assert_allclose(np.log(none.reuse_weights(even(4))), [1, 1.5, 2.5, 3])
-
-
-def test_one_steering_value_is_the_weight_of_all_steps() -> None:
-    space = SearchSpace(strides=("2x2x2",), cache_steps=(5,), rates=(0.0, 0.5), steering=(0.7,))
-    np.testing.assert_allclose(space.steering_weights(even(6)), np.exp(0.7))
+        assert steering(steps).shape == (steps,)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -112,8 +112,6 @@ def test_less_trust_makes_rates_differ_less(run: Callable[..., SearchResult]) ->
     assert spreads[0] > spreads[1] > spreads[2]
 
 
-def test_weights_of_early_steps_fall_to_those_of_late_ones(space: SearchSpace, profile: Profile) -> None:
-    weights = space.step_weights(np.linspace(1000, 0, 5, endpoint=False))
-    np.testing.assert_allclose(weights, [1.4, 1.2, 1.0, 0.8, 0.6])
+def test_tables_weigh_steps_as_the_space_says(space: SearchSpace, profile: Profile) -> None:
     for errors in error_models(profile, space):
-        np.testing.assert_allclose(errors.weights, space.step_weights(profile.timesteps))
+        np.testing.assert_allclose(errors.weights, space.step_weights(profile.levels))

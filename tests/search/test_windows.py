@@ -8,7 +8,9 @@ import pytest
 from asymrnr.actions import Action
 from asymrnr.schedule import Schedule
 from tests.search.window_problems import every_plan, lengths, optimum, problem, random_plan
-from tuner.search.windows import FULL, Plan, Program, WindowProblem, evaluate, fastest, relax, solve, spend
+from tuner.search.leftover import spend, tighten
+from tuner.search.paths import fastest, relax, solve
+from tuner.search.windows import FULL, Plan, Program, WindowProblem, evaluate
 
 TINY = [(0, 2, 1, False), (1, 3, 1, False), (2, 2, 1, True), (3, 3, 1, True), (4, 3, 1, True)]
 """Seed, gaps, rates of memory, and whether all blocks may be left out."""
@@ -191,6 +193,28 @@ def test_spending_stays_within_the_budget_and_only_makes_better(seed: int) -> No
         assert share == 0 or better.loss < plan.loss
     over = spend(p, plan, plan.seconds - 1)  # not within the budget: left as it is
     np.testing.assert_array_equal(over.program, plan.program)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("reuse", [False, True])
+def test_tightening_saves_the_little_that_is_lacking(seed: int, reuse: bool) -> None:
+    p = problem(seed, blocks=3, steps=7, gaps=2, memory=2, reuse=reuse)
+    possible, changed = fastest(p).seconds, 0
+    for share in (0.2, 0.4, 0.6, 0.8):
+        started = solve(p, share * possible)
+        assert started is not None
+        assert tighten(p, started, started.seconds) == started
+        budget = started.seconds + 0.03 * possible
+        found = tighten(p, started, budget)
+        if found is None:  # nothing is left to be changed
+            continue
+        assert_sound(p, found)
+        assert found.seconds <= budget
+        np.testing.assert_array_equal(found.reused, started.reused)
+        assert optimum(p, budget) * (1 - 1e-9) <= found.loss  # how near: `test_reuse.py`
+        changed += 1
+    assert changed >= 2
+    assert tighten(p, started, 10 * possible) is None
 
 
 def test_tables_say_what_the_plan_says() -> None:

@@ -17,6 +17,7 @@ from asymrnr.partition import Grid
 from tuner.errors import UsageError
 from tuner.latency.model import LatencyModel
 from tuner.profile.agreement import Agreement
+from tuner.profile.noise import flow_levels
 from tuner.strides import parse_stride
 
 VERSION = "3"
@@ -37,6 +38,7 @@ DAMAGED = (
 )
 TABLES = ("raw_similarity", "similarity", "kl", "norm_tail", "persistence", "memory_error", "broadcast_error")
 CURVES = ("q_error", "v_error")
+OPTIONAL = ("extrapolation_error", "noise_levels")
 Curves = dict[tuple[str, int], np.ndarray]
 
 
@@ -52,6 +54,8 @@ class Profile:
         grid: (frames, height, width) in tokens; the largest one where sites differ.
         heads, head_dim, text_tokens: of the attention calls.
         timesteps: (steps,) the sampler's timesteps.
+        noise_levels: (steps + 1,) before every step and after the last one, see `tuner.profile.noise`; None in profiles
+            of earlier releases.
         raw_similarity: "H", "Q", "K", "V" to (blocks, steps): mean negative matched distance at the reference stride.
         similarity: the same, standardised to [0, 1].
         kl: feature, policy, rate and direction to (blocks, steps), for example "Q/matched/0.5/kept||all" (the paper's
@@ -103,6 +107,7 @@ class Profile:
     memory_error: dict[str, np.ndarray] = field(default_factory=dict)
     broadcast_error: dict[str, np.ndarray] = field(default_factory=dict)
     extrapolation_error: np.ndarray | None = None
+    noise_levels: np.ndarray | None = None
 
     @property
     def blocks(self) -> int:
@@ -111,6 +116,11 @@ class Profile:
     @property
     def steps(self) -> int:
         return len(self.timesteps)
+
+    @property
+    def levels(self) -> np.ndarray:
+        """(steps + 1,) noise levels; those of flow matching where the profile does not say."""
+        return flow_levels(self.timesteps) if self.noise_levels is None else self.noise_levels
 
     def save(self, path: Path | str) -> None:
         """Write the profile as safetensors with JSON metadata; the file appears only when it is complete.
@@ -149,8 +159,9 @@ class Profile:
     def to_record(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Plain values and arrays, from which `from_record` makes the same profile again."""
         arrays = {"timesteps": self.timesteps, "rates": self.rates}
-        if self.extrapolation_error is not None:
-            arrays["extrapolation_error"] = self.extrapolation_error
+        for name in OPTIONAL:
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
         for name in TABLES:
             arrays |= {f"{name}/{key}": table for key, table in getattr(self, name).items()}
         for name in CURVES:
@@ -169,7 +180,7 @@ class Profile:
         content, arrays = dict(content), dict(arrays)
         fields: dict[str, Any] = {name: {} for name in (*TABLES, *CURVES)}
         timesteps, rates = arrays.pop("timesteps"), arrays.pop("rates")
-        extrapolation_error = arrays.pop("extrapolation_error", None)
+        optional: dict[str, Any] = {name: arrays.pop(name, None) for name in OPTIONAL}
         arrays.pop("reuse_error", None)  # of earlier releases, for outputs that are used again as they were
         for full_name, array in arrays.items():
             name, key = full_name.split("/", 1)
@@ -186,7 +197,7 @@ class Profile:
             **fields,
             timesteps=timesteps,
             rates=rates,
-            extrapolation_error=extrapolation_error,
+            **optional,
             latency=None if latency is None else LatencyModel.from_dict(latency, blocks, len(timesteps)),
         )
         profile._check()
@@ -230,6 +241,9 @@ class Profile:
             for array in tables.values():
                 if array.shape != sites or not np.isfinite(array).all():
                     raise ValueError("a similarity table has a wrong shape or values")
+        levels = self.levels
+        if levels.shape != (self.steps + 1,) or not ((levels >= 0) & (levels <= 1)).all():
+            raise ValueError("the noise levels have a wrong shape or values")
         if self.rates[0] != 0 or (np.diff(self.rates) <= 0).any():
             raise ValueError("the rates are not ascending from 0")
 

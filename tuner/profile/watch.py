@@ -14,6 +14,7 @@ from asymrnr.install import has_caches
 from tuner.latency.model import LatencyModel
 from tuner.profile.agreement import Agreement, agreement, at_timesteps
 from tuner.profile.checkpoint import Checkpoint, replayed
+from tuner.profile.noise import noise_levels
 from tuner.profile.observed import Observed
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler
@@ -72,7 +73,7 @@ def observe(
         latency=latency,
         transformer=type(runner.denoiser).__name__,
     )
-    return profile, generation
+    return replace(profile, noise_levels=noise_levels(runner.pipe.scheduler, profile.timesteps)), generation
 
 
 def short_steps(settings: ProfilerSettings) -> int:

@@ -23,11 +23,13 @@ from asymrnr.storage import Storage
 from tuner.latency.model import LatencyModel
 from tuner.profile.profile import Profile
 from tuner.search.footprint import blocks_within, window_bytes
+from tuner.search.leftover import spend
 from tuner.search.losses import between, pooled, window_losses
+from tuner.search.paths import fastest, solve
 from tuner.search.result import Candidate, FrontierPoint, Recipe, Sharing, Window
 from tuner.search.space import SearchSpace
 from tuner.search.table import undominated
-from tuner.search.windows import FULL, Plan, Program, WindowProblem, evaluate, fastest, solve, spend
+from tuner.search.windows import FULL, Plan, Program, WindowProblem, evaluate
 from tuner.strides import parse_stride
 
 KINDS: dict[Sharing, str] = {
@@ -79,7 +81,7 @@ class MemorySolver:
     @cached_property
     def problem(self) -> WindowProblem:
         """Every block that the limit on memory allows windows, told apart as far as `SearchSpace.memory_trust` says."""
-        weights, trust = self._space.steering_weights(self.profile.timesteps)[self._steps], self._space.memory_trust
+        weights, trust = self._space.steering_weights(self.profile.levels)[self._steps], self._space.memory_trust
         losses = []
         for program in self.programs:
             error = self._broadcast
@@ -96,7 +98,7 @@ class MemorySolver:
         if error is None or share is None or not self._space.reuse or self.model.alongside is not None:
             return None, None
         gaps = self._memory.shape[2]
-        weights = self._space.reuse_weights(self.profile.timesteps)
+        weights = self._space.reuse_weights(self.profile.levels)
         weighted = weights[:, None, None] * np.where(np.isnan(error), np.inf, error)[:, :gaps, : gaps + 1]
         seconds = -np.arange(1, gaps + 1) * (1 - share) * self.model.step_seconds
         return window_losses(np.moveaxis(weighted, 2, 0)).swapaxes(0, 1), seconds

@@ -17,13 +17,6 @@ from tuner.search.error import ErrorModel
 from tuner.search.trust import Trust
 from tuner.strides import parse_stride
 
-# Videos of the embedded model with one of 30 steps left out, docs/steering-30.md; the last three steps weigh about as
-# much in 8 steps, docs/steering-8.md, however long each of them is.
-REUSE_STEERING = (
-    *(4.2, 4.0, 3.7, 4.9, 5.1, 5.5, 5.0, 5.5, 5.4, 4.6),
-    *(5.0, 4.8, 4.4, 4.5, 4.6, 5.1, 4.8, 5.5, 6.5, 9.4),
-)
-REUSE_LAST = (6.1, 7.0, 9.5)
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Rule = dict[float, Rate]
 
@@ -51,22 +44,22 @@ class SearchSpace(BaseModel):
         exponents: p of the error norm that tables are optimised for.
         trusts: how far the measured error curves are believed; tables are made for each, the first one is the common
             yardstick. The default is what was best on the embedded model (docs/baselines.md), and errors as measured.
-        early_weight: weight of the first step's error; weights fall linearly to 2 - early_weight at the last step,
-            because every later step builds on an early error. For this and what follows: steps weigh by their length
-            besides, see `step_lengths`.
+        length_power: squared errors of attention weigh by this power of the step's length. What a step gets wrong comes
+            into the video by as much as the step is long, squared by the square; but under strong noise, where most
+            samplers take short steps, what attention gets wrong matters more to what is predicted. Of the powers tried
+            the first was the best compromise (docs/leave-one-out.md).
+        steering: logarithms of how many times as much such an error weighs besides, at equally spaced moments of a
+            generation, for restoring with memory and broadcasting. Early errors steer everything after them, but what
+            was measured of that on one model did others more harm than good (docs/leave-one-out.md): none by default.
         protected_steps: up to so many first and last steps may be left alone.
         memory_gaps: up to so many steps may restore with memory, or broadcast, after a refresh.
         memory_rates_from: least query rate at which is restored with memory.
         memory_bytes: most that refreshes may keep for later steps; None is no limit.
         memory_trust: how far what sets blocks apart is believed, in logarithms, for restoring with memory and
             broadcasting; 0 takes all blocks to be alike. The default was chosen on the embedded model.
-        steering: logarithms of how much a squared error of attention weighs in the final video, at equally spaced
-            moments of a generation, for restoring with memory and broadcasting. Early errors steer everything after
-            them, and the last ones nobody corrects. The default was measured on the embedded model.
         reuse: steps may leave out the whole denoiser, whose output is then extrapolated.
-        reuse_steering: as `steering` and in its unit, of a squared error of the denoiser's output, relative to its
-            square. The default was measured on the embedded model.
-        reuse_last: the same of the last steps of a generation, whatever their moments.
+        reuse_weight: logarithm of how many times as much a squared error of the denoiser's output, relative to its
+            square, weighs as one of attention. The default was measured on the embedded model.
         warm_starts: threshold rules to begin with.
         rank_correlation: Spearman's correlation of the predicted error with measured quality loss and its 95 %
             interval, as {"value": ..., "low": ..., "high": ...}, where it was studied on the model.
@@ -80,34 +73,37 @@ class SearchSpace(BaseModel):
     tiers: int = Field(default=10, ge=2)
     exponents: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 4.0)
     trusts: tuple[Trust, ...] = Field(default=(Trust(blocks=0.5), Trust()), min_length=1)
-    early_weight: float = Field(default=1.4, ge=1, le=2)
+    length_power: float = Field(default=1.0, ge=0, le=4)
+    steering: tuple[float, ...] = Field(default=(0.0,), min_length=1)
     protected_steps: int = Field(default=2, ge=0)
     memory_gaps: int = Field(default=6, ge=1)
     memory_rates_from: float = Field(default=0.3, gt=0, lt=1)
     memory_bytes: float | None = Field(default=None, gt=0)
     memory_trust: float = Field(default=0.25, ge=0, le=1)
-    steering: tuple[float, ...] = Field(default=(3.0, 1.4, 1.0, 0.0, 2.8), min_length=1)
     reuse: bool = False
-    reuse_steering: tuple[float, ...] = Field(default=REUSE_STEERING, min_length=1)
-    reuse_last: tuple[float, ...] = REUSE_LAST
+    reuse_weight: float = 5.0
     warm_starts: tuple[WarmStart, ...] = ()
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None
 
-    def step_weights(self, timesteps: np.ndarray) -> np.ndarray:
-        """(steps,) weight of the errors of every step; see `early_weight` and `step_lengths`."""
-        line = np.linspace(self.early_weight, 2 - self.early_weight, len(timesteps))
-        return line * step_lengths(timesteps)
+    def step_weights(self, noise_levels: np.ndarray) -> np.ndarray:
+        """(steps,) weight of a squared error of attention at every step; see `length_power` and `step_lengths`."""
+        weights: np.ndarray = step_lengths(noise_levels) ** self.length_power
+        return weights
 
-    def steering_weights(self, timesteps: np.ndarray) -> np.ndarray:
-        """(steps,) weight of a squared error of every step; see `steering` and `step_lengths`."""
-        return _over_steps(self.steering, len(timesteps)) * step_lengths(timesteps)
+    def steering_weights(self, noise_levels: np.ndarray) -> np.ndarray:
+        """(steps,) the same where memory and broadcasting restore; see `steering`."""
+        weights = self.step_weights(noise_levels)
+        moments = (np.arange(len(self.steering)) + 0.5) / len(self.steering)
+        steps = (np.arange(len(weights)) + 0.5) / len(weights)
+        return weights * np.exp(np.interp(steps, moments, self.steering))
 
-    def reuse_weights(self, timesteps: np.ndarray) -> np.ndarray:
-        """(steps,) weight of a squared error of the output; see `reuse_steering`, `reuse_last`, `step_lengths`."""
-        steps = len(timesteps)
-        last = self.reuse_last[max(0, len(self.reuse_last) - steps) :]
-        weights = np.concatenate([_over_steps(self.reuse_steering, steps)[: steps - len(last)], np.exp(last)])
-        return weights * step_lengths(timesteps)
+    def reuse_weights(self, noise_levels: np.ndarray) -> np.ndarray:
+        """(steps,) weight of a squared error of the denoiser's output, relative to its square; see `reuse_weight`.
+
+        What the output gets wrong comes into the video by as much as the step is long, and squared by the square.
+        """
+        weights: np.ndarray = np.exp(self.reuse_weight) * step_lengths(noise_levels) ** 2
+        return weights
 
     def for_steps(self, steps: int) -> SearchSpace:
         """The same with no cache window longer than half of the steps, so that a matching serves at most half of them.
@@ -161,29 +157,18 @@ class SearchSpace(BaseModel):
         return self
 
 
-def step_lengths(timesteps: np.ndarray) -> np.ndarray:
-    """(steps,) lengths of the sampler's steps, relative to their mean; the last one is as long as the one before.
-
-    What a step gets wrong comes into the video by as much as the step is long. Samplers with a shift go through strong
-    noise in small steps and through weak noise in large ones; Mochi's steps differ 65-fold. A squared error would
-    go with the square, but under strong noise it matters more: of the powers tried, the first was the best compromise
-    (docs/step-lengths.md).
+def step_lengths(noise_levels: np.ndarray) -> np.ndarray:
+    """(steps,) how much of the way from noise to clean every step goes, relative to their mean.
 
     Args:
-        timesteps: (steps,) of the sampler, in either direction; repeated ones, of samplers that look twice, count as
-            the shortest step.
+        noise_levels: (steps + 1,), see `tuner.profile.noise`. Samplers that look twice at a level go no way in
+            between; such steps count as the shortest one.
     """
-    lengths = np.abs(np.diff(timesteps))
+    lengths = np.abs(np.diff(noise_levels))
     if not (lengths > 0).any():
-        return np.ones(len(timesteps))
-    lengths = np.maximum(np.append(lengths, lengths[-1]), lengths[lengths > 0].min())
+        return np.ones(len(lengths))
+    lengths = np.maximum(lengths, lengths[lengths > 0].min())
     return lengths / lengths.mean()
-
-
-def _over_steps(logarithms: tuple[float, ...], steps: int) -> np.ndarray:
-    """(steps,) of logarithms at equally spaced moments of a generation."""
-    moments = (np.arange(len(logarithms)) + 0.5) / len(logarithms)
-    return np.exp(np.interp((np.arange(steps) + 0.5) / steps, moments, logarithms))
 
 
 def load_space(path: Path | str) -> SearchSpace:
@@ -217,5 +202,5 @@ def load_space_of(entry: ModelEntry) -> SearchSpace:
 
 def error_models(profile: Profile, space: SearchSpace) -> list[ErrorModel]:
     """What predicts errors, by every trust of the space; the first one is the common yardstick."""
-    weights = space.step_weights(profile.timesteps)
+    weights = space.step_weights(profile.levels)
     return [ErrorModel(profile, weights, trust=trust) for trust in space.trusts]
