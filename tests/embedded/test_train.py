@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,26 @@ def test_the_first_lessons_show_simpler_scenes():
     for share, expected in ((0.0, 0), (0.5, 2), (1.0, 4)):
         captions = train.make_batch(model, Stage(1, 1, 4, simple=share), seed=0)[1]
         assert sum(" behind " not in caption and " front " not in caption for caption in captions) == expected
+
+
+def test_errors_count_more_at_the_objects_and_around_them():
+    model, stage = small("tiny-hunyuanvideo-scenes"), Stage(1, 4, 3, focus=5.0)
+    clean, _, latents, _, focus = train.make_batch(model, stage, seed=0)
+    alike = train.make_batch(model, replace(stage, focus=1.0), seed=0)
+    assert alike[-1] is None
+    torch.testing.assert_close(alike[0], clean)
+    assert focus is not None
+    assert focus.shape == (3, 4, 1, *clean.shape[-2:])
+    assert float(focus.mean()) == pytest.approx(1)
+    light, heavy = focus.unique().tolist()
+    assert heavy / light == pytest.approx(5)
+    assert 0.1 < float((focus == heavy).float().mean()) < 0.5
+    edge = focus[:, :, :, [0, -1]][..., [0, -1]]  # corners, where objects never are
+    assert (edge == light).all()
+    generator = torch.Generator().manual_seed(1)
+    found = model.loss(clean, ["a"] * 3, latents, stage, generator, torch.full_like(focus, 2.0))
+    plain = model.loss(clean, ["a"] * 3, latents, stage, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(found, 2 * plain, rtol=1e-3, atol=1e-5)
 
 
 def test_a_share_of_the_noise_is_strong():
@@ -185,7 +207,7 @@ def test_a_few_steps_on_one_batch_teach_something(name):
     torch.manual_seed(0)
     model = small(name)
     stage = Stage(1, 2, 2)
-    clean, captions, latents, _ = train.make_batch(model, stage, 0)
+    clean, captions, latents, *_ = train.make_batch(model, stage, 0)
     optimizers, losses = train.build_optimizers(model), []
     for _ in range(12):
         loss = model.loss(clean, captions, latents, stage, torch.Generator().manual_seed(7))

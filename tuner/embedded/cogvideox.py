@@ -68,7 +68,7 @@ class CogVideoX(Denoiser):
         device = self.device
         with torch.autocast(device.type, torch.bfloat16):
             predicted = self(noised.to(device), timestep.to(device), captions, latents)
-        return (predicted.float() - clean.to(device)).square().mean((1, 2, 3, 4))
+        return (predicted.float() - clean.to(device)).square()
 
     def weights(self, level: torch.Tensor, stage: Stage) -> torch.Tensor:
         return (1 / (1 - self.alphas[self._timesteps(level)])).clamp(max=MAX_WEIGHT)

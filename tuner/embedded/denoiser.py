@@ -14,6 +14,7 @@ from torch import nn
 from tuner.embedded.worlds import World
 
 STRONG_NOISE = 0.8  # noise levels from here on are strong
+SEEN, NEAR = 0.05, 2  # difference of a latent that shows something, and latents around such ones that count as well
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Stage:
         sharp: how many times as much an error may count under little noise as under strong noise, for models that match
             flows. At 1 what is drawn and where is learned first; details come with more.
         simple: share of the clips that show simpler scenes, where the world has such.
+        focus: how many times as much an error counts at and around what the caption tells of, where the world knows
+            where that is. Before textures that nobody can foresee, little else would be learned.
     """
 
     steps: int
@@ -36,6 +39,7 @@ class Stage:
     noisy: float = 0.5
     sharp: float = 1.0
     simple: float = 0.0
+    focus: float = 1.0
 
 
 class Denoiser(nn.Module, abc.ABC):
@@ -78,7 +82,7 @@ class Denoiser(nn.Module, abc.ABC):
     def errors(
         self, clean: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, captions: list[str], latents: list[int]
     ) -> torch.Tensor:
-        """(batch,) mean squared errors of the predicted clean latents.
+        """(batch, latents, channels, height, width): squared errors of the predicted clean latents.
 
         Args:
             clean, noise: (batch, latents, channels, height, width).
@@ -92,16 +96,50 @@ class Denoiser(nn.Module, abc.ABC):
         """(batch,) what errors under noise of these levels weigh in a stage of the training."""
 
     def loss(
-        self, clean: torch.Tensor, captions: list[str], latents: list[int], stage: Stage, generator: torch.Generator
+        self,
+        clean: torch.Tensor,
+        captions: list[str],
+        latents: list[int],
+        stage: Stage,
+        generator: torch.Generator,
+        focus: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """What a batch gets wrong under random noise, weighted; all random numbers come from a generator on the CPU."""
+        """What a batch gets wrong under random noise, weighted; all random numbers come from a generator on the CPU.
+
+        Args:
+            clean, captions, latents: see `errors`.
+            stage: of the training.
+            generator: see above.
+            focus: see `focus`; None where all errors count alike.
+        """
         level = noise_levels(len(captions), stage.noisy, generator)
         noise = torch.randn(clean.shape, generator=generator)
         if self.null_share:
             left_out = torch.rand(len(captions), generator=generator) < self.null_share
             captions = ["" if none else caption for caption, none in zip(captions, left_out.tolist(), strict=True)]
         errors = self.errors(clean, noise, level, captions, latents)
-        return (self.weights(level, stage).to(errors.device) * errors).mean()
+        if focus is not None:
+            errors = errors * focus.to(errors.device)
+        return (self.weights(level, stage).to(errors.device) * errors.mean((1, 2, 3, 4))).mean()
+
+    def focus(
+        self, clean: torch.Tensor, scenes: Sequence[Any], latents: Sequence[int], times: float, state: torch.Tensor
+    ) -> torch.Tensor:
+        """(batch, latents, 1, height, width) weights of errors, mean 1: more at what captions tell of.
+
+        Args:
+            clean: the scenes' latents.
+            scenes, latents: see `render`.
+            times: how many times as much.
+            state: that the generator of `clean` began with.
+        """
+        generator = torch.Generator()
+        generator.set_state(state)
+        bare = self.render([self.world.bare(scene) for scene in scenes], latents, generator)
+        shown = ((clean - bare).abs().amax(2, keepdim=True) > SEEN).float().flatten(0, 1)
+        near = nn.functional.max_pool2d(shown, 2 * NEAR + 1, stride=1, padding=NEAR).unflatten(0, clean.shape[:2])
+        weights = 1 + (times - 1) * near
+        return weights / weights.mean()
 
     @abc.abstractmethod
     def pipeline(self) -> DiffusionPipeline:

@@ -25,6 +25,7 @@ ORDERS = ("in front of", "behind")
 TEXTURES = ("plain", "striped", "checkered", "speckled")
 CAMERAS: dict[str, int] = {"stands still": 0, "pans left": -1, "pans right": 1}
 PERIOD, GRAIN = 8, 4  # pixels
+CONTRAST, GRAININESS = 0.07, 0.11  # of textures; of more than that models learn little else
 HELD_OUT = 12  # one caption of so many
 
 
@@ -61,7 +62,7 @@ class Scene:
     """One video.
 
     Attributes:
-        things: two objects of different colours; one alone is a lesson for beginners and has no caption to ask for.
+        things: two objects of different colours; one alone, or none, is for training and has no caption to ask for.
         order: where the first one is, seen from the second: "in front of" or "behind" it.
         texture, background: of what is behind both.
         camera: what it does; the background moves the other way, the objects as their directions say.
@@ -82,6 +83,11 @@ class Scene:
 def simpler(scene: Scene) -> Scene:
     """The same scene with its first object alone."""
     return replace(scene, things=scene.things[:1])
+
+
+def bare(scene: Scene) -> Scene:
+    """The same scene without its objects; of equal random numbers equal pictures, but for them."""
+    return replace(scene, things=())
 
 
 def changed(scene: Scene, attribute: str) -> Scene:
@@ -148,16 +154,16 @@ def _pattern(scene: Scene, times: torch.Tensor, generator: torch.Generator) -> t
     phase = torch.rand((), generator=generator) * PERIOD
     x = x + phase + way * times[:, None, None]
     if scene.texture == "striped":
-        return 0.10 * torch.sin(2 * math.pi * x / PERIOD)[:, None]
+        return CONTRAST * torch.sin(2 * math.pi * x / PERIOD)[:, None]
     if scene.texture == "checkered":
         both = torch.sin(2 * math.pi * x / PERIOD) * torch.sin(2 * math.pi * y / PERIOD)
-        return 0.10 * (4 * both).clamp(-1, 1)[:, None]
+        return CONTRAST * (4 * both).clamp(-1, 1)[:, None]
     if scene.texture == "speckled":
         reach = CAMERA_SPEED * (FRAMES - 1)
         cells = torch.rand(1, 1, SIZE // GRAIN, (SIZE + reach) // GRAIN + 1, generator=generator) * 2 - 1
         canvas = F.interpolate(cells, size=(SIZE, cells.shape[-1] * GRAIN), mode="bicubic")[0, 0]
         starts = [int(way * time) % (reach + 1) if way >= 0 else reach + int(way * time) for time in times]
-        return 0.16 * torch.stack([canvas[:, start : start + SIZE] for start in starts])[:, None]
+        return GRAININESS * torch.stack([canvas[:, start : start + SIZE] for start in starts])[:, None]
     return torch.zeros(len(times), 1, SIZE, SIZE)
 
 
@@ -194,7 +200,7 @@ def render(scene: Scene, generator: torch.Generator, times: Sequence[float] | No
     shade = (0.9 + 0.2 * u[5]) * (1.12 - 0.24 * y / SIZE)
     base = torch.tensor(BACKGROUNDS[scene.background])[:, None, None] * shade
     video = (base + _pattern(scene, moments, generator)).clamp(0, 1)
-    radii = (7.5 + 1.5 * u[6], 7.5 + 1.5 * u[7])
+    radii = (9.0 + 1.5 * u[6], 9.0 + 1.5 * u[7])
     drawn = list(zip(scene.things, _paths(scene, moments, u), radii, strict=False))
     for thing, path, radius in drawn if scene.order == "behind" else drawn[::-1]:
         inside = 0.5 - signed_distance(thing.shape, x - path[:, :1, None], y - path[:, 1:, None], radius)

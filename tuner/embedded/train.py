@@ -31,7 +31,7 @@ PEAK_LR, FLOOR_LR, WARMUP, DECAY_FROM = 1.5e-3, 2e-5, 100, 0.65
 EMA_DECAY = 0.998
 CHECKPOINT_EVERY = 200
 OBEDIENCE_EVERY = 400
-Batch = tuple[torch.Tensor, list[str], list[int], torch.Generator]
+Batch = tuple[torch.Tensor, list[str], list[int], torch.Generator, torch.Tensor | None]
 
 
 def pick_latents(count: int, total: int, generator: torch.Generator) -> list[int]:
@@ -67,7 +67,10 @@ def make_batch(model: Denoiser, stage: Stage, seed: int) -> Batch:
         for i, scene in enumerate(world.sample(stage.batch, generator, False))
     ]
     latents = pick_latents(stage.latents, world.frames, generator)
-    return model.render(scenes, latents, generator), [scene.caption for scene in scenes], latents, generator
+    state = generator.get_state()
+    clean = model.render(scenes, latents, generator)
+    focus = None if stage.focus == 1 else model.focus(clean, scenes, latents, stage.focus, state)
+    return clean, [scene.caption for scene in scenes], latents, generator, focus
 
 
 def batches(model: Denoiser, plan: list[Stage], start: int, seed: int) -> Iterator[Batch]:
@@ -118,8 +121,8 @@ def train(
     plan = [stage for stage in stages for _ in range(stage.steps)]
     total, smooth, began = len(plan), None, time.perf_counter()
     for step, batch in enumerate(batches(model, plan, start, seed), start=start):
-        clean, captions, latents, generator = batch
-        loss = model.loss(clean, captions, latents, plan[step], generator)
+        clean, captions, latents, generator, focus = batch
+        loss = model.loss(clean, captions, latents, plan[step], generator, focus)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:

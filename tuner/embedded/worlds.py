@@ -24,6 +24,8 @@ class World:
         render: (scene, generator, times) gives (times, 3, size, size) in [-1, 1]; times in frames.
         is_held_out: whether training never sees a scene.
         simpler: a scene that is easier to learn, for the first lessons; the same one where there is none.
+        bare: the same scene without the objects that its caption tells of, given equal random numbers; the same one
+            where training need not know where they are.
         parse: the scene that a caption names.
         changed: (scene, attribute) gives the same scene but for one of the attributes that are checked.
         attributes_right: which attributes a video (frames, 3, size, size) in [0, 1] shows as its scene says.
@@ -39,6 +41,7 @@ class World:
     render: Callable[[Any, torch.Generator, Sequence[float]], torch.Tensor]
     is_held_out: Callable[[Any], bool]
     simpler: Callable[[Any], Any]
+    bare: Callable[[Any], Any]
     parse: Callable[[str], Any]
     changed: Callable[[Any, str], Any]
     attributes_right: Callable[[torch.Tensor, Any], dict[str, bool]]
@@ -55,6 +58,7 @@ OBJECT = World(
     render=world.render,
     is_held_out=world.is_held_out,
     simpler=lambda scene: scene,
+    bare=lambda scene: scene,
     parse=world.parse_caption,
     changed=world.changed,
     attributes_right=checker.attributes_right,
@@ -73,6 +77,7 @@ SCENES = World(
     render=scenes.render,
     is_held_out=scenes.is_held_out,
     simpler=scenes.simpler,
+    bare=scenes.bare,
     parse=scenes.parse_caption,
     changed=scenes.changed,
     attributes_right=scenes_checker.attributes_right,

@@ -81,7 +81,7 @@ class SearchSpace(BaseModel):
     memory_bytes: float | None = Field(default=None, gt=0)
     memory_trust: float = Field(default=0.25, ge=0, le=1)
     reuse: bool = False
-    reuse_weight: float = 5.0
+    reuse_weight: float = 4.0
     warm_starts: tuple[WarmStart, ...] = ()
     rank_correlation: dict[Literal["value", "low", "high"], Annotated[float, Field(ge=-1, le=1)]] | None = None
 
