@@ -1,5 +1,4 @@
-"""What leaving out steps of the denoiser does to the video, step by step: the origin of
-`SearchSpace.reuse_weights`.
+"""What leaving out steps of the denoiser does to the video, step by step: the origin of `SearchSpace.reuse_weights`.
 
     python benchmarks/steering.py --profile runs/tiny-cogvideox-x1.20/profile.safetensors [--prompts 4]
     python benchmarks/steering.py --profile ... --device cuda --output runs/steering/1 --part 1/4
@@ -36,13 +35,12 @@ from tuner.profile.profile import Profile
 from tuner.run.identity import environment, subject
 from tuner.run.runner import Runner
 from tuner.search.memory import MemorySolver
-from tuner.search.space import SearchSpace, load_space_of
+from tuner.search.space import SearchSpace, load_space_of, step_lengths
 
 ROOT = Path(__file__).parents[1]
 SPEEDUPS = (1.1, 1.2, 1.35, 1.6)  # of the schedules that leave out no steps
 ROWS = (1, 2, 3)  # steps left out in a row
 FIRST_SEED = 2_001
-KNOTS = 20  # moments of a generation at which a weight is said
 LEAST = 1e-12  # relative squared errors below it are rounding
 
 
@@ -109,9 +107,8 @@ def write(profile: Profile, space: SearchSpace, rows: Sequence[dict[str, Any]], 
     single = [over_unit(s, 1) - np.log(relative_errors(profile, s, 1)[0]) for s in steps]
     usual = np.array([each.mean() for each in single])
     spread = np.array([each.std(ddof=1) if len(each) > 1 else 0.0 for each in single])
-    weights = np.concatenate([[usual[0] + spread[0]], usual + spread])  # the first step is never left out
-    moments, knots = (np.arange(profile.steps) + 0.5) / profile.steps, (np.arange(KNOTS) + 0.5) / KNOTS
-    at_knots, said = np.interp(knots, moments, weights), np.log(space.reuse_weights(profile.levels))
+    twice = 2 * np.log(step_lengths(profile.levels))[steps]
+    rest = usual - twice
     numbers = dict.fromkeys(str(number(map(len, single))) for number in (min, max))
     lines = [
         "# What leaving out a step does to the video",
@@ -124,21 +121,24 @@ def write(profile: Profile, space: SearchSpace, rows: Sequence[dict[str, Any]], 
             "squared error of the extrapolated output, in the unit in which the loss of a schedule that only restores "
             "with memory and broadcasts is predicted: there a loss of 1 is a mean squared error of "
             f"{np.exp(np.mean(list(units.values()))):.3g} (between prompts its logarithm varies by "
-            f"{np.std(list(units.values()), ddof=1):.2f}). It differs between prompts, most of all early, so that a "
-            "step's weight is the mean and one standard deviation more."
+            f"{np.std(list(units.values()), ddof=1):.2f}). A step's length is how much of the way from noise to clean "
+            "it goes, over the mean (`tuner.search.space.step_lengths`)."
         ),
         "",
-        "| step | PSNR with it left out | error of the output | mean | between prompts | weight | in use |",
+        "| step | length | PSNR with it left out | error of the output | mean | between prompts | less 2 log(length) |",
         "|---|---|---|---|---|---|---|",
     ]
-    for s, mean, deviation in zip(steps, usual, spread, strict=True):
+    for s, mean, deviation, left in zip(steps, usual, spread, rest, strict=True):
         lines.append(
-            f"| {s} | {decibels(errors[name(s, 1)])} | {relative_errors(profile, s, 1)[0]:.2e} | {mean:.2f} "
-            f"| {deviation:.2f} | {weights[s]:.2f} | {said[s]:.2f} |"
+            f"| {s} | {np.exp(twice[s - 1] / 2):.2f} | {decibels(errors[name(s, 1)])} "
+            f"| {relative_errors(profile, s, 1)[0]:.2e} | {mean:.2f} | {deviation:.2f} | {left:.2f} |"
         )
     lines += [
         "",
-        paragraph(f"Weights at {KNOTS} equally spaced moments: {', '.join(f'{w:.1f}' for w in at_knots)}."),
+        paragraph(
+            f"Over the steps the mean has a standard deviation of {usual.std(ddof=1):.2f}; less twice the logarithm of "
+            f"the step's length {rest.std(ddof=1):.2f}, around {rest.mean():.2f}. In use is {space.reuse_weight:g}."
+        ),
         "",
         "## Several in a row",
         "",
