@@ -32,6 +32,7 @@ from tuner.run.identity import environment, subject
 from tuner.run.runner import Runner
 from tuner.search.error import ErrorModel
 from tuner.search.memory import MemorySolver
+from tuner.search.result import Sharing
 from tuner.search.space import SearchSpace, load_space_of, step_lengths
 from tuner.search.table import TableSolver
 from tuner.search.trust import Trust
@@ -41,7 +42,6 @@ MEMORY, COPYING = "memory and broadcasting", "copying by tables"
 SPEEDUPS = {MEMORY: (1.25, 1.45), COPYING: (1.2,)}
 IN_USE = "as in use"
 FIRST_SEED = 3_001
-EARLY = (3.0, 1.4, 1.0, 0.0, 0.0)  # measured on tiny-cogvideox, deviations of single blocks followed to the end
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,13 @@ def _set(field: str) -> Callable[[SearchSpace, float], SearchSpace]:
 
 
 def _steered(space: SearchSpace, times: float) -> SearchSpace:
-    return space.model_copy(update={"steering": tuple(times * each for each in EARLY)})
+    return space.model_copy(update={"steering": tuple(times * each for each in space.steering)})
 
 
+STEERING = Setting("steering, times", (0.0, 0.5, 1.0), 0.0, (MEMORY,), _steered)
 SETTINGS = (
     Setting("length_power", (0.0, 1.0, 2.0), 1.0, (MEMORY, COPYING), _set("length_power")),
-    Setting("steering, times", (0.0, 0.5, 1.0), 0.0, (MEMORY,), _steered),
+    STEERING,
     Setting("memory_trust", (0.0, 0.25, 0.5, 1.0), 0.25, (MEMORY,), _set("memory_trust")),
     Setting(
         "trust in blocks",
@@ -105,7 +106,8 @@ def schedules(profile: Profile, space: SearchSpace) -> dict[str, Schedule]:
                     if name in found:
                         continue
                     if kind == MEMORY:
-                        found[name] = memory.schedule(memory.plan("refreshes", speedup))
+                        sharing: Sharing = "early" if setting is STEERING else "refreshes"
+                        found[name] = memory.schedule(memory.plan(sharing, speedup))
                     else:
                         found[name] = tables.schedule(tables.assign(speedup, *site)[0], *site)
     return found

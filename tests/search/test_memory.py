@@ -33,7 +33,7 @@ def solver(remembering: Profile, whole: LatencyModel, space: SearchSpace) -> Mem
 def predicted_error(schedule: Schedule, profile: Profile, space: SearchSpace) -> float:
     """The yardstick, site by site: amplitudes add up from refresh to refresh, their squares over windows and blocks."""
     assert schedule.actions is not None
-    weights, trust, total = space.steering_weights(profile.levels), space.memory_trust, 0.0
+    weights, trust, total = space.step_weights(profile.levels), space.memory_trust, 0.0
     for block in range(schedule.blocks):
         refresh, amplitude = 0, 0.0
         for step in range(schedule.steps):
@@ -50,6 +50,23 @@ def predicted_error(schedule: Schedule, profile: Profile, space: SearchSpace) ->
             amplitude += np.sqrt(weights[step] * error)
         total += amplitude**2
     return total
+
+
+def test_early_errors_are_spared_where_they_are_worth_more(
+    remembering: Profile, whole: LatencyModel, space: SearchSpace
+) -> None:
+    solver = MemorySolver(remembering, whole, space.model_copy(update={"steering": (4.0, 0.0)}))
+
+    def begins(sharing: Sharing) -> float:
+        length = solver.plan(sharing, 1.4).length
+        return float(np.average(np.arange(len(length)), weights=length))
+
+    assert begins("early") > begins("refreshes")
+    same = MemorySolver(remembering, whole, space.model_copy(update={"steering": (0.0,)}))
+    assert same.plan("early", 1.4).loss == pytest.approx(solver.plan("refreshes", 1.4).loss, rel=0.05)
+    for speedup in (1.2, 1.7):
+        assert solver.plan("early", speedup).loss >= solver.plan("refreshes", speedup).loss
+        assert solver.plan("early", speedup).seconds <= solver.budget(speedup)
 
 
 @every_kind

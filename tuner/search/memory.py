@@ -1,8 +1,9 @@
 """Schedules that restore with memory and broadcast, made of what the profile and the latency model say of every window.
 
-Three kinds, from free to plain, all judged by one yardstick: every block with programs of its own; all blocks alike,
-which believes nothing of what one generation says of single blocks; and the same window again and again after a lead,
-which is what one would write by hand. What a plan leaves of the time wanted, single
+Four kinds, all judged by one yardstick: every block with programs of its own; the same where early errors are taken to
+be worth more, which models do not agree on, so that a measurement has to tell; all blocks alike, which believes nothing
+of what one generation says of single blocks; and the same window again and again after a lead, which is what one would
+write by hand. What a plan leaves of the time wanted, single
 blocks use up with gentler programs. Where the search may plan it, windows may leave the whole denoiser out instead, and
 extrapolate what it gave.
 """
@@ -34,6 +35,7 @@ from tuner.strides import parse_stride
 
 KINDS: dict[Sharing, str] = {
     "refreshes": "memory and broadcasting, block by block",
+    "early": "memory and broadcasting, early errors worth more",
     "alike": "memory and broadcasting, all blocks alike",
     "windows": "one window again and again",
 }
@@ -81,7 +83,15 @@ class MemorySolver:
     @cached_property
     def problem(self) -> WindowProblem:
         """Every block that the limit on memory allows windows, told apart as far as `SearchSpace.memory_trust` says."""
-        weights, trust = self._space.steering_weights(self.profile.levels)[self._steps], self._space.memory_trust
+        return self._weighted(self._space.step_weights(self.profile.levels))
+
+    @cached_property
+    def early(self) -> WindowProblem:
+        """The same where early errors are worth more; no yardstick."""
+        return self._weighted(self._space.steering_weights(self.profile.levels))
+
+    def _weighted(self, of_steps: np.ndarray) -> WindowProblem:
+        weights, trust = of_steps[self._steps], self._space.memory_trust
         losses = []
         for program in self.programs:
             error = self._broadcast
@@ -143,6 +153,10 @@ class MemorySolver:
             Judged by the yardstick of `problem`.
         """
         budget = self.budget(speedup)
+        if sharing == "early":
+            found = solve(self.early, budget)
+            plan = fastest(self.early) if found is None else spend(self.early, found, budget)
+            return evaluate(self.problem, plan.length, plan.program, plan.reused)
         if sharing == "windows":
             return self._spread(self._uniform(self.problem.alike(), speedup, window)[0], budget)
         alike = solve(self.problem.alike(), budget)

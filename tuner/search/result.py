@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from asymrnr.schedule import Schedule
 
-Sharing = Literal["refreshes", "alike", "windows"]
+Sharing = Literal["refreshes", "early", "alike", "windows"]
 
 
 class Window(NamedTuple):
@@ -60,8 +60,8 @@ class Recipe:
         first, last: steps that a table leaves alone.
         rules: of a threshold rule, {feature: {threshold: rate}} before scaling.
         window: the one that comes again and again, where all windows are shared.
-        sharing: of windows, what blocks have in common: when they refresh; that and what they do; or windows that
-            are all the same.
+        sharing: of windows, what blocks have in common: when they refresh, be early errors worth more or not; that and
+            what they do; or windows that are all the same.
     """
 
     form: Literal["table", "threshold", "windows"]

@@ -49,8 +49,8 @@ class SearchSpace(BaseModel):
             samplers take short steps, what attention gets wrong matters more to what is predicted. Of the powers tried
             the first was the best compromise (docs/leave-one-out.md).
         steering: logarithms of how many times as much such an error weighs besides, at equally spaced moments of a
-            generation, for restoring with memory and broadcasting. Early errors steer everything after them, but what
-            was measured of that on one model did others more harm than good (docs/leave-one-out.md): none by default.
+            generation, in schedules that take early errors to be worth more, because they steer everything after them.
+            On some models they are (docs/leave-one-out.md), so that such schedules are tried beside the others.
         protected_steps: up to so many first and last steps may be left alone.
         memory_gaps: up to so many steps may restore with memory, or broadcast, after a refresh.
         memory_rates_from: least query rate at which is restored with memory.
@@ -74,7 +74,7 @@ class SearchSpace(BaseModel):
     exponents: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 4.0)
     trusts: tuple[Trust, ...] = Field(default=(Trust(blocks=0.5), Trust()), min_length=1)
     length_power: float = Field(default=1.0, ge=0, le=4)
-    steering: tuple[float, ...] = Field(default=(0.0,), min_length=1)
+    steering: tuple[float, ...] = Field(default=(3.0, 1.4, 1.0, 0.0, 0.0), min_length=1)
     protected_steps: int = Field(default=2, ge=0)
     memory_gaps: int = Field(default=6, ge=1)
     memory_rates_from: float = Field(default=0.3, gt=0, lt=1)
@@ -91,7 +91,7 @@ class SearchSpace(BaseModel):
         return weights
 
     def steering_weights(self, noise_levels: np.ndarray) -> np.ndarray:
-        """(steps,) the same where memory and broadcasting restore; see `steering`."""
+        """(steps,) the same where early errors are taken to be worth more; see `steering`."""
         weights = self.step_weights(noise_levels)
         moments = (np.arange(len(self.steering)) + 0.5) / len(self.steering)
         steps = (np.arange(len(weights)) + 0.5) / len(weights)

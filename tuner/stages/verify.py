@@ -19,7 +19,7 @@ from tuner.stages.preflight import SURE, Preflight
 from tuner.stages.profile import Profiled
 
 STAGE, SEARCH = "verify", "search"
-FINALISTS = 3
+FINALISTS = 4
 AIM = 0.035  # searched above the target: certificates came out 0.4 % lower (SD 1.1 %), and may lie up to 5 % above it
 CLOSE = 0.01  # of the aim; a schedule measured there is left as it is
 HOPELESS = 1.5  # `Candidate.excess`; more than what the surrogate's ranking gets wrong
@@ -182,7 +182,7 @@ def aimed(
 
 
 def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[Verification], None]) -> Verification:
-    """Measure up to three finalists of different kinds, see `next_finalist`, and choose.
+    """Measure up to four finalists of different kinds, see `next_finalist`, and choose.
 
     A search that finds nothing better ends verification; what was found stays found. Where several are measured at
     the same time, they come from one search.
