@@ -118,6 +118,8 @@ def test_resuming_a_finished_run_measures_nothing_and_changes_nothing(
 
 
 def test_the_report_is_written_again_without_a_model(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    if isinstance(finished.outcome, NoisyMeasurementError):
+        pytest.skip("the machine was too busy, and what was disturbed is to be measured again")
     folder = finished.options.output
     report, kept = folder / "report.html", finished.artifact_path.read_bytes()
     report.unlink()
