@@ -39,7 +39,7 @@ SEED = 5_000_000
 RESAMPLES = 2000
 KL_RATE = 0.5
 FLOPS = "attention left out (FLOPs alone)"
-IN_USE = "error sum, p = 2, early steps weigh more, pooled"
+IN_USE = "error sum, p = 2, steps weighed by length, pooled"
 SMALLEST = 1e-12
 KINDS = ("sites", "blocks", "phases", "threshold", "uniform")
 Proxy = Callable[[Schedule], float]
@@ -83,7 +83,7 @@ def proxies(profile: Profile, noise: np.ndarray, space: SearchSpace) -> dict[str
         for name, weights in {"": None, ", noise-weighted": noise, ", signal-weighted": 1.01 - noise}.items():
             found[f"error sum, p = {p:g}{name}"] = ErrorModel(profile, weights, p).predict
     weights = space.step_weights(profile.levels)
-    found["error sum, p = 2, early steps weigh more"] = ErrorModel(profile, weights).predict
+    found["error sum, p = 2, steps weighed by length"] = ErrorModel(profile, weights).predict
     found[IN_USE] = ErrorModel(profile, weights, trust=space.trusts[0]).predict
 
     def rate_weighted(table_of: Callable[[str], np.ndarray]) -> Proxy:
