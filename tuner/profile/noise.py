@@ -12,7 +12,7 @@ def noise_levels(scheduler: Any, timesteps: np.ndarray) -> np.ndarray:
 
     A sample is alpha times clean and sigma times noise; its level is sigma / (alpha + sigma), 1 for noise alone and 0
     for what is clean. On this scale every deterministic sampler follows the straight paths of flow matching, only in
-    steps of its own (Gao et al. 2024, "Diffusion models and flow matching: two sides of the same coin").
+    steps of its own (Gao et al. 2024, "Diffusion meets flow matching: two sides of the same coin").
 
     Args:
         scheduler: one of diffusers' schedulers, set to these timesteps.
