@@ -83,14 +83,17 @@ class MemorySolver:
     @cached_property
     def problem(self) -> WindowProblem:
         """Every block that the limit on memory allows windows, told apart as far as `SearchSpace.memory_trust` says."""
-        return self._weighted(self._space.step_weights(self.profile.levels))
+        losses = self._losses(self._space.step_weights(self.profile.levels))
+        seconds = [self._seconds(program)[self._allowed] for program in self.programs]
+        return WindowProblem(self.programs, losses, np.stack(seconds), *self._reuse())
 
     @cached_property
     def early(self) -> WindowProblem:
         """The same where early errors are worth more; no yardstick."""
-        return self._weighted(self._space.steering_weights(self.profile.levels))
+        return replace(self.problem, loss=self._losses(self._space.steering_weights(self.profile.levels)))
 
-    def _weighted(self, of_steps: np.ndarray) -> WindowProblem:
+    def _losses(self, of_steps: np.ndarray) -> np.ndarray:
+        """(programs, blocks, steps, gaps) of windows, by what errors of every step weigh."""
         weights, trust = of_steps[self._steps], self._space.memory_trust
         losses = []
         for program in self.programs:
@@ -99,8 +102,7 @@ class MemorySolver:
                 error = self._memory[..., int(np.argmin(np.abs(self.profile.rates - program.rate)))]
             error = pooled(np.where(np.isnan(error), np.inf, error), trust)
             losses.append(window_losses(weights[:, None] * error)[self._allowed])
-        seconds = [self._seconds(program)[self._allowed] for program in self.programs]
-        return WindowProblem(self.programs, np.stack(losses), np.stack(seconds), *self._reuse())
+        return np.stack(losses)
 
     def _reuse(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         """(steps, before, gaps) losses and (gaps,) seconds of windows without the blocks, where that is known."""

@@ -118,8 +118,8 @@ def solve(problem: WindowProblem, budget: float) -> Plan | None:
     plans = [found]
     for n in range(max(0, number - AROUND), number + AROUND + 1):
         plan, short = _bisect(problem, budget, n)
-        plans += [] if plan is None else [plan]
-        plans += [] if short is None else [fitted for fitted in [tighten(problem, short, budget)] if fitted is not None]
+        fitted = None if short is None else tighten(problem, short, budget)
+        plans += [each for each in (plan, fitted) if each is not None]
     best = min(plans, key=lambda plan: spend(problem, plan, budget).loss)
     return replace(best, bound=found.bound)
 
