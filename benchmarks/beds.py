@@ -130,7 +130,7 @@ def proxy_text(model: str) -> str | None:
         return None
     content = json.loads(path.read_text())
     value, low, high = correlation(np.array(content["proxies"][IN_USE]), losses_of(content))
-    return f"{model} {value:.2f} ({low:.2f} to {high:.2f})"
+    return f"{model} {value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def document(beds: Sequence[Bed], command: str) -> str:
