@@ -23,7 +23,7 @@ from tuner.embedded.scenes import (
 from tuner.embedded.scenes_checker import CHECKED, attributes_right, recover
 
 RED, BLUE = Thing("red", "circle", "left"), Thing("blue", "bar", "up")
-SCENE = Scene((RED, BLUE), "in front of", "speckled", "teal", "pans right")
+SCENE = Scene((RED, BLUE), "in front of", "speckled", "teal", "pans rightward")
 
 
 def video(scene: Scene, seed: int = 0) -> torch.Tensor:
@@ -36,7 +36,6 @@ def test_every_caption_parses_back_to_its_scene_in_words_that_are_known() -> Non
             assert parse_caption(scene.caption) == scene
             assert set(scene.caption.split()) <= set(vocabulary())
             assert is_held_out(scene) == held_out
-            assert scene.texture != "plain" or scene.camera == "stands still"
 
 
 @pytest.mark.parametrize("caption", ["", SCENE.caption.replace("blue", "red"), SCENE.caption + " again"])
@@ -62,7 +61,7 @@ def test_it_sees_what_is_wrong() -> None:
         if name == "color":  # nothing is known of an object that is not there
             expected |= {"shape": False, "direction": False}
         assert right == expected
-    assert not attributes_right(shown, Scene((RED, BLUE), "in front of", "speckled", "teal", "pans left"))["camera"]
+    assert not attributes_right(shown, Scene((RED, BLUE), "in front of", "speckled", "teal", "pans leftward"))["camera"]
     still = shown[:1].repeat(FRAMES, 1, 1, 1)
     assert not attributes_right(still, SCENE)["direction"]
     assert recover(torch.zeros(FRAMES, 3, SIZE, SIZE))[0] == [None, None]
@@ -70,7 +69,7 @@ def test_it_sees_what_is_wrong() -> None:
 
 def test_a_simpler_scene_has_the_first_object_alone() -> None:
     alone = simpler(SCENE)
-    assert alone.caption == "a red circle moving left on a speckled teal background while the camera pans right"
+    assert alone.caption == "a red circle moving left on a speckled teal background while the camera pans rightward"
     [shown, none], camera = recover(video(alone))
     assert shown is not None
     assert (shown.color, shown.shape, shown.direction) == ("red", "circle", "left")
@@ -87,7 +86,7 @@ def test_the_object_in_front_hides_the_other() -> None:
     assert seen["in front of"] > 1.02 * seen["behind"]
 
 
-@pytest.mark.parametrize("texture", TEXTURES[1:])
+@pytest.mark.parametrize("texture", TEXTURES)
 @pytest.mark.parametrize(("camera", "way"), CAMERAS.items())
 def test_the_background_moves_against_the_camera(texture: str, camera: str, way: int) -> None:
     shown = video(Scene((RED, BLUE), "behind", texture, "brown", camera))

@@ -68,7 +68,7 @@ SCENES = World(
     module="tuner/embedded/scenes.py",
     form=(
         "a <color> <shape> moving <direction> <in front of|behind> a <color> <shape> moving <direction> "
-        "on a <texture> <background> background while the camera <stands still|pans left|pans right>"
+        "on a <texture> <background> background while the camera <stands still|pans leftward|pans rightward>"
     ),
     size=world.SIZE,
     frames=scenes.FRAMES,
