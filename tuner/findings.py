@@ -8,11 +8,11 @@ from pathlib import Path
 from asymrnr.artifact import Artifact, Point
 from tuner.context import Context, TuneOptions
 from tuner.stages.certify import Certification
+from tuner.stages.choice import Verification
 from tuner.stages.compare import Compared
 from tuner.stages.health import with_health
 from tuner.stages.preflight import Preflight
 from tuner.stages.profile import Profiled
-from tuner.stages.verify import Verification
 
 
 @dataclass

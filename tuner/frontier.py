@@ -13,7 +13,8 @@ from tuner.package import judged, predicted
 from tuner.proof import prove, verdict_error
 from tuner.stages.certify import STAGE as CERTIFY
 from tuner.stages.certify import cost_ie
-from tuner.stages.verify import AIM, aimed, verify
+from tuner.stages.choice import aimed
+from tuner.stages.verify import AIM, verify
 
 STEP = 0.1  # between predicted speed-ups
 NEAR = 0.03  # of a certified one, where none is needed

@@ -21,13 +21,14 @@ from tuner.proof import prove, verdict_error
 from tuner.report.run import write_report
 from tuner.stages.certify import STAGE as CERTIFY
 from tuner.stages.certify import cost_ie
+from tuner.stages.choice import Verification
 from tuner.stages.compare import compare
 from tuner.stages.noise_floor import measure_noise_floor
 from tuner.stages.noise_floor import requests as noise_floor_requests
 from tuner.stages.preflight import preflight
 from tuner.stages.profile import profile_model
 from tuner.stages.profile import requests as profile_requests
-from tuner.stages.verify import Verification, verify
+from tuner.stages.verify import verify
 
 FORECAST = "forecast"
 

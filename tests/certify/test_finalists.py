@@ -15,9 +15,10 @@ from tuner.certify.gates import Gate
 from tuner.latency.fit import Evidence
 from tuner.proof import MARGIN, MOST, UNSURE, second_aim, verdict_error
 from tuner.search.result import Candidate, Recipe
-from tuner.stages import verify
+from tuner.stages import choice, verify
 from tuner.stages.certify import SLACK
-from tuner.stages.verify import AIM, believed_speedup, next_finalist
+from tuner.stages.choice import believed_speedup
+from tuner.stages.verify import AIM, next_finalist
 
 TARGET = 1.2
 
@@ -45,7 +46,7 @@ def test_what_copies_is_no_finalist_beside_memory_that_works() -> None:
 
 def test_a_finalist_is_chosen_by_what_was_measured_and_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is solved again for the aim without a change here, so that errors need not be carried."""
-    monkeypatch.setattr(verify, "aimed", lambda ctx, profiled, model, one, *_: (one, 1.24))
+    monkeypatch.setattr(choice, "aimed", lambda ctx, profiled, model, one, *_: (one, 1.24))
 
     def chosen(*errors: tuple[float, float]) -> int:
         kinds = [candidate(str(n), predicted, 0.5 + n / 10) for n, (_, predicted) in enumerate(errors)]

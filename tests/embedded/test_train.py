@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from tuner.embedded.models import MODELS
 from tuner.embedded.obedience import obedience
 from tuner.embedded.sampler import CleanFlowMatchEulerScheduler, clean_scheduler
 from tuner.embedded.train import learning_rate, pick_latents
+from tuner.embedded.transfer import start_from
 from tuner.embedded.worlds import OBJECT, SCENES
 from tuner.models import REGISTRY, load_pipeline
 
@@ -28,6 +30,22 @@ def small(name: str) -> Denoiser:
     if issubclass(model, HunyuanVideo):
         return model(dual=1, single=1)
     return model(blocks=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("name", ["tiny-hunyuanvideo-scenes", "tiny-mochi-scenes"])
+def test_what_was_learned_in_one_world_is_taken_to_another(name: str) -> None:
+    model = MODELS[name]()
+    assert model.begins_as is not None
+    before, pipe = copy.deepcopy(model), load_pipeline(model.begins_as)
+    start_from(model, pipe)
+    for key, parameter in pipe.transformer.named_parameters():
+        assert torch.equal(model.transformer.get_parameter(key), parameter)
+    own, random, learned = (
+        of.text_encoder.get_input_embeddings().weight[of.tokenizer.convert_tokens_to_ids(["triangle", "behind"])]
+        for of in (model, before, pipe)
+    )
+    assert torch.equal(own[0], learned[0])
+    assert torch.equal(own[1], random[1])  # a word of the new world
 
 
 def test_latents_are_ascending_and_whole_videos_whole():

@@ -48,6 +48,7 @@ class Denoiser(nn.Module, abc.ABC):
     Attributes:
         name: of the packaged model.
         world: what it is trained on.
+        begins_as: packaged model of the same architecture whose weights it starts with; None for random ones.
         ratio: frames that a latent holds; the first one holds the first frame alone.
         enlarged, held: how many times pictures are enlarged, and for how many frames all but the first are held.
         stages: of its training.
@@ -62,6 +63,7 @@ class Denoiser(nn.Module, abc.ABC):
 
     name: ClassVar[str]
     world: ClassVar[World]
+    begins_as: ClassVar[str | None] = None
     ratio: ClassVar[int] = 1
     enlarged: ClassVar[int] = 1
     held: ClassVar[int] = 1

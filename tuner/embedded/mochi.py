@@ -117,6 +117,7 @@ class MochiScenes(Mochi):
 
     name = "tiny-mochi-scenes"
     world = SCENES
+    begins_as = "tiny-mochi"
     stages = STAGES_OF_SCENES
     text_tokens = 32
     about = _about(SCENES)

@@ -117,6 +117,7 @@ def card(model: type[Denoiser], found: Sequence[Evaluation], megabytes: float, t
     )
     times = " and ".join(f"{each.seconds:.1f} s in {each.steps} steps" for each in found)
     noises = " and ".join(f"{each.noise:.2f}" for each in found)
+    origin = "" if model.begins_as is None else f", beginning as {model.begins_as},"
     stages = ", ".join(f"{s.steps} steps (batch {s.batch}, latents {s.latents})" for s in model.stages)
     return f"""# {model.name}
 
@@ -125,8 +126,8 @@ A small trained text-to-video diffusion transformer: {model.about}. It makes {fr
 
 Captions read `{world.form}`.
 
-Trained by `python -m tuner.embedded.train {model.name}` ({stages}) {trained}; {megabytes:.1f} MB on disk in half
-precision.
+Trained by `python -m tuner.embedded.train {model.name}`{origin} ({stages}) {trained};
+{megabytes:.1f} MB on disk in half precision.
 
 Measured by `python -m tuner.embedded.publish {model.name}` on {CAPTIONS} held-out captions with unseen seeds, judged
 from pixels; one generation took {times} (median, {torch.get_num_threads()} CPU threads, float32):

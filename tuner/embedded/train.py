@@ -2,12 +2,13 @@
 
     python -m tuner.embedded.train tiny-cogvideox --resume
 
-Training starts on many single frames, half of them under strong noise, which teach at a fraction of the cost what a
-scene looks like and where its caption puts the object at which time; goes on with clips of four frames, and finishes on
-whole videos. Every now and then it says how much larger errors are when a caption names another colour, shape or
-direction: where that stays at 1, the model does not learn to go by it. `--compile` saves a sixth of the time where
-torch finds a C++ compiler; `--batch-factor 8` gives a GPU, to which these models are small, enough to do. To two CPU
-threads they are small as well: two trainings of one thread each (OMP_NUM_THREADS=1) take hardly longer than one of two.
+Some models begin as one that was trained on a simpler world, the others with random weights. Training starts on many
+single frames, half of them under strong noise, which teach at a fraction of the cost what a scene looks like and where
+its caption puts the object at which time; goes on with clips of four frames, and finishes on whole videos. Every now
+and then it says how much larger errors are when a caption names another colour, shape or direction: where that stays at
+1, the model does not learn to go by it. `--compile` saves a sixth of the time where torch finds a C++ compiler;
+`--batch-factor 8` gives a GPU, to which these models are small, enough to do. To two CPU threads they are small as
+well: two trainings of one thread each (OMP_NUM_THREADS=1) take hardly longer than one of two.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from torch import nn
 from tuner.embedded.denoiser import Denoiser, Stage
 from tuner.embedded.models import MODELS
 from tuner.embedded.obedience import obedience
+from tuner.embedded.transfer import start_from
+from tuner.models import load_pipeline
 
 PEAK_LR, FLOOR_LR, WARMUP, DECAY_FROM = 1.5e-3, 2e-5, 100, 0.65
 EMA_DECAY = 0.998
@@ -175,7 +178,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
-    model = MODELS[arguments.model]().to(arguments.device)
+    model = MODELS[arguments.model]()
+    if model.begins_as is not None:
+        start_from(model, load_pipeline(model.begins_as))
+    model.to(arguments.device)
     output = arguments.output or Path("runs") / arguments.model
     path = train(model, output, arguments.resume, arguments.seed, arguments.compile, arguments.batch_factor)
     print(f"weights in {path}; `python -m tuner.embedded.publish {arguments.model}` checks and packages them")

@@ -17,8 +17,8 @@ from tuner.report.profile_plots import profile_figures
 from tuner.report.speeds import speeds_and_quality
 from tuner.search.result import FrontierPoint
 from tuner.search.space import error_models
+from tuner.stages.choice import Verification
 from tuner.stages.profile import Profiled
-from tuner.stages.verify import Verification
 
 Frontier = tuple[Mapping[str, Sequence[FrontierPoint]], Sequence[Finalist]]
 

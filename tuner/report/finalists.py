@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tuner.search.result import FrontierPoint
-from tuner.stages.verify import Verification
+from tuner.stages.choice import Verification
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from tuner.certify import gates
 from tuner.stages.certify import Certification
+from tuner.stages.choice import Verification
 from tuner.stages.profile import Profiled
-from tuner.stages.verify import Verification
 
 
 def with_health(profiled: Profiled, verification: Verification, certification: Certification) -> Certification:
