@@ -149,7 +149,9 @@ class HunyuanVideoScenes(HunyuanVideo):
 
     name = "tiny-hunyuanvideo-scenes"
     world = SCENES
+    begins_as = "tiny-hunyuanvideo"
     stages = STAGES_OF_SCENES
+    steps = 15
     few_steps = None
     text_tokens = 32
-    about = _about(SCENES, HunyuanVideo.steps)
+    about = _about(SCENES, steps)
