@@ -12,6 +12,7 @@ import pytest
 
 from asymrnr.schedule import Schedule
 from tuner.certify.gates import Gate
+from tuner.errors import BudgetExhaustedError, NonFiniteError
 from tuner.latency.fit import Evidence
 from tuner.proof import MARGIN, MOST, UNSURE, second_aim, verdict_error
 from tuner.search.result import Candidate, Recipe
@@ -60,6 +61,58 @@ def test_a_finalist_is_chosen_by_what_was_measured_and_predicted(monkeypatch: py
     assert chosen((1e-5, 1.0), (2e-5, 1.0)) == 0
     assert chosen((1e-5, 1.0), (2e-5, 0.4)) == 1
     assert chosen((1e-5, 1.0), (9e-5, 0.4)) == 0
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "chosen"),
+    [
+        ({"a": 1e-5, "b": 2e-5}, "a"),
+        ({"a": 9e-5, "b": 1e-5}, "b"),  # what is best for one prompt often is not for others
+        ({"a": 9e-5, "b": BudgetExhaustedError("no more")}, "a"),
+        ({"a": NonFiniteError("NaN"), "b": 9e-5}, "b"),
+        ({"a": NonFiniteError("NaN"), "b": NonFiniteError("NaN")}, "a"),
+    ],
+)
+def test_the_two_best_meet_again_on_another_prompt(
+    elsewhere: dict[str, Any], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "aimed", lambda ctx, profiled, model, one, *_: (one, 1.24))
+    monkeypatch.setattr(verify, "fit", lambda *_: None)
+    monkeypatch.setattr(verify, "mse", lambda tuned, plain: tuned)
+    kinds = {name: candidate(name, 1.0, 0.5 + n / 10) for n, name in enumerate("abc")}
+    names = {one.schedule.content_hash(): name for name, one in kinds.items()}
+    asked = []
+
+    def pair(stage: str, prompt: str, seed: int, schedule: Schedule, expected: float) -> Any:
+        asked.append((prompt, names[schedule.content_hash()]))
+        found = elsewhere[asked[-1][1]]
+        if isinstance(found, Exception):
+            raise found
+        return measured(found)
+
+    def measured(error: float) -> Any:
+        estimate = SimpleNamespace(log_speedup=0.2, standard_error=0.01, speedup=1.22)
+        return SimpleNamespace(tuned=SimpleNamespace(video=error), plain=SimpleNamespace(video=0), denoise=estimate)
+
+    ctx: Any = SimpleNamespace(
+        entry=SimpleNamespace(tuning_prompts=lambda count: ["one prompt", "another prompt"][:count]),
+        tuning_seed=1_000,
+        instrument=SimpleNamespace(pair=pair, ahead=lambda *_: None, pair_request=lambda *_: None),
+        progress=SimpleNamespace(stage=lambda *_: None, advance=None),
+    )
+    errors = {"a": 1e-5, "b": 2e-5, "c": 1e-3}
+    first = [choice.Verified(kinds[name], 1.24, measured(error), error) for name, error in errors.items()]
+    nothing: Any = None
+    before = verify.choose(nothing, nothing, first, nothing, nothing, 1.24)
+    assert before.chosen is kinds["a"]
+    early: Any = SimpleNamespace(model=None)
+    found = verify.run_off(ctx, early, nothing, before, 1.24)
+    assert found.chosen is kinds[chosen]
+    assert asked == [("another prompt", "a"), ("another prompt", "b")]
+    assert (
+        verify.run_off(ctx, early, nothing, replace(before, verified=before.verified[:1]), 1.24).verified
+        == before.verified[:1]
+    )
 
 
 def test_kinds_predicted_far_worse_are_given_up() -> None:
