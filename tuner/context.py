@@ -19,8 +19,8 @@ from tuner.search.study import Keep
 from tuner.strides import stride_name
 from tuner.work.sharing import Sharing
 
-BUDGET = 40.0
-ALSO_IE = 20.0  # for every further target beside it
+BUDGET = 55.0
+ALSO_IE = 25.0  # for every further target beside it
 COMPARE_IE = 17.0  # that diffusers' caches take beside it, where they are asked for
 LEASE = 600.0  # seconds; the longest step of a large model on a slow device takes less
 HOW = ("resume", "workers", "store", "lease")  # options that do not change what a run is; a store's URL has a password

@@ -65,7 +65,7 @@ def tune(
         float | None,
         typer.Option(
             help="What may be spent, in unaccelerated generations.",
-            show_default="40, and 20 for every --also; 12 each where a generation takes 20 min",
+            show_default="55, and 25 for every --also; 12 each where a generation takes 20 min",
         ),
     ] = None,
     seed: Seed = 0,

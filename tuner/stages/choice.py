@@ -58,6 +58,7 @@ class Verification:
         verified: the finalists.
         result: the last search.
         model: latency model with all measurements pooled.
+        runner_up: the best of another kind; None where there is none.
     """
 
     chosen: Candidate
@@ -65,6 +66,7 @@ class Verification:
     verified: tuple[Verified, ...]
     result: SearchResult
     model: LatencyModel
+    runner_up: Candidate | None = None
 
 
 def believed_speedup(model: LatencyModel, candidate: Candidate, measured: Sequence[Evidence]) -> float:

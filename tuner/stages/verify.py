@@ -169,9 +169,10 @@ def choose(
     aim: float,
     of: Collection[str] = (),
 ) -> Verification:
-    """The best of `options`."""
-    best = options(ctx, profiled, verified, model, aim, of)[0]
-    return Verification(best.candidate, best.believed, tuple(verified), result, model)
+    """The best of `options`, and the next best."""
+    best, *others = options(ctx, profiled, verified, model, aim, of)
+    runner_up = others[0].candidate if others else None
+    return Verification(best.candidate, best.believed, tuple(verified), result, model, runner_up)
 
 
 def run_off(ctx: Context, early: Preflight, profiled: Profiled, before: Verification, aim: float) -> Verification:
@@ -220,16 +221,22 @@ def _require_attainable(verification: Verification, target: float) -> None:
 
 
 def corrected(
-    ctx: Context, profiled: Profiled, verification: Verification, evidence: Sequence[Evidence], aim: float
+    ctx: Context,
+    profiled: Profiled,
+    verification: Verification,
+    evidence: Sequence[Evidence],
+    aim: float,
+    like: Candidate | None = None,
 ) -> Verification:
-    """Another schedule of the chosen kind, for a speed-up, with further measurements pooled.
+    """Another schedule of the chosen kind, or of a given one, for a speed-up, with further measurements pooled.
 
     Args:
         ctx, profiled, verification: the run so far.
         evidence: what certification measured.
         aim: denoising speed-up wanted.
+        like: of the kind wanted.
     """
     measured = [*(v.evidence for v in verification.verified), *evidence]
     model = fit(verification.model, evidence)
-    candidate, believed = aimed(ctx, profiled, model, verification.chosen, measured, aim)
+    candidate, believed = aimed(ctx, profiled, model, like or verification.chosen, measured, aim)
     return replace(verification, chosen=candidate, predicted_speedup=believed, model=model)
