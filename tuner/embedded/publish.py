@@ -126,8 +126,8 @@ A small trained text-to-video diffusion transformer: {model.about}. It makes {fr
 
 Captions read `{world.form}`.
 
-Trained by `python -m tuner.embedded.train {model.name}`{origin} ({stages}) {trained};
-{megabytes:.1f} MB on disk in half precision.
+Trained by `python -m tuner.embedded.train {model.name}`{origin} ({stages})
+{trained}; {megabytes:.1f} MB on disk in half precision.
 
 Measured by `python -m tuner.embedded.publish {model.name}` on {CAPTIONS} held-out captions with unseen seeds, judged
 from pixels; one generation took {times} (median, {torch.get_num_threads()} CPU threads, float32):
