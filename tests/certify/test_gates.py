@@ -18,7 +18,7 @@ SEQUENCES = 2500
 
 
 def passes(values: np.ndarray, judge: Callable[[np.ndarray, float], Gate]) -> float:
-    """Share of the rows of `values` (sequences, 8) that pass at the first look that decides."""
+    """Share of the rows of `values` (sequences, 12) that pass at the first look that decides."""
     passed = 0
     for row in values:
         for look in LOOKS:
@@ -74,12 +74,12 @@ def test_every_planned_site_must_be_reduced_and_there_must_be_some(reduced: int,
 
 @pytest.mark.parametrize("scatter", [0.2, 0.5, 1.0])
 def test_video_changes_just_outside_rarely_pass(scatter: float) -> None:
-    logs = np.random.default_rng(0).normal(math.log(1.02 * NOISE_FLOOR_SHARE), scatter, (SEQUENCES, 8))
+    logs = np.random.default_rng(0).normal(math.log(1.02 * NOISE_FLOOR_SHARE), scatter, (SEQUENCES, LOOKS[-1].pairs))
     assert passes(np.exp(logs), lambda row, alpha: gates.video_gate(row, alpha)) <= 0.05
 
 
 def test_video_changes_well_inside_mostly_pass() -> None:
-    logs = np.random.default_rng(1).normal(math.log(0.4 * NOISE_FLOOR_SHARE), 0.5, (SEQUENCES, 8))
+    logs = np.random.default_rng(1).normal(math.log(0.4 * NOISE_FLOOR_SHARE), 0.5, (SEQUENCES, LOOKS[-1].pairs))
     assert passes(np.exp(logs), lambda row, alpha: gates.video_gate(row, alpha)) >= 0.9
 
 
@@ -116,14 +116,14 @@ def test_a_single_video_is_judged_by_its_point(change: float, verdict: str) -> N
 @pytest.mark.parametrize("centre", [0.0, 0.5, 1.0, 3.0])
 def test_drift_just_outside_rarely_passes(centre: float) -> None:
     """Log ratios are normal with a mean of `centre` standard deviations: 0 for ups as frequent as downs."""
-    logs = np.random.default_rng(2).normal(centre, 1, (SEQUENCES, 8))
+    logs = np.random.default_rng(2).normal(centre, 1, (SEQUENCES, LOOKS[-1].pairs))
     logs *= 1.02 * math.log1p(DRIFT_LIMIT) / foldnorm.mean(centre)
     assert passes(np.exp(logs), lambda row, alpha: gates.drift_gate("flicker", row, alpha)) <= 0.05
 
 
 @pytest.mark.parametrize(("centre", "scatter"), [(0.07, 0.02), (-0.07, 0.02), (0.0, 0.04)])
 def test_drift_well_inside_mostly_passes(centre: float, scatter: float) -> None:
-    logs = np.random.default_rng(3).normal(centre, scatter, (SEQUENCES, 8))
+    logs = np.random.default_rng(3).normal(centre, scatter, (SEQUENCES, LOOKS[-1].pairs))
     assert passes(np.exp(logs), lambda row, alpha: gates.drift_gate("sharpness", row, alpha)) >= 0.9
 
 

@@ -76,8 +76,8 @@ def test_no_prompt_is_both_tuned_and_certified_on(name: str) -> None:
     tuning, held_out = entry.tuning_prompts(2), entry.held_out_prompts(12)
     assert len({*tuning, *held_out}) == 14
     assert entry.held_out_prompts(2) == held_out[:2]
-    with pytest.raises(UsageError, match="only 16 are there"):
-        entry.held_out_prompts(17)
+    with pytest.raises(UsageError, match="only 24 are there"):
+        entry.held_out_prompts(25)
 
 
 def test_the_command_line_lists_them_all() -> None:

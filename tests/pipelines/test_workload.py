@@ -104,9 +104,9 @@ def test_prompt_files_have_one_prompt_a_line(tmp_path: Path) -> None:
 def test_no_prompt_is_both_tuned_and_certified_on(more: int) -> None:
     prompts = (*PROMPTS, PROMPTS[0], PROMPTS[5], *(f"prompt {i}" for i in range(more)))
     entry = WorkloadOptions(prompts=prompts).of(REGISTRY[MODEL])
-    tuning, held_out = entry.tuning_prompts(TUNED_ON), entry.held_out_prompts(16)
+    tuning, held_out = entry.tuning_prompts(TUNED_ON), entry.held_out_prompts(24)
     assert tuning == list(PROMPTS[:TUNED_ON])
-    assert len(held_out) == min(16, LEAST_HELD_OUT + more) == len({*tuning, *held_out}) - TUNED_ON
+    assert len(held_out) == min(24, LEAST_HELD_OUT + more) == len({*tuning, *held_out}) - TUNED_ON
 
 
 def test_folders_are_named_after_what_differs() -> None:

@@ -49,10 +49,10 @@ def certify(
     budget: Annotated[
         float,
         typer.Option(
-            help="What may be spent, in unaccelerated generations: 16 holds up to eight pairs; 3 is a spot check of "
+            help="What may be spent, in unaccelerated generations: 24 holds up to twelve pairs; 3 is a spot check of "
             "one pair without an interval."
         ),
-    ] = 16.0,
+    ] = 24.0,
     steps: Steps = None,
     frames: Frames = None,
     height: Height = None,

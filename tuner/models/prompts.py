@@ -10,7 +10,7 @@ from tuner.errors import UsageError
 
 Prompts = Callable[[int], list[str]]
 
-TUNED_ON = 3  # prompts that tuning takes: the noise floor all, profiling the first two, verification the first
+TUNED_ON = 3  # prompts that tuning takes: the noise floor all, profiling and verification the first two
 LEAST_HELD_OUT = LOOKS[0].pairs
 COMMENT = "#"
 
@@ -38,6 +38,14 @@ HELD_OUT = (
     "A robot arm places a glass marble on top of a wooden tower, plain grey studio background.",
     "A woman in a green dress dances alone in an empty ballroom, the camera following her turns.",
     "Time-lapse of a tulip opening in a clay pot on a windowsill, dust moving in a beam of light.",
+    "A fishing boat enters a small harbour at dusk, gulls circling over the stern, the camera panning slowly.",
+    "A street musician plays the accordion under an arcade, passers-by blurred in front of her.",
+    "Fresh snow falls on a bamboo garden with a stone lantern, nothing else moves.",
+    "A skateboarder rolls down a concrete bowl and up the other side, filmed from its rim with a wide lens.",
+    "Macro shot of a honey bee crawling over a purple thistle, its wings glinting in the sun.",
+    "A crowded ferris wheel turns against a pink sky, its coloured lamps switching on one by one.",
+    "A lighthouse beam sweeps across a calm sea at night, stars slowly wheeling above it.",
+    "A chef tosses vegetables in a flaming wok, sparks and steam rising in a narrow kitchen.",
 )
 
 
