@@ -143,7 +143,9 @@ def test_attempts_look_at_different_prompts_and_runs_rotate_them(seed: int) -> N
     assert held_out_plan(other)[0] != first[0]
 
 
-@pytest.mark.parametrize(("count", "pairs"), [(4, (4, 0)), (7, (7, 0)), (8, (8, 0)), (11, (8, 3)), (16, (8, 8))])
+@pytest.mark.parametrize(
+    ("count", "pairs"), [(4, (4, 0)), (11, (11, 0)), (12, (8, 4)), (15, (11, 4)), (17, (12, 5)), (24, (12, 12))]
+)
 def test_the_second_attempt_has_the_prompts_that_the_first_leaves_over(count: int, pairs: tuple[int, int]) -> None:
     prompts = [f"prompt {i}" for i in range(count)]
     ctx: Any = SimpleNamespace(

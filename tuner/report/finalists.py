@@ -13,7 +13,7 @@ class Finalist:
     """One schedule that was tried in a real generation.
 
     Attributes:
-        name: by its number.
+        name: by its number; those of the run-off once more.
         kind: what sets it apart from the others.
         copies: whether it fills in by copying alone; then its predicted error has a yardstick of its own.
         before: speed-up predicted before it was measured.
@@ -45,9 +45,14 @@ class Finalist:
 
 def finalists(verification: Verification | None) -> list[Finalist]:
     """In the order in which they were measured."""
+    if verification is None:
+        return []
+    first = verification.verified[0].pair.prompt
+    kinds = list(dict.fromkeys(verified.candidate.kind for verified in verification.verified))
     return [
         Finalist(
-            name=f"finalist {number}",
+            name=f"finalist {kinds.index(verified.candidate.kind) + 1}"
+            + ("" if verified.pair.prompt == first else ", another prompt"),
             kind=verified.candidate.kind,
             copies=verified.candidate.recipe.form != "windows",
             before=verified.predicted_speedup,
@@ -56,6 +61,5 @@ def finalists(verification: Verification | None) -> list[Finalist]:
             error=verified.candidate.predicted_error,
             mse=verified.mse,
         )
-        for number, verified in enumerate(() if verification is None else verification.verified, start=1)
-        if verification is not None
+        for verified in verification.verified
     ]

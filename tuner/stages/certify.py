@@ -95,12 +95,15 @@ class Certification:
 def held_out_plan(ctx: Context, attempt: int = 0) -> list[tuple[str, int]]:
     """Prompts and seeds of an attempt's pairs, all prompts different; they rotate with the run's seed.
 
-    Where a user gives fewer prompts than two attempts may take, the second has what the first leaves over, or nothing.
+    Where a user gives fewer prompts than two attempts may take, the second keeps enough for its first look if that
+    leaves the first one its last but one; otherwise the first has all.
     """
     prompts = ctx.entry.held_out_prompts(PROMPTS)
     first = LOOKS[0].pairs * ctx.options.seed
     order = [(first + i) % len(prompts) for i in range(len(prompts))]
-    mine = order[MOST_PAIRS * attempt : MOST_PAIRS * (attempt + 1)]
+    spared = len(order) - LOOK_PAIRS[0]
+    split = min(MOST_PAIRS, spared if spared >= LOOK_PAIRS[-2] else len(order))
+    mine = order[split : split + MOST_PAIRS] if attempt else order[:split]
     return [(prompts[i], FIRST_SEED + PROMPTS * ctx.options.seed + i) for i in mine]
 
 

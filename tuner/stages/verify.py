@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from tuner.context import Context, describe
@@ -123,19 +123,16 @@ def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[V
         found = finalists(result.candidates, at_once, tried, [v.candidate for v in verified])
         if not found:
             break
-        wanted = [(ctx.tuning_prompt, ctx.tuning_seed + 1, c.schedule, model.speedup(c.schedule)) for c in found]
-        ctx.instrument.ahead([ctx.instrument.pair_request(STAGE, *each) for each in wanted], ctx.progress.advance)
+        titles = [f"finalist {len(tried) + i}:" for i in range(1, len(found) + 1)]
+        offers = [(candidate, model.speedup(candidate.schedule)) for candidate in found]
         before = len(verified)
         try:
-            for candidate, each in zip(found, wanted, strict=True):
+            for candidate, outcome in measure(ctx, ctx.tuning_prompt, offers, titles):
                 tried.append(candidate.kind)
-                ctx.progress.stage(STAGE, f"finalist {len(tried)}: {describe(candidate.schedule)}")
-                try:
-                    pair = ctx.instrument.pair(STAGE, *each)
-                except NonFiniteError as error:
-                    broken = error
-                    continue
-                verified.append(Verified(candidate, each[-1], pair, mse(pair.tuned.video, pair.plain.video)))
+                if isinstance(outcome, NonFiniteError):
+                    broken = outcome
+                else:
+                    verified.append(outcome)
         except BudgetExhaustedError:
             if not verified:
                 raise
@@ -148,10 +145,37 @@ def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[V
         _show(ctx, verification, keep)
     if verification is None:
         raise broken or InfeasibleError(f"No schedule for {target:g}x was found; ask for less.")
-    verification = run_off(ctx, early, profiled, verification, aim)
-    _show(ctx, verification, keep)
-    _require_attainable(verification, target)
-    return verification
+    after = run_off(ctx, early, profiled, verification, aim)
+    if after is not verification:
+        _show(ctx, after, keep)
+    _require_attainable(after, target)
+    return after
+
+
+def measure(
+    ctx: Context, prompt: str, offers: Sequence[tuple[Candidate, float]], titles: Sequence[str]
+) -> Iterator[tuple[Candidate, Verified | NonFiniteError]]:
+    """Generate with each schedule beside a plain one; what is wanted is told ahead, for workers to measure at once.
+
+    Args:
+        ctx: the run.
+        prompt: one to tune on.
+        offers: schedules, and the denoising speed-up expected of each.
+        titles: of each, for the progress shown.
+
+    Raises:
+        BudgetExhaustedError: the budget does not hold the next one.
+    """
+    wanted = [(prompt, ctx.tuning_seed + 1, candidate.schedule, speedup) for candidate, speedup in offers]
+    ctx.instrument.ahead([ctx.instrument.pair_request(STAGE, *each) for each in wanted], ctx.progress.advance)
+    for (candidate, speedup), title, each in zip(offers, titles, wanted, strict=True):
+        ctx.progress.stage(STAGE, f"{title} {describe(candidate.schedule)}")
+        try:
+            pair = ctx.instrument.pair(STAGE, *each)
+        except NonFiniteError as error:
+            yield candidate, error
+        else:
+            yield candidate, Verified(candidate, speedup, pair, mse(pair.tuned.video, pair.plain.video))
 
 
 def _show(ctx: Context, verification: Verification, keep: Callable[[Verification], None]) -> None:
@@ -190,24 +214,17 @@ def run_off(ctx: Context, early: Preflight, profiled: Profiled, before: Verifica
     best = options(ctx, profiled, before.verified, before.model, aim)[:IN_RUN_OFF]
     if len(best) < IN_RUN_OFF:
         return before
-    prompt, seed = ctx.entry.tuning_prompts(2)[1], ctx.tuning_seed + 1
-    wanted = [(prompt, seed, option.candidate.schedule, option.believed) for option in best]
-    ctx.instrument.ahead([ctx.instrument.pair_request(STAGE, *each) for each in wanted], ctx.progress.advance)
-    verified, sound = list(before.verified), []
-    for option, each in zip(best, wanted, strict=True):
-        ctx.progress.stage(STAGE, f"on another prompt: {describe(option.candidate.schedule)}")
-        try:
-            pair = ctx.instrument.pair(STAGE, *each)
-        except BudgetExhaustedError:
-            return before
-        except NonFiniteError:
-            continue
-        verified.append(Verified(option.candidate, option.believed, pair, mse(pair.tuned.video, pair.plain.video)))
-        sound.append(option.candidate.kind)
+    offers = [(option.candidate, option.believed) for option in best]
+    try:
+        found = measure(ctx, ctx.entry.tuning_prompts(2)[1], offers, ["on another prompt:"] * len(offers))
+        sound = [outcome for _, outcome in found if isinstance(outcome, Verified)]
+    except BudgetExhaustedError:
+        return before
     if not sound:
         return before
+    verified = [*before.verified, *sound]
     model = fit(early.model, [v.evidence for v in verified])
-    return choose(ctx, profiled, verified, before.result, model, aim, sound)
+    return choose(ctx, profiled, verified, before.result, model, aim, [v.candidate.kind for v in sound])
 
 
 def _require_attainable(verification: Verification, target: float) -> None:
