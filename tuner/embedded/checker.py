@@ -12,6 +12,7 @@ CHECKED = ("color", "shape", "direction")
 MAX_COLOR_DISTANCE = 0.38
 MIN_PIXELS = 30
 MIN_SPEED = 0.5  # pixels per frame
+NORMAL = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
 # area = factor * radius^2, and how far below the shape's origin its centroid lies, in radii
 _AREA = {"circle": math.pi, "bar": 4 * 1.1 * 0.4, "triangle": 1.805}
@@ -85,3 +86,15 @@ def attributes_right(video: torch.Tensor, scene: Scene) -> dict[str, bool]:
     """Which of the checked attributes the video shows as its caption says."""
     found = recover(video)
     return {name: found[name] == getattr(scene, name) for name in CHECKED}
+
+
+def unevenness(video: torch.Tensor) -> float:
+    """How uneven a background is along its rows, in grey levels of 255; a plain one is even but for noise.
+
+    The median absolute deviation of a row passes over an object that covers less than half of it.
+
+    Args:
+        video: (frames, 3, height, width) in [0, 1].
+    """
+    away = (video - video.median(dim=3, keepdim=True).values).abs()
+    return float(away.median(dim=3).values.square().mean().sqrt()) * NORMAL * 255

@@ -96,7 +96,7 @@ ENTRIES = (
     _entry(
         "tiny-wan",
         WanPipeline,
-        Workload(frames=23, height=64, width=64, steps=20, guidance_scale=2.0, max_sequence_length=16),
+        Workload(frames=23, height=64, width=64, steps=20, guidance_scale=1.5, max_sequence_length=16),
         VideoSizes(sides=None, frames=2, token=4),  # trained on no others
         every=2,
         fps=16,

@@ -30,6 +30,8 @@ class World:
         changed: (scene, attribute) gives the same scene but for one of the attributes that are checked.
         attributes_right: which attributes a video (frames, 3, size, size) in [0, 1] shows as its scene says.
         bars: the share of held-out captions that must have each right.
+        unevenness: of the background of a video (frames, 3, size, size) in [0, 1], in grey levels of 255, small where
+            the caption asks for a plain one; None where plain ones are not even either.
     """
 
     module: str
@@ -46,6 +48,7 @@ class World:
     changed: Callable[[Any, str], Any]
     attributes_right: Callable[[torch.Tensor, Any], dict[str, bool]]
     bars: Mapping[str, float]
+    unevenness: Callable[[torch.Tensor], float] | None = None
 
 
 OBJECT = World(
@@ -63,6 +66,7 @@ OBJECT = World(
     changed=world.changed,
     attributes_right=checker.attributes_right,
     bars={"color": 0.95, "direction": 0.95, "shape": 0.90},
+    unevenness=checker.unevenness,
 )
 SCENES = World(
     module="tuner/embedded/scenes.py",
