@@ -12,7 +12,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 
 from tuner.embedded.codec import CHANNELS, SpaceToDepthCodec
-from tuner.embedded.denoiser import Denoiser, Stage
+from tuner.embedded.denoiser import Denoiser, Stage, in_half
 from tuner.embedded.text import T5_SIZES, TEXT_WIDTH, build_tokenizer, tokens_of
 from tuner.embedded.worlds import OBJECT
 
@@ -66,7 +66,7 @@ class CogVideoX(Denoiser):
         alpha = self.alphas[timestep].view(-1, 1, 1, 1, 1)
         noised = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         device = self.device
-        with torch.autocast(device.type, torch.bfloat16):
+        with in_half(device):
             predicted = self(noised.to(device), timestep.to(device), captions, latents)
         return (predicted.float() - clean.to(device)).square()
 

@@ -14,6 +14,7 @@ from torch import nn
 from tuner.embedded.worlds import World
 
 STRONG_NOISE = 0.8  # noise levels from here on are strong
+WITHOUT_HALF = ("DEFAULT", "AVX2")  # instruction sets that torch tells apart and that do not multiply bfloat16
 SEEN, NEAR = 0.05, 2  # difference of a latent that shows something, and latents around such ones that count as well
 
 
@@ -169,6 +170,15 @@ class Denoiser(nn.Module, abc.ABC):
         times = [max(0.0, latent - 1 + (i + 1) / r) for latent in latents for i in range(r)]
         video = torch.stack([self.world.render(scene, generator, times) for scene in scenes])
         return nn.functional.pixel_unshuffle(video, 2).unflatten(1, (-1, r)).flatten(2, 3)
+
+
+def in_half(device: torch.device) -> torch.autocast:
+    """Computes in bfloat16, but where the processor has no instructions for it.
+
+    There a training step takes three times as long with it (11.9 s instead of 3.8 s on an AMD EPYC with AVX2).
+    """
+    slow = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in WITHOUT_HALF
+    return torch.autocast(device.type, torch.bfloat16, enabled=not slow)
 
 
 def noise_levels(count: int, noisy: float, generator: torch.Generator) -> torch.Tensor:

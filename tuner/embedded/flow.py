@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from asymrnr.install import replace_forward
-from tuner.embedded.denoiser import Denoiser, Stage
+from tuner.embedded.denoiser import Denoiser, Stage, in_half
 
 Tables = tuple[torch.Tensor, ...]
 # For models that know one object from another world, and objects before their backgrounds: from random weights and with
@@ -83,7 +83,7 @@ class FlowDenoiser(Denoiser):
         sigma, device = self._sigmas(level), self.device
         part = sigma.view(-1, 1, 1, 1, 1)
         noised = (1 - part) * clean + part * noise
-        with torch.autocast(device.type, torch.bfloat16):
+        with in_half(device):
             predicted = self.predict(noised.to(device), sigma.to(device), captions, latents)
         return (predicted.float() - clean.to(device)).square()
 

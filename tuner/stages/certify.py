@@ -79,12 +79,6 @@ class Certification:
         failed = self.failed()
         return bool(failed) and all(gate.open for gate in failed)
 
-    def settled(self, target: float) -> bool:
-        """Whether more pairs are of no use: none could turn what failed, or show that it is not too fast after all."""
-        low = self.denoise.lower_bound_95
-        surely = low is not None and too_fast(low, target)
-        return not self.undecided and (surely or not (self.certified and too_fast(self.denoise.point, target)))
-
     @property
     def evidence(self) -> list[Evidence]:
         """For the latency model."""
@@ -121,7 +115,7 @@ def certify(
     looks: Sequence[int] = LOOK_PAIRS,
     keep: Callable[[Certification], None] = lambda _: None,
 ) -> Certification:
-    """Add pairs from look to look, until every gate is decided and the aim is met or missed, or the budget ends.
+    """Add pairs from look to look, until every gate is decided or the budget ends.
 
     Args:
         ctx: the run.
@@ -182,7 +176,7 @@ def certify(
             + ("" if state.denoise.lower_bound_95 is None else f", at least {state.denoise.lower_bound_95:.3f}x")
         )
         keep(state)
-        if stopped is not None or state.settled(ctx.options.target_speedup):
+        if stopped is not None or not state.undecided:
             return _stopped(state, stopped)
     assert state is not None
     return state
