@@ -211,7 +211,8 @@ def document(runs: list[list[Row]], command: str) -> str:
     where: dict[str, list[str]] = {}
     for bed, rows in zip(beds, runs, strict=True):
         prompts = len(next(iter(bed.errors.values())))
-        said = f"{bed.name} ({prompts} prompt{'s' if prompts > 1 else ''}, longest step {rows[0]['longest']:.2g} "
+        said = f"{bed.name} ({prompts} prompt{'s' if prompts > 1 else ''}, guidance "
+        said += f"{rows[0]['subject']['workload']['guidance_scale']:g}, longest step {rows[0]['longest']:.2g} "
         said += f"times the mean, shortest {rows[0]['shortest']:.2g} times)"
         where.setdefault(machine_text(rows[0]["environment"]), []).append(said)
     machines = " ".join(f"{', '.join(of)}: {machine}." for machine, of in where.items())

@@ -17,7 +17,7 @@ from tuner.latency.fit import Evidence
 from tuner.proof import MARGIN, MOST, UNSURE, second_aim, verdict_error
 from tuner.search.result import Candidate, Recipe
 from tuner.stages import choice, verify
-from tuner.stages.certify import SLACK
+from tuner.stages.certify import SLACK, Certification
 from tuner.stages.choice import believed_speedup
 from tuner.stages.verify import AIM, next_finalist
 
@@ -165,6 +165,16 @@ def certification(
 def test_a_second_attempt_is_made_where_it_may_help(failed: tuple[str, ...], point: float, aim: float | None) -> None:
     found = second_aim(certification(*failed, point=point), TARGET)
     assert found == (None if aim is None else pytest.approx(aim))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "point", "low", "settled"),
+    [(4, 1.03, 1.01, True), (4, 1.06, 1.04, False), (6, 1.06, 1.04, True), (4, 1.08, 1.055, True)],
+)
+def test_a_certificate_above_its_aim_gets_one_further_look(pairs: int, point: float, low: float, settled: bool) -> None:
+    denoise = SimpleNamespace(point=TARGET * point, lower_bound_95=TARGET * low)
+    state: Any = SimpleNamespace(certified=True, undecided=False, pairs=[None] * pairs, denoise=denoise)
+    assert Certification.settled(state, TARGET) == settled
 
 
 def test_no_second_attempt_is_made_where_videos_are_far_off() -> None:

@@ -79,6 +79,16 @@ class Certification:
         failed = self.failed()
         return bool(failed) and all(gate.open for gate in failed)
 
+    def settled(self, target: float) -> bool:
+        """Whether more pairs are of no use: none could turn what failed, or show that it is not too fast after all.
+
+        For the latter one further look is taken: a second attempt takes four pairs, all looks eight more.
+        """
+        low = self.denoise.lower_bound_95
+        surely = low is not None and too_fast(low, target)
+        perhaps = self.certified and too_fast(self.denoise.point, target) and not surely
+        return not self.undecided and not (perhaps and len(self.pairs) < LOOK_PAIRS[1])
+
     @property
     def evidence(self) -> list[Evidence]:
         """For the latency model."""
@@ -115,7 +125,7 @@ def certify(
     looks: Sequence[int] = LOOK_PAIRS,
     keep: Callable[[Certification], None] = lambda _: None,
 ) -> Certification:
-    """Add pairs from look to look, until every gate is decided or the budget ends.
+    """Add pairs from look to look, until every gate is decided, or the budget ends; see `settled`.
 
     Args:
         ctx: the run.
@@ -176,7 +186,7 @@ def certify(
             + ("" if state.denoise.lower_bound_95 is None else f", at least {state.denoise.lower_bound_95:.3f}x")
         )
         keep(state)
-        if stopped is not None or not state.undecided:
+        if stopped is not None or state.settled(ctx.options.target_speedup):
             return _stopped(state, stopped)
     assert state is not None
     return state
