@@ -47,7 +47,12 @@ def run(name: str, better: float) -> list[dict[str, Any]]:
         for kind in setting.kinds
         for speedup in SPEEDUPS[kind]
     }
-    head = {"subject": {"model": name, "workload": {"steps": 20, "guidance_scale": 2.0}}, "environment": MACHINE, "longest": 2, "shortest": 1}
+    head = {
+        "subject": {"model": name, "workload": {"steps": 20, "guidance_scale": 2.0}},
+        "environment": MACHINE,
+        "longest": 2,
+        "shortest": 1,
+    }
     rows = [
         {"kind": "video", "schedule": schedule, "prompt": prompt, "mse": error * (1 if prompt == "a" else 4)}
         for prompt in "ab"
