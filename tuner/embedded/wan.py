@@ -25,8 +25,8 @@ GRID = OBJECT.size // 4
 class Wan(FlowDenoiser):
     """See `Denoiser`.
 
-    With a guidance scale of 2 plain teal backgrounds got patterns that nobody asked for, and these change with all else:
-    one and the same schedule for 1.3x had 30.4 dB before such a one, and 46.1 dB with 1.5.
+    With a guidance scale of 2 plain teal backgrounds got patterns that nobody asked for, and these change with all
+    else: one and the same schedule for 1.3x had 30.4 dB before such a one, and 46.1 dB with 1.5.
     """
 
     name = "tiny-wan"
