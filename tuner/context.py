@@ -21,6 +21,7 @@ from tuner.work.sharing import Sharing
 
 BUDGET = 55.0
 ALSO_IE = 25.0  # for every further target beside it
+AUTO, NO_PARTNER = "auto", "none"
 COMPARE_IE = 17.0  # that diffusers' caches take beside it, where they are asked for
 LEASE = 600.0  # seconds; the longest step of a large model on a slow device takes less
 HOW = ("resume", "workers", "store", "lease")  # options that do not change what a run is; a store's URL has a password
@@ -176,6 +177,18 @@ class Context:
 
     def report_budget(self) -> None:
         self.progress.budget(self.ledger.spent_ie, self.ledger.budget_ie, self.ledger.unit_seconds)
+
+
+def partner_asked(said: str | None, actions: Actions) -> str | None:
+    """`TuneOptions.partner` by what was said: where nothing was, the search plans which steps are left out.
+
+    Args:
+        said: "none" for none, or else see `TuneOptions.partner`; None where nothing was said.
+        actions: schedules that only copy compute every step.
+    """
+    if said is None:
+        return None if actions == "copy" else AUTO
+    return None if said == NO_PARTNER else said
 
 
 def describe(schedule: Schedule) -> str:

@@ -12,7 +12,18 @@ from typing import Any
 
 from asymrnr.errors import ScheduleError
 from asymrnr.partner import Partner
-from tuner.context import BUDGET, COMPARE_IE, HOW, Context, Keep, NoProgress, Progress, TuneOptions
+from tuner.context import (
+    AUTO,
+    BUDGET,
+    COMPARE_IE,
+    HOW,
+    NO_PARTNER,
+    Context,
+    Keep,
+    NoProgress,
+    Progress,
+    TuneOptions,
+)
 from tuner.errors import EnvironmentMismatchError, UsageError
 from tuner.models import ModelEntry, load_pipeline
 from tuner.models.images import hashes
@@ -33,7 +44,6 @@ from tuner.work.signs import Signs
 OPTIONS_KEY = {"kind": "options"}
 SUBJECT_KEY = {"kind": "subject"}
 ANY_TARGET = 1.1
-AUTO = "auto"
 GIB, MEMORY_SHARE = 2**30, 0.25  # of a GPU's memory, for what is kept from step to step
 
 
@@ -209,7 +219,7 @@ def partner_of(options: TuneOptions) -> Partner | None:
     try:
         return Partner.parse(options.partner)
     except ScheduleError as error:
-        raise UsageError(f"--with: {error} Or give {AUTO}.") from None
+        raise UsageError(f"--with: {error} Or give {AUTO}, or {NO_PARTNER}.") from None
 
 
 def space_of(options: TuneOptions, entry: ModelEntry) -> SearchSpace:

@@ -16,6 +16,7 @@ from tuner import cli
 from tuner.context import TuneOptions
 from tuner.errors import UsageError
 from tuner.models import REGISTRY
+from tuner.opening import space_of
 from tuner.profile.profile import Profile
 from tuner.search.space import load_space_of
 from tuner.stages.profile import settings_for
@@ -221,6 +222,24 @@ def test_copying_alone_is_profiled_without_memory(run, asked: list[TuneOptions],
     space = load_space_of(options.model_entry())
     assert settings_for(space, 30, 0, options.actions).memory_gaps == gaps
     assert settings_for(space, 3, 0, options.actions).memory_gaps == min(gaps, 2)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "partner"),
+    [
+        ([], "auto"),
+        (["--with", "none"], None),
+        (["--with", "first-block-cache:0.1"], "first-block-cache:0.1"),
+        (["--actions", "copy"], None),
+        (["--actions", "copy", "--with", "none"], None),
+    ],
+)
+def test_steps_may_be_left_out_unless_said_otherwise(
+    run, asked: list[TuneOptions], chosen: list[str], partner: str | None
+) -> None:
+    run("--model", "tiny-cogvideox", "--target-speedup", "1.2", *chosen)
+    assert asked[0].partner == partner
+    assert space_of(asked[0], asked[0].model_entry()).reuse == (partner == "auto")
 
 
 def test_operations_are_counted_without_weights(run) -> None:

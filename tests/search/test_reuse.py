@@ -17,6 +17,7 @@ from tuner.search.record import from_record, to_record
 from tuner.search.result import Sharing
 from tuner.search.space import SearchSpace
 from tuner.search.study import rebuild, search
+from tuner.stages.verify import FINALISTS
 
 SHARE = 0.05
 SPEEDS = (1.2, 1.8, 2.5, 4.0)
@@ -88,6 +89,20 @@ def test_leaving_blocks_out_is_only_planned_where_it_is_allowed_and_known(
     ):
         assert without.candidate("refreshes", 4.0).schedule.partner is None
         assert without.attainable < solver.attainable
+
+
+@pytest.mark.parametrize("speedup", [1.3, 1.8])
+def test_one_kind_computes_every_step_and_is_measured_beside_the_others(
+    solver: MemorySolver, seen: Profile, timed: LatencyModel, space: SearchSpace, speedup: float
+) -> None:
+    never = MemorySolver(seen, timed, space)
+    found, same = solver.candidate("computed", speedup), never.candidate("refreshes", speedup)
+    assert found.schedule.partner is None
+    assert found.schedule.content_hash() == same.schedule.content_hash()
+    assert found.bound <= solver.candidate("refreshes", speedup).predicted_error
+    kinds = [candidate.recipe.sharing for candidate in solver.candidates(speedup)]
+    assert "computed" in kinds[:FINALISTS]
+    assert "computed" not in [candidate.recipe.sharing for candidate in never.candidates(speedup)]
 
 
 def test_a_limit_on_memory_does_not_keep_from_leaving_blocks_out(

@@ -102,8 +102,9 @@ Partner = Annotated[
     str | None,
     typer.Option(
         "--with",
-        help="A cache of diffusers to tune with, such as first-block-cache:0.1; auto: one that the search plans.",
-        show_default="none",
+        help="auto: the search may leave out whole steps, too; none: every step is computed; or a cache of diffusers to "
+        "plan around, such as first-block-cache:0.1.",
+        show_default="auto; with --actions copy none",
     ),
 ]
 Compare = Annotated[

@@ -113,7 +113,7 @@ def tune(
         raise UsageError(f"--lease is {lease:g}; give more than 0 seconds.")
     if price is not None and not price >= 0:
         raise UsageError(f"--price is {price:g}; give what an hour of the device costs, 0 or more.")
-    from tuner.context import ALSO_IE, BUDGET, TuneOptions
+    from tuner.context import ALSO_IE, BUDGET, TuneOptions, partner_asked
     from tuner.models import find_model
     from tuner.pipeline import tune as run
     from tuner.report.console import LiveProgress
@@ -136,7 +136,7 @@ def tune(
         workload=workload,
         actions=actions.value,
         memory=memory,
-        partner=partner,
+        partner=partner_asked(partner, actions.value),
         compare=compare,
         also=tuple(also or ()),
         workers=workers,

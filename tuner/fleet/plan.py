@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tuner.commands.options import LARGEST_SEED
-from tuner.context import BUDGET, LEASE, Actions, TuneOptions
+from tuner.context import BUDGET, LEASE, Actions, TuneOptions, partner_asked
 from tuner.errors import UsageError
 from tuner.models import LoadOptions, WorkloadOptions, find_model
 from tuner.models.prompts import read_prompts
@@ -158,7 +158,7 @@ def runs_of(plan: Plan, command: str = "") -> dict[str, TuneOptions]:
                     load=load,
                     actions=plan.actions,
                     memory=plan.memory,
-                    partner=plan.partner,
+                    partner=partner_asked(plan.partner, plan.actions),
                     workload=chosen,
                     workers=plan.workers,
                     store=plan.store,

@@ -1,11 +1,11 @@
 """Schedules that restore with memory and broadcast, made of what the profile and the latency model say of every window.
 
-Four kinds, all judged by one yardstick: every block with programs of its own; the same where early errors are taken to
-be worth more, which models do not agree on, so that a measurement has to tell; all blocks alike, which believes nothing
-of what one generation says of single blocks; and the same window again and again after a lead, which is what one would
-write by hand. What a plan leaves of the time wanted, single
-blocks use up with gentler programs. Where the search may plan it, windows may leave the whole denoiser out instead, and
-extrapolate what it gave.
+Several kinds, all judged by one yardstick: every block with programs of its own; the same where early errors are taken
+to be worth more, which models do not agree on, so that a measurement has to tell; all blocks alike, which believes
+nothing of what one generation says of single blocks; and the same window again and again after a lead, which is what
+one would write by hand. What a plan leaves of the time wanted, single blocks use up with gentler programs. Where the
+search may plan it, windows may leave the whole denoiser out instead, and extrapolate what it gave; then one kind more
+computes every step, because what leaving one out is worth beside an error of attention was not measured on the model.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tuner.strides import parse_stride
 KINDS: dict[Sharing, str] = {
     "refreshes": "memory and broadcasting, block by block",
     "early": "memory and broadcasting, early errors worth more",
+    "computed": "memory and broadcasting, every step computed",
     "alike": "memory and broadcasting, all blocks alike",
     "windows": "one window again and again",
 }
@@ -91,6 +92,11 @@ class MemorySolver:
     def early(self) -> WindowProblem:
         """The same where early errors are worth more; no yardstick."""
         return replace(self.problem, loss=self._losses(self._space.steering_weights(self.profile.levels)))
+
+    @cached_property
+    def computed(self) -> WindowProblem:
+        """The same where no step may be left out."""
+        return replace(self.problem, reuse_loss=None, reuse_seconds=None)
 
     def _losses(self, of_steps: np.ndarray) -> np.ndarray:
         """(programs, blocks, steps, gaps) of windows, by what errors of every step weigh."""
@@ -161,13 +167,14 @@ class MemorySolver:
             return evaluate(self.problem, plan.length, plan.program, plan.reused)
         if sharing == "windows":
             return self._spread(self._uniform(self.problem.alike(), speedup, window)[0], budget)
-        alike = solve(self.problem.alike(), budget)
+        problem = self.computed if sharing == "computed" else self.problem
+        alike = solve(problem.alike(), budget)
         if sharing == "alike":
-            return self._spread(fastest(self.problem.alike()) if alike is None else alike, budget)
-        free = solve(self.problem, budget)
+            return self._spread(fastest(problem.alike()) if alike is None else alike, budget)
+        free = solve(problem, budget)
         if free is None:
-            return fastest(self.problem)
-        free = spend(self.problem, free, budget)
+            return fastest(problem)
+        free = spend(problem, free, budget)
         if alike is None:
             return free
         # Numbers of steps without their blocks are tried around the first one found, which may be a better one here.

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from asymrnr.schedule import Schedule
 
-Sharing = Literal["refreshes", "early", "alike", "windows"]
+Sharing = Literal["refreshes", "early", "computed", "alike", "windows"]
 
 
 class Window(NamedTuple):
