@@ -102,8 +102,8 @@ Partner = Annotated[
     str | None,
     typer.Option(
         "--with",
-        help="auto: the search may leave out whole steps, too; none: every step is computed; or a cache of diffusers to "
-        "plan around, such as first-block-cache:0.1.",
+        help="auto: the search may leave out whole steps, too; none: every step is computed; or a cache of diffusers "
+        "to plan around, such as first-block-cache:0.1.",
         show_default="auto; with --actions copy none",
     ),
 ]
