@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.context import TuneOptions
+from tuner.context import AUTO, TuneOptions
 from tuner.errors import TunerError
 from tuner.findings import Outcome
 from tuner.models import REGISTRY, WorkloadOptions
@@ -66,7 +66,7 @@ def quick_model() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder, workload = tmp_path_factory.mktemp("run"), WorkloadOptions(steps=STEPS)
-    options = TuneOptions(EMBEDDED, TARGET, folder, trials=30, command="test", workload=workload)
+    options = TuneOptions(EMBEDDED, TARGET, folder, trials=30, command="test", workload=workload, partner=AUTO)
     progress = SilentProgress()
     try:
         outcome: Outcome | TunerError = tune(options, progress)

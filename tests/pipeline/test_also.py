@@ -19,6 +19,7 @@ from tuner.run.store import MeasurementStore
 FURTHER = 1.15
 
 
+@pytest.mark.slow
 def test_a_further_target_is_measured_alone_and_joins_the_first(finished: Finished, tmp_path: Path) -> None:
     if isinstance(finished.outcome, TunerError):
         pytest.skip(f"the first target was not certified: {finished.outcome}")

@@ -1,4 +1,4 @@
-"""`--with auto`: steps are left out by a plan, certified with it, and applied and removed with the artifact."""
+"""Steps are left out by a plan, certified with it, and applied and removed with the artifact."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import asymrnr
 from asymrnr.artifact_io import load_artifact
 from tests.pipeline.conftest import EMBEDDED, STEPS, Finished, SilentProgress
 from tests.pipelines.helpers import left_as_found
+from tests.pipelines.whole_job import STEPS as FEW
+from tests.pipelines.whole_job import assert_applies, assert_evidence, run_job
 from tuner.errors import TunerError
 from tuner.models import REGISTRY, load_pipeline
 from tuner.package import file_name
@@ -22,10 +24,26 @@ from tuner.run.runner import Runner
 FAST = 1.5
 
 
-def test_left_out_steps_are_planned_measured_and_applied(finished: Finished, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cogvideox-2b", "wan-1.3b"])
+def test_left_out_steps_are_planned_measured_and_applied(name: str, tmp_path: Path) -> None:
+    job = run_job(name, tmp_path, target=FAST)
+    partner = job.artifact.schedule_object().partner
+    assert partner is not None
+    assert partner.is_planned
+    assert partner.left_out(FEW).any()
+    assert_evidence(job)
+    assert_applies(job)
+
+
+def test_every_step_is_computed_where_that_is_asked_for(tmp_path: Path) -> None:
+    assert run_job("cogvideox-2b", tmp_path, target=FAST, partner=None).artifact.schedule_object().partner is None
+
+
+@pytest.mark.slow
+def test_left_out_steps_leave_the_embedded_model_its_quality(finished: Finished, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished.options.output, folder)  # what was profiled and timed there is used again
-    options = replace(finished.options, output=folder, resume=True, partner="auto", target_speedup=FAST)
+    options = replace(finished.options, output=folder, resume=True, target_speedup=FAST)
     error: TunerError | None = None
     try:
         tune(options, SilentProgress())

@@ -22,7 +22,7 @@ from tests.pipelines.simulated_device import simulated_device
 from tests.pipelines.tiny_pipelines import build, ready, tiny_entry
 from tests.pipelines.unregistered import UNREGISTERED, entry_of
 from tuner import opening, pipeline
-from tuner.context import NoProgress, TuneOptions
+from tuner.context import AUTO, NoProgress, TuneOptions
 from tuner.errors import QualityGateError
 from tuner.models import REGISTRY, LoadOptions, ModelEntry, WorkloadOptions
 from tuner.models.prompts import LEAST_HELD_OUT, TUNED_ON
@@ -93,6 +93,7 @@ def run_job(
     load: LoadOptions | None = None,
     loader: Loader | None = None,
     with_report: bool = False,
+    target: float = TARGET,
     **options: object,
 ) -> Job:
     """From preflight to the artifact.
@@ -103,24 +104,25 @@ def run_job(
         load: options of the loading that users choose.
         loader: gives the pipeline; by default it is built and used as it is.
         with_report: write the report as well.
-        options: others of the run.
+        target: speed-up asked for.
+        options: others of the run; steps may be left out unless they say otherwise.
     """
     loader = loader or (lambda _: built(name))
     with registered(name, loader, with_report) as entry, simulated_device():
         workload = WorkloadOptions(prompts=prompts_of(entry, folder), folder=str(folder))
         asked = TuneOptions(
             name,
-            TARGET,
+            target,
             folder / "run",
             budget=1e6,
             trials=6,
             load=load or LoadOptions(),
             workload=workload,
-            **options,  # type: ignore[arg-type]
+            **{"partner": AUTO, **options},  # type: ignore[arg-type]
         )
         with suppress(QualityGateError):  # random weights make of little changes what they like
             tune(asked, NoProgress())
-        artifact = load_artifact(folder / "run" / file_name(TARGET))
+        artifact = load_artifact(folder / "run" / file_name(target))
         return Job(asked.model_entry(), artifact, folder / "run", lambda: loader(asked.load))
 
 

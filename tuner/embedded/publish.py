@@ -103,9 +103,9 @@ def evaluate(model: type[Denoiser], steps: int, count: int = CAPTIONS) -> Evalua
             right.update(entry.attributes(video, prompt))
             so_far = ", ".join(f"{attribute} {right[attribute]}" for attribute in right)
             progress.update(task, advance=1, description=f"in {steps} steps, right of {i + 1}: {so_far}")
-    plain = [video for prompt, video in videos if not any(texture in prompt for texture in ROUGH)]
+    smooth = [video for prompt, video in videos if not any(texture in prompt for texture in ROUGH)]
     accuracy = {attribute: right[attribute] / count for attribute in right}
-    noise = statistics.median(noise_level(video) for video in plain)
+    noise = statistics.median(noise_level(video) for video in smooth)
     uneven = [] if judge is None else [judge(video) for prompt, video in videos if PLAIN in prompt]
     return Evaluation(steps, accuracy, noise, statistics.median(seconds), videos, tuple(uneven))
 
@@ -176,6 +176,8 @@ def main() -> None:
     parser.add_argument("--packaged", action="store_true", help="measure the packaged weights again")
     parser.add_argument("--trained", default="on 2 CPU cores", help="where and with which options; for the card")
     arguments = parser.parse_args()
+    if arguments.packaged and arguments.checkpoint is not None:
+        parser.error("--packaged measures what is packaged; leave --checkpoint out")
     name, model = arguments.model, MODELS[arguments.model]
     weights = REGISTRY[name].weights
     assert isinstance(weights, PackagedWeights)
