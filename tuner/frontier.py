@@ -39,7 +39,7 @@ def prove_further(ctx: Context, findings: Findings, keep: Callable[[], None]) ->
         try:
             ctx.ledger.release(CERTIFY)
             ctx.ledger.reserve(CERTIFY, cost_ie(target))
-            found.verification = verify(at, replace(early, model=known[-1].model), profiled, lambda _: None)
+            found.verification = verify(at, replace(early, model=known[-1].model), profiled, lambda _: None, known[0])
             prove(at, found, lambda: None)
             assert found.certification is not None
             if not found.certification.certified:

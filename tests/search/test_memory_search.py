@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import astuple, replace
 
 import pytest
@@ -11,6 +12,7 @@ from tests.search.conftest import GAPS
 from tuner.errors import InfeasibleError
 from tuner.latency.model import Coefficients, LatencyModel
 from tuner.profile.profile import Profile
+from tuner.search.copying import CopySearch
 from tuner.search.feasibility import best_attainable
 from tuner.search.memory import KINDS, MemorySolver
 from tuner.search.record import from_record, to_record
@@ -104,6 +106,26 @@ def test_a_recorded_search_is_the_search(remembering: Profile, whole: LatencyMod
     old = from_record(record)
     assert old.memory_frontier == []
     assert {c.recipe.sharing for c in old.candidates} == {"refreshes"}
+
+
+def test_what_copies_is_not_searched_again_where_others_do(
+    remembering: Profile, whole: LatencyModel, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = search(remembering, whole, space, 1.3, trials=12)
+    later = search(remembering, whole, space, 1.5, trials=12)
+    trials: list[int] = []
+    monkeypatch.setattr(CopySearch, "run_all", lambda self, number, *_: trials.append(number))
+    again = search(remembering, whole, space, 1.5, trials=12, copied=first)
+    assert not trials
+    assert again.history == first.history
+    assert again.best_attainable == later.best_attainable
+    assert again.memory_frontier == later.memory_frontier
+    remembered = [c for c in later.candidates if c.recipe.form == "windows"]
+    assert [c.schedule.content_hash() for c in again.candidates] == [c.schedule.content_hash() for c in remembered]
+    plain = replace(remembering, memory_error={}, broadcast_error={})
+    with suppress(InfeasibleError):
+        search(plain, whole, space, 1.3, trials=12, copied=first)
+    assert trials == [12]  # nothing else does
 
 
 @pytest.mark.parametrize("steps", [2, 3])

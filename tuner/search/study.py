@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import optuna
 
@@ -31,6 +32,7 @@ def search(
     progress: Progress | None = None,
     or_fastest: bool = False,
     keep: Keep | None = None,
+    copied: SearchResult | None = None,
 ) -> SearchResult:
     """Find schedules of least predicted error that are predicted to reach a speed-up.
 
@@ -50,6 +52,8 @@ def search(
         progress: told (trials done, trials in all, least predicted error of a feasible trial so far).
         or_fastest: where the target is out of reach, search for the best attainable speed-up instead.
         keep: takes every study when it is finished.
+        copied: an earlier result: what it says of schedules that copy stays, and where others reach the speed-up none
+            of these is searched for, which is what takes the time.
 
     Raises:
         InfeasibleError: without `or_fastest`, not even the highest rates everywhere are predicted to reach the target;
@@ -74,6 +78,9 @@ def search(
             f"{attainable:.2f}x; ask for less."
         )
     goal = min(target_speedup * (1 + margin), attainable * (1 - TOLERANCE))
+    if copied is not None and memory is not None and memory.attainable >= goal:
+        frontier = memory.frontier()
+        return replace(copied, candidates=memory.candidates(goal), best_attainable=attainable, memory_frontier=frontier)
     state = CopySearch(profile, latency_model, space, min(goal, copying * (1 - TOLERANCE)))
 
     def report(done: int, best: float | None) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tuner.context import Context, describe
 from tuner.errors import BudgetExhaustedError, InfeasibleError, NonFiniteError
@@ -24,12 +25,19 @@ AIM = 0.035  # searched above the target: certificates came out 0.4 % lower (SD 
 HOPELESS = 1.5  # `Candidate.excess`; more than what the surrogate's ranking gets wrong
 
 
-def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, target: float) -> SearchResult:
+def run_search(
+    ctx: Context, profiled: Profiled, model: LatencyModel, target: float, copied: SearchResult | None = None
+) -> SearchResult:
     """Search on the surrogate, at most for what it says can be reached; costs no device time.
 
     The result is recorded: equal searches are made once.
+
+    Args:
+        ctx, profiled, model: the run so far.
+        target: denoising speed-up wanted.
+        copied: see `tuner.search.study.search`.
     """
-    key = {
+    key: dict[str, Any] = {
         "kind": "search",
         "profile": profiled.content_hash,
         "latency": model.to_dict(),
@@ -38,6 +46,8 @@ def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, target: fl
         "trials": ctx.options.trials,
         "seed": ctx.options.seed,
     }
+    if copied is not None:
+        key["copied"] = True
     known = ctx.instrument.store.get(key)
     if known is not None:
         return from_record(known.values)
@@ -55,10 +65,16 @@ def run_search(ctx: Context, profiled: Profiled, model: LatencyModel, target: fl
         progress=on_trial,
         or_fastest=True,
         keep=ctx.keep_study,
+        copied=copied,
     )
     if not ctx.instrument.store.read_only:
         ctx.instrument.store.put(key, to_record(result))
     return result
+
+
+def remembers(candidates: Iterable[Candidate]) -> bool:
+    """Whether one of them restores with memory or leaves steps out."""
+    return any(candidate.recipe.form == "windows" for candidate in candidates)
 
 
 def next_finalist(
@@ -73,7 +89,7 @@ def next_finalist(
         tried: kinds that were generated with, whatever came of it.
         verified: those that something came of.
     """
-    with_memory = any(candidate.recipe.form == "windows" for candidate in verified)
+    with_memory = remembers(verified)
     left = (c for c in candidates if c.kind not in tried and c.excess <= HOPELESS)
     return next((c for c in left if c.recipe.form == "windows" or not with_memory), None)
 
@@ -92,17 +108,24 @@ def finalists(
     return found
 
 
-def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[Verification], None]) -> Verification:
+def verify(
+    ctx: Context,
+    early: Preflight,
+    profiled: Profiled,
+    keep: Callable[[Verification], None],
+    before: Verification | None = None,
+) -> Verification:
     """Measure up to four finalists of different kinds, see `next_finalist`, then the two best again, and choose.
 
     A search that finds nothing better ends verification; what was found stays found. Where several are measured at
-    the same time, they come from one search.
+    the same time, they come from one search. Once a schedule with memory works, what copies is not searched again.
 
     Args:
         ctx: the run.
         early: the latency model.
         profiled: the profile.
         keep: told of the best so far after every finalist.
+        before: of another target of the run.
 
     Raises:
         InfeasibleError: with every measurement pooled the target is out of reach beyond doubt.
@@ -116,9 +139,10 @@ def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[V
     broken: NonFiniteError | None = None
     verification: Verification | None = None
     tried: list[str] = []
+    copied = None if before is None else settled(before)
     while len(tried) < FINALISTS:
         ctx.progress.stage(SEARCH, f"round {len(tried) + 1}, {aim:.3g}x")
-        result = run_search(ctx, profiled, model, aim)
+        result = run_search(ctx, profiled, model, aim, copied)
         at_once = min(max(1, ctx.options.at_once), FINALISTS - len(tried))
         found = finalists(result.candidates, at_once, tried, [v.candidate for v in verified])
         if not found:
@@ -142,6 +166,7 @@ def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[V
             continue
         model = fit(early.model, [v.evidence for v in verified])
         verification = choose(ctx, profiled, verified, result, model, aim)
+        copied = settled(verification)
         _show(ctx, verification, keep)
     if verification is None:
         raise broken or InfeasibleError(f"No schedule for {target:g}x was found; ask for less.")
@@ -150,6 +175,11 @@ def verify(ctx: Context, early: Preflight, profiled: Profiled, keep: Callable[[V
         _show(ctx, after, keep)
     _require_attainable(after, target)
     return after
+
+
+def settled(verification: Verification) -> SearchResult | None:
+    """Its search, where it told enough of schedules that copy: others work."""
+    return verification.result if remembers(v.candidate for v in verification.verified) else None
 
 
 def measure(
