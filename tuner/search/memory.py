@@ -26,7 +26,7 @@ from tuner.profile.profile import Profile
 from tuner.search.footprint import blocks_within, window_bytes
 from tuner.search.leftover import spend
 from tuner.search.losses import between, pooled, window_losses
-from tuner.search.paths import fastest, solve
+from tuner.search.paths import corners, fastest, solve
 from tuner.search.result import Candidate, FrontierPoint, Recipe, Sharing, Window
 from tuner.search.space import SearchSpace
 from tuner.search.table import undominated
@@ -263,12 +263,9 @@ class MemorySolver:
         return fast or found
 
     def frontier(self) -> list[FrontierPoint]:
-        """Predicted error against speed-up of the freest kind."""
-        points = []
-        for speedup in np.geomspace(1.02, self.attainable, FRONTIER_POINTS):
-            plan = self.plan("refreshes", float(speedup))
-            points.append(FrontierPoint(self.speedup(plan), plan.loss))
-        return undominated(points)
+        """Predicted error against speed-up of the freest kind, corner by corner."""
+        plans = corners(self.problem, FRONTIER_POINTS)
+        return undominated([FrontierPoint(self.speedup(plan), plan.loss) for plan in plans])
 
 
 def uniform_plan(problem: WindowProblem, window: Window, lead: int, tail: int) -> Plan:

@@ -97,6 +97,32 @@ def fastest(problem: WindowProblem) -> Plan:
     return solve(problem, quickest.seconds) or quickest
 
 
+def corners(problem: WindowProblem, count: int) -> list[Plan]:
+    """Plans that are best at some price on seconds, from doing nothing to the fastest one.
+
+    Between any two the price that makes them equal shows whether there is another one (Aneja and Nair 1979); the pair
+    furthest apart in seconds comes first.
+
+    Args:
+        problem: what there is to choose from.
+        count: at most so many.
+    """
+    found = [_nothing(problem), fastest(problem)]
+    pairs = [(found[0], found[1])]
+    while pairs and len(found) < count:
+        pairs.sort(key=lambda pair: pair[0].seconds - pair[1].seconds)
+        slow, fast = pairs.pop()
+        saved, lost = slow.seconds - fast.seconds, fast.loss - slow.loss
+        if saved <= 0 or lost <= 0:
+            continue
+        price = lost / saved
+        between = relax(problem, price)[0]
+        if between.loss + price * between.seconds < (slow.loss + price * slow.seconds) * (1 - PRECISION) - ROUNDING:
+            found.append(between)
+            pairs += [(slow, between), (between, fast)]
+    return sorted(found, key=lambda plan: -plan.seconds)
+
+
 def solve(problem: WindowProblem, budget: float) -> Plan | None:
     """The plan of least loss within a budget, near enough, with its lower bound.
 
@@ -108,8 +134,7 @@ def solve(problem: WindowProblem, budget: float) -> Plan | None:
         The plan, or None when not even the fastest one fits.
     """
     if budget >= 0:
-        nothing = np.zeros(problem.steps, dtype=int), np.full((problem.blocks, problem.steps), FULL)
-        return evaluate(problem, *nothing, bound=0.0)
+        return replace(_nothing(problem), bound=0.0)
     found = _bisect(problem, budget, None)[0]
     if found is None or problem.reuse_loss is None:
         return found
@@ -122,6 +147,11 @@ def solve(problem: WindowProblem, budget: float) -> Plan | None:
         plans += [each for each in (plan, fitted) if each is not None]
     best = min(plans, key=lambda plan: spend(problem, plan, budget).loss)
     return replace(best, bound=found.bound)
+
+
+def _nothing(problem: WindowProblem) -> Plan:
+    """Every step in full."""
+    return evaluate(problem, np.zeros(problem.steps, dtype=int), np.full((problem.blocks, problem.steps), FULL))
 
 
 def _bisect(problem: WindowProblem, budget: float, left_out: int | None) -> tuple[Plan | None, Plan | None]:
