@@ -33,6 +33,7 @@ SHIPPED = {
     ("tiny-wan", "20-steps"): [1.3, 1.5],
     ("tiny-wan", "20-steps-with-cache"): [1.3, 1.8],
     ("tiny-mochi", "20-steps"): [1.15, 1.3],
+    ("tiny-mochi", "20-steps-with-cache"): [1.3],
     ("tiny-hunyuanvideo", "20-steps"): [1.3, 1.5],
     ("tiny-hunyuanvideo", "20-steps-with-cache"): [1.3, 1.8],
     ("tiny-hunyuanvideo", "8-steps"): [1.15],
