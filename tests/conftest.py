@@ -13,6 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each, said before anything
     os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files stay together, because of what their fixtures make, and so do some folders."""
     for item in items:
