@@ -113,7 +113,7 @@ def verify(
     early: Preflight,
     profiled: Profiled,
     keep: Callable[[Verification], None],
-    before: Verification | None = None,
+    known: Verification | None = None,
 ) -> Verification:
     """Measure up to four finalists of different kinds, see `next_finalist`, then the two best again, and choose.
 
@@ -125,7 +125,7 @@ def verify(
         early: the latency model.
         profiled: the profile.
         keep: told of the best so far after every finalist.
-        before: of another target of the run.
+        known: of another target of the run.
 
     Raises:
         InfeasibleError: with every measurement pooled the target is out of reach beyond doubt.
@@ -139,7 +139,7 @@ def verify(
     broken: NonFiniteError | None = None
     verification: Verification | None = None
     tried: list[str] = []
-    copied = None if before is None else settled(before)
+    copied = None if known is None else settled(known)
     while len(tried) < FINALISTS:
         ctx.progress.stage(SEARCH, f"round {len(tried) + 1}, {aim:.3g}x")
         result = run_search(ctx, profiled, model, aim, copied)
