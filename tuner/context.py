@@ -21,9 +21,9 @@ from tuner.work.sharing import Sharing
 
 BUDGET = 55.0
 ALSO_IE = 25.0  # for every further target beside it
-AUTO, NO_PARTNER = "auto", "none"
 COMPARE_IE = 17.0  # that diffusers' caches take beside it, where they are asked for
 LEASE = 600.0  # seconds; the longest step of a large model on a slow device takes less
+AUTO, NO_PARTNER = "auto", "none"  # of `--with`
 HOW = ("resume", "workers", "store", "lease")  # options that do not change what a run is; a store's URL has a password
 Actions = Literal["all", "copy"]
 

@@ -255,6 +255,8 @@ class MemorySolver:
         """One of every kind, but for those that are not fast enough while others are, or the same as one before."""
         found: list[Candidate] = []
         for sharing in KINDS:
+            if sharing == "computed" and self.problem.reuse_loss is None:  # every kind computes every step
+                continue
             candidate = self.candidate(sharing, speedup)
             known = [other.schedule.content_hash() for other in found]
             if candidate.schedule.content_hash() not in known:
