@@ -19,9 +19,9 @@ import torch.nn.functional as F
 
 from tuner.embedded.world import BACKGROUNDS, COLORS, DIRECTIONS, SHAPES, SIZE, following, signed_distance
 
-FRAMES = 16
-SPEED, CAMERA_SPEED = 1.8, 2  # pixels per frame
-MEETING = 5  # frames; were it half of the video, where objects are would say nothing of where they go
+FRAMES = 12
+SPEED, CAMERA_SPEED = 2.3, 2  # pixels per frame
+MEETING = 2.8  # frames; were it half of the video, where objects are would say nothing of where they go
 ORDERS = ("in front of", "behind")
 TEXTURES = ("plain", "striped", "checkered", "speckled")
 # other words than those of the objects' directions: which "left" is whose takes models long to learn

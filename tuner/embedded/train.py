@@ -26,6 +26,7 @@ from torch import nn
 
 from tuner.embedded.denoiser import Denoiser, Stage
 from tuner.embedded.models import MODELS
+from tuner.embedded.muon import Muon
 from tuner.embedded.obedience import obedience
 from tuner.embedded.transfer import start_from
 from tuner.models import load_pipeline
@@ -56,7 +57,7 @@ def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=PEAK_LR, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=PEAK_LR, weight_decay=0.01),
         torch.optim.AdamW(rest, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
