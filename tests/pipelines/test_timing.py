@@ -24,7 +24,7 @@ from tuner.run.runner import Runner
 from tuner.search.space import SearchSpace
 from tuner.stages.preflight import measure_latency
 
-GRIDS = {"mochi": [(4, 4, 4)], "ltx-video": [(3, 8, 8)], "animatediff": [(1, 16, 16), (1, 8, 8)]}
+GRIDS = {"mochi": [(2, 4, 4)], "ltx-video": [(3, 8, 8)], "animatediff": [(1, 16, 16), (1, 8, 8)]}
 HALVES = {"mochi": 2}  # batch items one after the other
 
 

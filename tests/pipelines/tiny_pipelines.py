@@ -297,8 +297,8 @@ START_FROM_VIDEOS: dict[str, Callable[[], DiffusionPipeline]] = {
     "cogvideox-5b-v2v": lambda: cogvideox(True, False, diffusers.CogVideoXVideoToVideoPipeline),
     "wan-1.3b-v2v": lambda: wan(pipeline=diffusers.WanVideoToVideoPipeline),
 }
-# Frames and size: a token grid of 3x4x4, Mochi 4x4x4, LTX-Video 3x8x8, AnimateDiff 16x16 and 8x8 a frame.
-SIZES = {"mochi": (19, 64), "ltx-video": (9, 32), "animatediff": (4, 32)}
+# Frames and size: a token grid of 3x4x4, Mochi 2x4x4, LTX-Video 3x8x8, AnimateDiff 16x16 and 8x8 a frame.
+SIZES = {"mochi": (7, 64), "ltx-video": (9, 32), "animatediff": (4, 32)}
 # diffusers loads models that keep parts in float32 only with accelerate.
 NEED_ACCELERATE = ("hunyuanvideo", "fastvideo-hunyuan", "wan-1.3b", "wan-14b-i2v", "wan-1.3b-v2v")
 
