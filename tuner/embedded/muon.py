@@ -42,13 +42,13 @@ class Muon(torch.optim.Muon):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            alike: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
+            alike: dict[torch.Size, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    alike[parameter.shape].append(parameter)
-            for shape, parameters in alike.items():
+                    alike[parameter.shape].append((parameter, parameter.grad))
+            for shape, pairs in alike.items():
+                parameters, gradients = [p for p, _ in pairs], [g for _, g in pairs]
                 buffers = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in parameters]
-                gradients = [p.grad for p in parameters]
                 torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
                 ahead = torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"]))
                 steps = orthogonalised(ahead, group["ns_coefficients"], group["ns_steps"], group["eps"])

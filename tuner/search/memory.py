@@ -80,6 +80,7 @@ class MemorySolver:
             if within.all():
                 break
         self._allowed = np.flatnonzero(within)
+        self._freest: dict[float, Plan] = {}  # by speed-up; every kind's bound comes from it
 
     @cached_property
     def problem(self) -> WindowProblem:
@@ -181,6 +182,12 @@ class MemorySolver:
         spread = self._spread(alike, budget)
         return replace(spread, bound=free.bound) if spread.loss < free.loss else free
 
+    def _free(self, speedup: float) -> Plan:
+        """The plan of the freest kind, solved once for a speed-up."""
+        if speedup not in self._freest:
+            self._freest[speedup] = self.plan("refreshes", speedup)
+        return self._freest[speedup]
+
     def _spread(self, plan: Plan, budget: float) -> Plan:
         """What all blocks do alike as a plan of them all, and what it leaves of the budget used up."""
         program = np.repeat(plan.program, self.problem.blocks, axis=0)
@@ -236,15 +243,15 @@ class MemorySolver:
                 uniform, window = self._uniform(self.problem.alike(), speedup, None)
             plan = self._spread(uniform, self.budget(speedup))
         else:
-            plan = self.plan(sharing, speedup)
-        schedule, best = self.schedule(plan), plan if sharing == "refreshes" else self.plan("refreshes", speedup)
+            plan = self._free(speedup) if sharing == "refreshes" else self.plan(sharing, speedup)
+        schedule, freest = self.schedule(plan), self._free(speedup)
         seconds = self.model.predict(schedule)
         return Candidate(
             schedule=schedule,
             predicted_seconds=seconds,
             predicted_speedup=self.model.baseline_seconds / seconds,
             predicted_error=plan.loss,
-            bound=min(plan.loss, max(0.0, best.bound)),
+            bound=min(plan.loss, max(0.0, freest.bound)),
             excess=1.0,
             kind=KINDS[sharing],
             label=f"{KINDS[sharing]}, Q at stride {self.stride}",
