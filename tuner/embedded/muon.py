@@ -42,13 +42,13 @@ class Muon(torch.optim.Muon):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            alike: dict[torch.Size, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    alike[parameter.shape].append((parameter, parameter.grad))
-            for shape, pairs in alike.items():
-                parameters, gradients = [p for p, _ in pairs], [g for _, g in pairs]
-                buffers = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in parameters]
+            known: tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]] = [], [], []
+            self._init_group(group, *known)  # parameters with gradients, gradients, momentum
+            alike: dict[torch.Size, list[tuple[torch.Tensor, ...]]] = defaultdict(list)
+            for each in zip(*known, strict=True):
+                alike[each[0].shape].append(each)
+            for shape, found in alike.items():
+                parameters, gradients, buffers = map(list, zip(*found, strict=True))
                 torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
                 ahead = torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"]))
                 steps = orthogonalised(ahead, group["ns_coefficients"], group["ns_steps"], group["eps"])
