@@ -9,7 +9,8 @@ from tuner.embedded.scenes import CAMERA_SPEED, CAMERAS, Scene, Thing
 from tuner.embedded.world import BACKGROUNDS, COLORS, SIZE
 
 CHECKED = ("color", "shape", "direction", "camera")
-WHOLE = 0.85  # of its largest area; with less an object is taken for hidden in part
+SEEN = 3  # frames in which an object must be whole; less shows no direction
+WHOLE = 0.85  # of the area that it reaches in SEEN frames; with less an object is taken for hidden in part
 SHARE = 0.9  # of the change of a background at rest; a pan explains more than that
 LEAST_CHANGE = 3e-4  # squared; a background that changes less has nothing that could move
 
@@ -35,9 +36,10 @@ def recover(video: torch.Tensor) -> tuple[list[Thing | None], str]:
 
 def _thing(color: str, mask: torch.Tensor) -> Thing | None:
     area = mask.flatten(1).sum(1).float()
-    whole = area >= max(float(MIN_PIXELS), WHOLE * float(area.max()))
-    if int(whole.sum()) < 3:
+    reached = float(area.sort(descending=True).values[SEEN - 1])  # the largest may be that of one odd frame
+    if reached < MIN_PIXELS:
         return None
+    whole = area >= max(float(MIN_PIXELS), WHOLE * reached)
     axis = torch.arange(SIZE) + 0.5
     cx = (mask * axis).flatten(1).sum(1)[whole] / area[whole]
     cy = (mask * axis[:, None]).flatten(1).sum(1)[whole] / area[whole]
