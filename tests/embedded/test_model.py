@@ -24,6 +24,7 @@ PARTS = {
     "tiny-wan": ("WanTransformer3DModel", "UMT5EncoderModel"),
     "tiny-mochi": ("MochiTransformer3DModel", "T5EncoderModel"),
     "tiny-hunyuanvideo": ("HunyuanVideoTransformer3DModel", "LlamaModel"),
+    "tiny-hunyuanvideo-scenes": ("HunyuanVideoTransformer3DModel", "LlamaModel"),
 }
 SHIPPED = {
     ("tiny-cogvideox", "30-steps"): [1.2, 1.35, 1.8],

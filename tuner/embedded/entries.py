@@ -12,7 +12,7 @@ from diffusers import CogVideoXPipeline, DiffusionPipeline, HunyuanVideoPipeline
 # diffusers loads components only from modules already imported
 import tuner.embedded.codec
 import tuner.embedded.sampler  # noqa: F401
-from tuner.embedded.worlds import OBJECT, World
+from tuner.embedded.worlds import OBJECT, SCENES, World
 from tuner.errors import UsageError
 from tuner.models.entry import ModelEntry, VideoSizes, Workload
 from tuner.models.prompts import Prompts
@@ -123,6 +123,23 @@ ENTRIES = (
             true_cfg_scale=2.0,
         ),
         VideoSizes(sides=None, frames=2, token=4),  # trained on no others
+        every=2,
+        fps=16,
+    ),
+    _entry(
+        "tiny-hunyuanvideo-scenes",
+        HunyuanVideoPipeline,
+        Workload(
+            frames=23,
+            height=64,
+            width=64,
+            steps=15,
+            guidance_scale=6.0,
+            max_sequence_length=32,
+            true_cfg_scale=2.0,
+        ),
+        VideoSizes(sides=None, frames=2, token=4),  # trained on no others
+        world=SCENES,
         every=2,
         fps=16,
     ),

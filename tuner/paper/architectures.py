@@ -208,6 +208,17 @@ ARCHITECTURES: dict[str, Architecture] = {
         stride=(2, 2, 2),
         cache_step=3,
     ),
+    "tiny-hunyuanvideo-scenes": Architecture(
+        grid=(12, 16, 16),
+        text_tokens=32,
+        attended_text=32,
+        width=128,
+        blocks=hunyuan_blocks(128, 5, 3, mlp_ratio=3),
+        steps=15,
+        cfg_batches=2,
+        stride=(2, 2, 2),
+        cache_step=3,
+    ),
     "wan-1.3b": Architecture(
         grid=(21, 30, 52),
         text_tokens=512,
