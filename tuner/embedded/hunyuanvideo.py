@@ -151,7 +151,7 @@ class HunyuanVideoScenes(HunyuanVideo):
     world = SCENES
     begins_as = "tiny-hunyuanvideo"
     stages = STAGES_OF_SCENES
-    steps = 15
+    steps = 16
     few_steps = None
     text_tokens = 32
     about = _about(SCENES, steps)

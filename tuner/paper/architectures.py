@@ -214,7 +214,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         attended_text=32,
         width=128,
         blocks=hunyuan_blocks(128, 5, 3, mlp_ratio=3),
-        steps=15,
+        steps=16,
         cfg_batches=2,
         stride=(2, 2, 2),
         cache_step=3,
