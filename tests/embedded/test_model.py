@@ -38,6 +38,7 @@ SHIPPED = {
     ("tiny-hunyuanvideo", "20-steps"): [1.3, 1.5],
     ("tiny-hunyuanvideo", "20-steps-with-cache"): [1.3, 1.8],
     ("tiny-hunyuanvideo", "8-steps"): [1.15],
+    ("tiny-hunyuanvideo-scenes", "16-steps-with-cache"): [1.3],
 }
 # PSNR that any prompt reaches, of the models with a schedule for their own steps. The backgrounds of three shift
 # more easily; certificates say 38 to 51 dB in the mean.
