@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -118,7 +119,7 @@ class MochiScenes(Mochi):
     name = "tiny-mochi-scenes"
     world = SCENES
     begins_as = "tiny-mochi"
-    stages = STAGES_OF_SCENES
+    stages = (*STAGES_OF_SCENES[:-1], replace(STAGES_OF_SCENES[-1], steps=1800))  # shapes come last
     text_tokens = 32
     about = _about(SCENES)
 
