@@ -69,14 +69,18 @@ def _entry(
     every: int = 1,
     enlarged: int = 1,
     fps: int = ModelEntry.fps,
+    like: str | None = None,
 ) -> ModelEntry:
-    """A model of a world; its weights and its search space are called as it is, see `shown_attributes` for the rest."""
+    """A model of a world; its weights are called as it is, and so is its search space where it is not `like` another's.
+
+    See `shown_attributes` for the rest.
+    """
     return ModelEntry(
         name=name,
         weights=PackagedWeights(Path(__file__).parent / name),
         pipeline=pipeline,
         workload=workload,
-        search_space=f"{name}.yaml",
+        search_space=f"{like or name}.yaml",
         tuning_prompts=captions(world, held_out=False),
         held_out_prompts=captions(world, held_out=True),
         attributes=shown_attributes(world, every, enlarged),
@@ -142,5 +146,6 @@ ENTRIES = (
         world=SCENES,
         every=2,
         fps=16,
+        like="tiny-hunyuanvideo",
     ),
 )

@@ -36,9 +36,9 @@ def recover(video: torch.Tensor) -> tuple[list[Thing | None], str]:
 
 def _thing(color: str, mask: torch.Tensor) -> Thing | None:
     area = mask.flatten(1).sum(1).float()
-    reached = float(area.sort(descending=True).values[SEEN - 1])  # the largest may be that of one odd frame
-    if reached < MIN_PIXELS:
+    if int((area >= MIN_PIXELS).sum()) < SEEN:
         return None
+    reached = float(area.sort(descending=True).values[SEEN - 1])  # the largest may be that of one odd frame
     whole = area >= max(float(MIN_PIXELS), WHOLE * reached)
     axis = torch.arange(SIZE) + 0.5
     cx = (mask * axis).flatten(1).sum(1)[whole] / area[whole]
