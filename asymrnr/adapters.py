@@ -24,6 +24,8 @@ class ModelAdapter:
         video: where the video tokens are in the attention sequence: "first" or "last" beside text, or "only".
         mask: what the processor's `attention_mask` covers: the "joint" sequence, the "video" tokens, or "other".
         uniform_mask: masks never hide single video tokens.
+        residual: the blocks with the sites are called one after another, each with what the one before it made of the
+            video tokens, and add to them; nothing else changes them in between.
     """
 
     sites: str
@@ -31,6 +33,7 @@ class ModelAdapter:
     video: Literal["first", "last", "only"] = "only"
     mask: Literal["joint", "video", "other"] = "other"
     uniform_mask: bool = False
+    residual: bool = False
 
 
 _ADAPTERS: dict[str, ModelAdapter] = {}
@@ -44,9 +47,10 @@ def register_adapter(
     video: Literal["first", "last", "only"] = "only",
     mask: Literal["joint", "video", "other"] = "other",
     uniform_mask: bool = False,
+    residual: bool = False,
 ) -> None:
     """Make a denoiser class known; see `ModelAdapter` for the arguments."""
-    _ADAPTERS[class_name] = ModelAdapter(sites, grids, video, mask, uniform_mask)
+    _ADAPTERS[class_name] = ModelAdapter(sites, grids, video, mask, uniform_mask, residual)
 
 
 def find_adapter(model: nn.Module) -> ModelAdapter:
@@ -100,12 +104,17 @@ def _image_levels(model: nn.Module, arguments: Mapping[str, Any]) -> list[Grid]:
 
 
 _BLOCKS = r"transformer_blocks\.\d+\.attn1"
-register_adapter("CogVideoXTransformer3DModel", sites=_BLOCKS, grids=_patched(1, 3, 4), video="last")
-register_adapter("MochiTransformer3DModel", sites=_BLOCKS, grids=_patched(2, 3, 4), video="first")
+register_adapter("CogVideoXTransformer3DModel", sites=_BLOCKS, grids=_patched(1, 3, 4), video="last", residual=True)
+register_adapter("MochiTransformer3DModel", sites=_BLOCKS, grids=_patched(2, 3, 4), video="first", residual=True)
 register_adapter("ConsisIDTransformer3DModel", sites=_BLOCKS, grids=_patched(1, 3, 4), video="last")
 for _name in ("Wan", "WanVACE", "SkyReelsV2", "ChronoEdit"):
-    register_adapter(f"{_name}Transformer3DModel", sites=r"blocks\.\d+\.attn1", grids=_patched(2, 3, 4))
-register_adapter("LTXVideoTransformer3DModel", sites=_BLOCKS, grids=_packed)
+    register_adapter(
+        f"{_name}Transformer3DModel",
+        sites=r"blocks\.\d+\.attn1",
+        grids=_patched(2, 3, 4),
+        residual=_name == "Wan",  # WanVACE adds what it is steered by between blocks; the others were not tried
+    )
+register_adapter("LTXVideoTransformer3DModel", sites=_BLOCKS, grids=_packed, residual=True)
 register_adapter("LTX2VideoTransformer3DModel", sites=_BLOCKS, grids=_packed)  # not the attention of its sound
 register_adapter("AllegroTransformer3DModel", sites=_BLOCKS, grids=_patched(2, 3, 4), mask="video")
 register_adapter(
@@ -115,6 +124,7 @@ register_adapter(
     video="first",
     mask="joint",
     uniform_mask=True,
+    residual=True,
 )
 register_adapter(
     "HunyuanVideo15Transformer3DModel",

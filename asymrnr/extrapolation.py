@@ -1,10 +1,12 @@
-"""Steps that leave out the whole denoiser: what it would give follows from what it gave at the last two steps.
+"""Steps that leave out the blocks: what the denoiser would give follows from what it gave, or did, at earlier steps.
+
+Either its output is extrapolated, and nothing is computed,
 
     O'(t) = O(t1) + (O(t1) - O(t2)) (t - t1) / (t1 - t2)
 
 with t1 and t2 the last two timesteps at which it was computed, as the sampler counts them; O(t1) where there is but
 one. It is a Taylor series cut off after its first term, as in TaylorSeer (Liu et al., ICCV 2025), of the denoiser's
-output alone, and at the steps that a schedule says.
+output alone. Or what all blocks added at t1 is added again, see `asymrnr.residual`. A schedule says at which steps.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ from torch import nn
 
 from asymrnr.engine import Engine
 from asymrnr.install import Undo, refuse_cached, replace_forward
+from asymrnr.residual import BlockResidual
 from asymrnr.schedule import Schedule
 
 KEPT = 2  # steps
 
 
 class Extrapolation:
-    """Outputs of the last steps that were computed, for every denoiser and CFG branch."""
+    """What is kept of the last steps that were computed, for every denoiser and CFG branch: outputs, and residuals."""
 
     def __init__(self, engine: Engine, schedule: Schedule) -> None:
         """
@@ -35,14 +38,18 @@ class Extrapolation:
         self._engine = engine
         self._schedule = schedule
         self._left_out = schedule.reused_steps()
+        self._again = schedule.residual_steps()
         self._seen: dict[tuple[int, str], deque[tuple[float, Any]]] = {}
+        self._blocks: dict[int, BlockResidual] = {}
+        self._added: dict[tuple[int, str], torch.Tensor] = {}
 
     def forget(self) -> None:
         """Let go of everything."""
         self._seen.clear()
+        self._added.clear()
 
-    def stand_in(self, model: nn.Module, index: int) -> Undo:
-        """Stand in for a denoiser's forward pass at the steps that are left out.
+    def stand_in(self, model: nn.Module, index: int) -> list[Undo]:
+        """Stand in for a denoiser's forward pass, or its blocks, at the steps that are left out.
 
         Args:
             model: the denoiser, not compiled.
@@ -50,20 +57,36 @@ class Extrapolation:
 
         Returns:
             What undoes it.
+
+        Raises:
+            InterceptionError: what its blocks do cannot be left out alone, as the schedule wants.
         """
-        return replace_forward(
-            model, lambda inner: lambda *args, **kwargs: self._forward(index, lambda: inner(*args, **kwargs))
-        )
+        undo: list[Undo] = []
+        if self._again.any():
+            self._blocks[index] = BlockResidual()
+            undo += self._blocks[index].install(model)
+        return [
+            *undo,
+            replace_forward(
+                model, lambda inner: lambda *args, **kwargs: self._forward(index, lambda: inner(*args, **kwargs))
+            ),
+        ]
 
     def _forward(self, index: int, compute: Callable[[], Any]) -> Any:
         tracker = self._engine.tracker
         assert tracker.timestep is not None
         now = tracker.timestep
-        seen = self._seen.setdefault((index, tracker.branch), deque(maxlen=KEPT))
-        if seen and self._left_out[self._schedule.column(tracker.step, now)]:
+        place, column = (index, tracker.branch), self._schedule.column(tracker.step, now)
+        blocks = self._blocks.get(index)
+        seen = self._seen.setdefault(place, deque(maxlen=KEPT))
+        if seen and self._left_out[column]:
             self._engine.left_out = True
+            if blocks is not None and self._again[column] and place in self._added:
+                return blocks.again(self._added[place], compute)
             return _extrapolated(list(seen), now)
         output = compute()
+        if blocks is not None and blocks.found is not None:
+            self._added[place], blocks.found = blocks.found, None
         if seen and seen[-1][0] == now:  # the same step once more
             seen.pop()
         seen.append((now, _mapped(lambda tensor: tensor.detach().clone(), output)))  # samplers may work in place
@@ -82,13 +105,16 @@ def install_extrapolation(models: list[nn.Module], schedule: Schedule, engine: E
         What undoes it, in order of installation.
 
     Raises:
-        InterceptionError: a cache is enabled already.
+        InterceptionError: a cache is enabled already, or the blocks cannot be left out alone.
     """
     for model in models:
         refuse_cached(model)
     extrapolation = Extrapolation(engine, schedule)
     engine.caches.append(extrapolation.forget)
-    return [extrapolation.forget, *(extrapolation.stand_in(model, index) for index, model in enumerate(models))]
+    undo: list[Undo] = [extrapolation.forget]
+    for index, model in enumerate(models):  # all of a kind: the first one refuses, if any
+        undo += extrapolation.stand_in(model, index)
+    return undo
 
 
 def _extrapolated(seen: list[tuple[float, Any]], now: float) -> Any:

@@ -75,7 +75,8 @@ class Partner:
         cache: its name, see `Partner.names`, or "extrapolation" for the one that leaves out the steps it is told.
         settings: arguments of diffusers' configuration class as plain JSON values; tuples are lists, data types names.
             What tells a cache the timestep is filled in when it is installed. Of an extrapolation `left_out`, the
-            numbers of the steps, of `num_inference_steps`.
+            numbers of the steps, of `num_inference_steps`, and `residual`, those of them at which what the blocks added
+            is added again instead; it may be missing.
     """
 
     cache: str
@@ -94,8 +95,8 @@ class Partner:
             raise ScheduleError(f"The settings of {self.cache} must be numbers, texts and lists of them.") from None
         object.__setattr__(self, "settings", plain)
         if self.is_planned:
-            steps, left_out = plain.get("num_inference_steps"), plain.get("left_out")
-            if plain.keys() != {"num_inference_steps", "left_out"} or not (
+            steps, left_out, residual = (plain.get(name) for name in ("num_inference_steps", "left_out", "residual"))
+            if plain.keys() - {"residual"} != {"num_inference_steps", "left_out"} or not (
                 isinstance(steps, int)
                 and steps > 0
                 and isinstance(left_out, list)
@@ -105,6 +106,10 @@ class Partner:
                     "An extrapolation is told num_inference_steps and left_out, the numbers of the steps to leave out; "
                     "the first step cannot be one of them, because there is nothing to go on from yet."
                 )
+            if "residual" in plain and not (
+                isinstance(residual, list) and residual and all(step in left_out for step in residual)
+            ):
+                raise ScheduleError("Residual steps of an extrapolation are some of those that it leaves out.")
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -131,17 +136,26 @@ class Partner:
         return cls(partner.cache, settings)
 
     @classmethod
-    def planned(cls, left_out: Sequence[bool] | np.ndarray) -> Partner:
+    def planned(
+        cls, left_out: Sequence[bool] | np.ndarray, residual: Sequence[bool] | np.ndarray | None = None
+    ) -> Partner:
         """One that leaves out the steps given, and no others.
 
         Args:
             left_out: (steps,) of a generation; the first one has to be computed.
+            residual: (steps,) at which of them what the blocks added is added again, instead of extrapolating what the
+                denoiser gave; None for none.
 
         Raises:
-            ScheduleError: the first step is left out.
+            ScheduleError: the first step is left out, or a residual step is not.
         """
-        steps = np.flatnonzero(np.asarray(left_out, dtype=bool)).tolist()
-        return cls(PLANNED, {"num_inference_steps": len(left_out), "left_out": steps})
+        settings: dict[str, Any] = {
+            "num_inference_steps": len(left_out),
+            "left_out": np.flatnonzero(np.asarray(left_out, dtype=bool)).tolist(),
+        }
+        if residual is not None and np.any(residual):
+            settings["residual"] = np.flatnonzero(np.asarray(residual, dtype=bool)).tolist()
+        return cls(PLANNED, settings)
 
     @property
     def is_planned(self) -> bool:
@@ -178,6 +192,13 @@ class Partner:
             found[step] = step > 0 and error <= config.threshold and length <= config.max_skip_steps
             if not found[step]:
                 ratio, error, length = 1.0, 0.0, 0
+        return found
+
+    def residual(self, steps: int) -> np.ndarray:
+        """(steps,) bool, those of `left_out` at which a planned one adds again what the blocks added."""
+        found = np.zeros(steps, dtype=bool)
+        if self.is_planned:
+            found[[step for step in self.settings.get("residual", ()) if step < steps]] = True
         return found
 
     def config(self, timestep: Callable[[], float]) -> Any:

@@ -239,6 +239,10 @@ class Schedule:
         """(steps,) bool, the schedule's partner leaves out all blocks at the step, whatever is generated."""
         return np.zeros(self.steps, dtype=bool) if self.partner is None else self.partner.left_out(self.steps)
 
+    def residual_steps(self) -> np.ndarray:
+        """(steps,) bool, those of them at which what the blocks added before is added again."""
+        return np.zeros(self.steps, dtype=bool) if self.partner is None else self.partner.residual(self.steps)
+
     def planned_sites(self) -> int:
         """How many (feature, block, step) sites are reduced, and (block, step) sites broadcast or left out."""
         broadcast = 0 if self.actions is None else np.count_nonzero(self.actions == Action.BROADCAST)

@@ -68,6 +68,47 @@ def test_a_planned_cache_leaves_out_its_steps_and_no_others(name: str) -> None:
     assert torch.equal(latents(pipe, name, STEPS), plain)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_residuals_are_those_of_mag_cache(name: str) -> None:
+    """MagCache leaves a step out where its ratio is 1 and the error allowed is small."""
+    pipe = build(name)
+    settings = {"threshold": 0.5, "max_skip_steps": STEPS, "retention_ratio": 0.0, "num_inference_steps": STEPS}
+    other = Partner("mag-cache", {**settings, "mag_ratios": np.where(LEFT_OUT, 1.0, 9.0).tolist()})
+    with asymrnr.apply(pipe, nothing(pipe, other)):
+        expected = latents(pipe, name, STEPS)
+    with left_as_found(pipe), asymrnr.apply(pipe, nothing(pipe, Partner.planned(LEFT_OUT, LEFT_OUT))) as handle:
+        first = latents(pipe, name, STEPS)
+        summary = handle.summary()
+        again = latents(pipe, name, STEPS)
+    torch.testing.assert_close(first, expected)
+    assert torch.equal(first, again)
+    np.testing.assert_array_equal(summary.skipped > 0, np.tile(LEFT_OUT, (blocks_of(pipe), 1)))
+
+
+def test_a_generation_has_extrapolated_and_residual_steps() -> None:
+    name = "cogvideox-5b"
+    pipe: Any = build(name)
+    residual = LEFT_OUT & (np.arange(STEPS) < 4)
+    found = {}
+    for key, partner in {
+        "extrapolated": PLANNED,
+        "both": Partner.planned(LEFT_OUT, residual),
+        "residual": Partner.planned(LEFT_OUT, LEFT_OUT),
+    }.items():
+        with asymrnr.apply(pipe, nothing(pipe, partner)):
+            found[key] = latents(pipe, name, STEPS)
+    assert not torch.equal(found["both"], found["extrapolated"])
+    assert not torch.equal(found["both"], found["residual"])
+
+
+def test_residuals_of_a_u_net_are_refused() -> None:
+    model, _ = build_denoiser(animatediff)
+    rates = {"Q": np.zeros((len(find_sites(model, find_adapter(model))), 2))}
+    with pytest.raises(InterceptionError, match="What the blocks of UNetMotionModel add cannot be added again"):
+        asymrnr.apply(model, Schedule(rates, partner=Partner.planned([False, True], [False, True])))
+    asymrnr.apply(model, Schedule(rates)).remove()  # the refusal left nothing behind
+
+
 @pytest.mark.parametrize("cache", OTHERS)
 def test_every_cache_does_what_it_does_by_hand(cache: str) -> None:
     name, partner = "cogvideox-5b", OTHERS[cache]

@@ -70,6 +70,26 @@ def test_a_planned_cache_leaves_out_what_it_is_told(pattern: str) -> None:
     np.testing.assert_array_equal(schedule.attention_of_steps(), ~steps)
 
 
+def test_a_planned_cache_is_told_where_it_adds_residuals_again() -> None:
+    left_out, residual = np.array([0, 1, 0, 1, 1], dtype=bool), np.array([0, 0, 0, 1, 1], dtype=bool)
+    partner = Partner.planned(left_out, residual)
+    np.testing.assert_array_equal(partner.left_out(5), left_out)
+    np.testing.assert_array_equal(partner.residual(5), residual)
+    assert not Partner.planned(left_out).residual(5).any()
+    assert Partner.planned(left_out, np.zeros(5)) == Partner.planned(left_out)
+    schedules = [Schedule({"Q": np.zeros((3, 5))}, partner=one) for one in (partner, Partner.planned(left_out))]
+    np.testing.assert_array_equal(schedules[0].residual_steps(), residual)
+    assert schedules[0].content_hash() != schedules[1].content_hash()
+    kept = json.loads(ScheduleSection.from_schedule(schedules[0]).model_dump_json())
+    assert ScheduleSection.model_validate(kept).schedule().content_hash() == schedules[0].content_hash()
+
+
+def test_only_steps_that_are_left_out_are_residual_ones() -> None:
+    for residual in ([1], [], "all", [2.5]):
+        with pytest.raises(ScheduleError, match="some of those that it leaves out"):
+            Partner("extrapolation", {"num_inference_steps": 4, "left_out": [2, 3], "residual": residual})
+
+
 def test_the_first_step_cannot_be_left_out() -> None:
     for steps in ([True, False], []):
         with pytest.raises(ScheduleError, match="first step"):
