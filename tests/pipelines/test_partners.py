@@ -98,6 +98,32 @@ def test_a_profile_says_how_well_outputs_are_extrapolated(runner: Runner) -> Non
     assert np.isnan(found[0]).all()
 
 
+def test_a_profile_says_how_well_residuals_are_added_again(runner: Runner) -> None:
+    """Against schedules that do so, along the plain generation's own latents."""
+    settings = ProfilerSettings(
+        strides=("1x2x2",), cache_steps=(2,), rates=(0.5,), total_steps=STEPS, memory_gaps=3, kl_rates=()
+    )
+    with left_as_found(runner.pipe):
+        profile, _ = observe_generation(runner, settings, 0, None, lambda *_: None)  # type: ignore[arg-type]
+        found, prompt = profile.residual_error, runner.entry.tuning_prompts(1)[0]
+        recorded = runner.generate(prompt, 0, record=True).trajectory
+        assert recorded is not None
+        assert found is not None
+        assert found.shape == (STEPS, 3)
+        calls = len(recorded.outputs) // STEPS
+        for step, gap in ((1, 1), (3, 1), (5, 2), (4, 3)):
+            left_out = (step - gap < np.arange(STEPS)) & (np.arange(STEPS) <= step)
+            schedule = alone(Partner.planned(left_out, left_out), blocks_of(runner), STEPS)
+            errors = runner.generate(prompt, 0, schedule, forced=recorded).forced_error
+            assert errors is not None
+            of_step = slice(step * calls, (step + 1) * calls)
+            energy = np.array([float(output.square().sum()) for output in recorded.outputs[of_step]])
+            expected = (errors[of_step] ** 2 * energy).sum() / energy.sum()
+            assert found[step, gap - 1] == pytest.approx(expected, rel=1e-3)
+    assert np.isnan(found[0]).all()
+    assert np.isnan(found[2, 2])
+
+
 def test_alternatives_are_measured_beside_the_tuned_schedule(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     caches = ("taylorseer:2", "first-block-cache:0.0", "mag-cache:0.1")
     monkeypatch.setattr(comparing, "CACHES", caches)

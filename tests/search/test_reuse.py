@@ -73,6 +73,44 @@ def test_the_free_kind_is_near_the_optimum_of_the_integer_program(solver: Memory
     assert least * (1 - 1e-5) <= found.predicted_error <= least * 1.15
 
 
+@pytest.fixture
+def told(seen: Profile) -> Profile:
+    """Residuals are the better way early in a generation, and the worse one late; both are known of the first steps."""
+    error = seen.extrapolation_error
+    assert error is not None
+    best = np.where(np.isnan(error), np.inf, error).min(axis=2)
+    factor = np.where(np.arange(STEPS) < STEPS // 2, 0.2, 5.0)[:, None]
+    return replace(seen, residual_error=np.where(np.isinf(best), np.nan, best * factor))
+
+
+@pytest.mark.parametrize("speedup", SPEEDS)
+def test_every_window_without_its_blocks_goes_on_in_the_better_way(
+    solver: MemorySolver, told: Profile, timed: LatencyModel, reusing: SearchSpace, speedup: float
+) -> None:
+    both = MemorySolver(told, timed, reusing)
+    plan, found = both.plan("refreshes", speedup), both.candidate("refreshes", speedup)
+    assert found.predicted_error <= solver.candidate("refreshes", speedup).predicted_error * 1.15
+    least = optimum(both.problem, both.budget(speedup))
+    assert least * (1 - 1e-5) <= found.predicted_error <= least * 1.15
+    again, weights = found.schedule.residual_steps(), reusing.reuse_weights(told.levels)
+    assert not solver.candidate("refreshes", speedup).schedule.residual_steps().any()
+    assert told.extrapolation_error is not None
+    assert told.residual_error is not None
+    before = 0
+    for step, (length, reused) in enumerate(zip(plan.length, plan.reused, strict=True)):
+        if not reused:
+            before = before if step and plan.left_out()[step] else 0
+            continue
+        gaps = np.arange(length)
+        late = step + 1 + gaps
+        extrapolated = np.sqrt(weights[late] * told.extrapolation_error[late, gaps, before]).sum() ** 2
+        residual = np.sqrt(weights[late] * told.residual_error[late, gaps]).sum() ** 2
+        assert (again[late] == (residual < extrapolated)).all()
+        assert both.problem.reuse_loss[step, before, length - 1] == pytest.approx(min(residual, extrapolated))  # type: ignore[index]
+        before = int(length)
+    assert plan.left_out().any() == (found.schedule.partner is not None)
+
+
 def test_leaving_blocks_out_is_only_planned_where_it_is_allowed_and_known(
     solver: MemorySolver,
     seen: Profile,

@@ -38,7 +38,7 @@ DAMAGED = (
 )
 TABLES = ("raw_similarity", "similarity", "kl", "norm_tail", "persistence", "memory_error", "broadcast_error")
 CURVES = ("q_error", "v_error")
-OPTIONAL = ("extrapolation_error", "noise_levels")
+OPTIONAL = ("extrapolation_error", "residual_error", "noise_levels")
 Curves = dict[tuple[str, int], np.ndarray]
 
 
@@ -80,6 +80,7 @@ class Profile:
         broadcast_error: stride, as of `memory_error`, to (blocks, steps, gaps): the same for broadcasting.
         extrapolation_error: (steps, gaps, before), see `tuner.profile.reuse.ExtrapolatedOutputs`; None where it was not
             measured.
+        residual_error: (steps, gaps), see `tuner.profile.residual.ResidualErrors`; None where it was not measured.
     """
 
     model: str
@@ -107,6 +108,7 @@ class Profile:
     memory_error: dict[str, np.ndarray] = field(default_factory=dict)
     broadcast_error: dict[str, np.ndarray] = field(default_factory=dict)
     extrapolation_error: np.ndarray | None = None
+    residual_error: np.ndarray | None = None
     noise_levels: np.ndarray | None = None
 
     @property
@@ -237,6 +239,9 @@ class Profile:
         found = self.extrapolation_error
         if found is not None and (found.ndim != 3 or len(found) != self.steps or (found < 0).any()):
             raise ValueError("the errors of extrapolated outputs have a wrong shape or values")
+        again = self.residual_error
+        if again is not None and (found is None or again.shape != found.shape[:2] or (again < 0).any()):
+            raise ValueError("the errors of residuals that are added again have a wrong shape or values")
         for tables in (self.raw_similarity, self.similarity):
             for array in tables.values():
                 if array.shape != sites or not np.isfinite(array).all():

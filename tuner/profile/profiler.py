@@ -23,6 +23,7 @@ from tuner.profile.means import Site
 from tuner.profile.observed import Observed
 from tuner.profile.pieces import head_pieces, head_stride, squared_norm
 from tuner.profile.profile import Profile
+from tuner.profile.residual import residual_table
 from tuner.profile.reuse import ExtrapolatedOutputs
 from tuner.profile.sampled import KeptTokens, SampledSources
 from tuner.profile.settings import GAPS, ProfilerSettings
@@ -162,6 +163,7 @@ class Profiler:
             memory_error=by_gap("memory"),
             broadcast_error=by_gap("broadcast"),
             extrapolation_error=self._outputs.table() if self._outputs.seen else None,
+            residual_error=residual_table(observed, self.settings.memory_gaps),
         )
 
     def _due(self, call: AttentionCall, every: int) -> bool:

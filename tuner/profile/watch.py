@@ -18,6 +18,7 @@ from tuner.profile.noise import noise_levels
 from tuner.profile.observed import Observed
 from tuner.profile.profile import Profile
 from tuner.profile.profiler import Profiler
+from tuner.profile.residual import ResidualErrors
 from tuner.profile.settings import ProfilerSettings
 from tuner.run.identity import describe_workload
 from tuner.run.runner import Generation, Runner
@@ -126,8 +127,10 @@ def watch(runner: Runner, profiler: Profiler, prompt: str, seed: int, checkpoint
         prompt, seed: of the generation.
         checkpoint: keeps what was seen after every step; None for nowhere.
     """
+    gaps = profiler.settings.memory_gaps
     if any(has_caches(model) for model in runner.denoisers):
         checkpoint = None  # a cache would not know what it left out
+        gaps = 0  # and no other steps are left out beside it
     earlier, outputs = (Observed(), []) if checkpoint is None else checkpoint.load()
     begin, counts = profiler.looks_back(len(outputs))
     profiler.observed.timesteps.update({step: earlier.timesteps[step] for step in range(begin)})
@@ -153,6 +156,8 @@ def watch(runner: Runner, profiler: Profiler, prompt: str, seed: int, checkpoint
             if ended == begin:
                 stack.enter_context(asymrnr.observe(runner.pipe, observer))
 
+        if gaps:
+            stack.enter_context(ResidualErrors(profiler.observed, gaps, lambda: step).watch(runner.denoisers))
         stack.enter_context(replayed(runner.denoisers, outputs[:begin]))
         first = observer if begin == 0 else None
         return runner.generate(prompt, seed, on_step=on_step, observer=first, on_output=on_output, decode=False)

@@ -4,8 +4,9 @@ Several kinds, all judged by one yardstick: every block with programs of its own
 to be worth more, which models do not agree on, so that a measurement has to tell; all blocks alike, which believes
 nothing of what one generation says of single blocks; and the same window again and again after a lead, which is what
 one would write by hand. What a plan leaves of the time wanted, single blocks use up with gentler programs. Where the
-search may plan it, windows may leave the whole denoiser out instead, and extrapolate what it gave; then one kind more
-computes every step, because what leaving one out is worth beside an error of attention was not measured on the model.
+search may plan it, windows may leave all blocks out instead, and extrapolate what the denoiser gave, or add again what
+the blocks added, whichever gets less wrong in the profile; then one kind more computes every step, because what leaving
+one out is worth beside an error of attention was not measured on the model.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tuner.search.leftover import spend
 from tuner.search.losses import between, pooled, window_losses
 from tuner.search.paths import corners, fastest, solve
 from tuner.search.result import Candidate, FrontierPoint, Recipe, Sharing, Window
+from tuner.search.reuse import residual_steps, reuse_losses
 from tuner.search.space import SearchSpace
 from tuner.search.table import undominated
 from tuner.search.windows import FULL, Plan, Program, WindowProblem, evaluate
@@ -80,6 +82,7 @@ class MemorySolver:
             if within.all():
                 break
         self._allowed = np.flatnonzero(within)
+        self._reuse_losses = reuse_losses(profile, space.reuse_weights(profile.levels), self._memory.shape[2])
         self._freest: dict[float, Plan] = {}  # by speed-up; every kind's bound comes from it
 
     @cached_property
@@ -113,14 +116,11 @@ class MemorySolver:
 
     def _reuse(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         """(steps, before, gaps) losses and (gaps,) seconds of windows without the blocks, where that is known."""
-        error, share = self.profile.extrapolation_error, self.model.reused_share
-        if error is None or share is None or not self._space.reuse or self.model.alongside is not None:
+        losses, share = self._reuse_losses, self.model.reused_share
+        if losses is None or share is None or not self._space.reuse or self.model.alongside is not None:
             return None, None
-        gaps = self._memory.shape[2]
-        weights = self._space.reuse_weights(self.profile.levels)
-        weighted = weights[:, None, None] * np.where(np.isnan(error), np.inf, error)[:, :gaps, : gaps + 1]
-        seconds = -np.arange(1, gaps + 1) * (1 - share) * self.model.step_seconds
-        return window_losses(np.moveaxis(weighted, 2, 0)).swapaxes(0, 1), seconds
+        seconds = -np.arange(1, losses.shape[3] + 1) * (1 - share) * self.model.step_seconds
+        return losses.min(axis=0), seconds
 
     def _seconds(self, program: Program) -> np.ndarray:
         """(blocks, gaps) of windows beyond what their steps take in full."""
@@ -221,7 +221,10 @@ class MemorySolver:
         of_plan = np.ix_(self._allowed, self._steps)
         rates[of_plan], actions[of_plan] = plan.tables(self.programs)
         left_out, beside = plan.left_out(), self.model.alongside
-        partner = Partner.planned(left_out) if left_out.any() else None
+        partner = None
+        if left_out.any():
+            assert self._reuse_losses is not None
+            partner = Partner.planned(left_out, residual_steps(self._reuse_losses, plan))
         return Schedule(
             rates={"Q": rates},
             actions=actions,

@@ -74,11 +74,17 @@ class WindowProblem:
             return 0.0, 0.0
         assert self.reuse_loss is not None
         assert self.reuse_seconds is not None
-        gap, before = length[steps] - 1, np.zeros(len(length), dtype=int)
-        after = steps + length[steps] + 1
-        there = after < len(length)
-        before[after[there]] = length[steps[there]]
-        return float(self.reuse_loss[steps, before[steps], gap].sum()), float(self.reuse_seconds[gap].sum())
+        gap, before = length[steps] - 1, left_out_before(length, reused)[steps]
+        return float(self.reuse_loss[steps, before, gap].sum()), float(self.reuse_seconds[gap].sum())
+
+
+def left_out_before(length: np.ndarray, reused: np.ndarray) -> np.ndarray:
+    """(steps,) how many steps are left out right before every step; arguments as of `Plan`."""
+    steps = np.flatnonzero(reused)
+    found, after = np.zeros(len(length), dtype=int), steps + length[steps] + 1
+    there = after < len(length)
+    found[after[there]] = length[steps[there]]
+    return found
 
 
 @dataclass(frozen=True)
