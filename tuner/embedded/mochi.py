@@ -24,15 +24,15 @@ RATIO = 2
 TOKEN = 12.0  # distance of two tokens, in the units of Mochi's positions: 192 for the whole picture
 # The pipeline takes a latent for 8 pixels and 6 frames; here it is 2 pixels of two frames.
 ENLARGED, HELD = 4, 3
-STEPS, GUIDANCE = 20, 4.0
+GUIDANCE = 4.0
 
 
-def _about(world: World) -> str:
+def _about(world: World, steps: int) -> str:
     tokens = world.frames * (world.size // 4) ** 2
     return (
         f"the real `MochiTransformer3DModel` (learned RoPE, patch 2, {BLOCKS} blocks, {HEADS} heads of {HEAD_DIM}, "
         f"{tokens:,} video tokens, a narrower text stream with every prompt's own length), a one-layer T5 encoder, a "
-        f"word-level tokenizer, Euler's method for predictions of the clean video ({STEPS} steps, guidance "
+        f"word-level tokenizer, Euler's method for predictions of the clean video ({steps} steps, guidance "
         f"{GUIDANCE:g} in one batch) and a lossless codec that folds 2x2 pixels of two frames, whose pictures are "
         f"enlarged {ENLARGED} times and held for {HELD} frames, because the pipeline counts so"
     )
@@ -50,12 +50,12 @@ class Mochi(FlowDenoiser):
         Stage(1200, 4, 3),
         Stage(1600, 12, 1, noisy=0.4, sharp=10),
     )
-    steps = STEPS
+    steps = 20
     guidance = GUIDANCE
     null_share = 0.1
     text_tokens = 16
     shift = 3.0
-    about = _about(OBJECT)
+    about = _about(OBJECT, steps)
 
     def __init__(self, blocks: int = BLOCKS) -> None:
         super().__init__()
@@ -123,8 +123,9 @@ class MochiScenes(Mochi):
     stages = tuple(
         replace(stage, steps=steps) for stage, steps in zip(STAGES_OF_SCENES, (2300, 1300, 1800), strict=True)
     )
+    steps = 16
     text_tokens = 32
-    about = _about(SCENES)
+    about = _about(SCENES, steps)
 
 
 def _frequencies() -> torch.Tensor:
