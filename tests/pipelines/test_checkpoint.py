@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from asymrnr.adapters import find_adapter
+from asymrnr.install import self_attentions
 from tests.pipelines.tiny_pipelines import build, tiny_entry
 from tuner.profile.checkpoint import STATE_NAME, Checkpoint
 from tuner.profile.observed import Observed
@@ -44,11 +46,10 @@ def profile_of(runner: Runner, checkpoint: Checkpoint | None, stop: int | None =
 
 
 def computed(runner: Runner) -> list[int]:
-    """Grows with every call of a denoiser that computes something."""
+    """Grows with every call of a denoiser that computes its blocks."""
     calls: list[int] = []
     for model in runner.denoisers:
-        part = next(module for module in model.modules() if isinstance(module, torch.nn.Linear))
-        part.register_forward_hook(lambda *_: calls.append(1))
+        self_attentions(model, find_adapter(model))[0].register_forward_hook(lambda *_: calls.append(1))
     return calls
 
 
