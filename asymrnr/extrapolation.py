@@ -77,14 +77,14 @@ class Extrapolation:
         assert tracker.timestep is not None
         now = tracker.timestep
         place, column = (index, tracker.branch), self._schedule.column(tracker.step, now)
-        blocks = self._blocks.get(index)
         seen = self._seen.setdefault(place, deque(maxlen=KEPT))
         if seen and self._left_out[column]:
             self._engine.left_out = True
-            if blocks is not None and self._again[column] and place in self._added:
-                return blocks.again(self._added[place], compute)
+            if self._again[column] and place in self._added:
+                return self._blocks[index].again(self._added[place], compute)
             return _extrapolated(list(seen), now)
         output = compute()
+        blocks = self._blocks.get(index)
         if blocks is not None and blocks.found is not None:
             self._added[place], blocks.found = blocks.found, None
         if seen and seen[-1][0] == now:  # the same step once more

@@ -177,9 +177,7 @@ class Partner:
 
         A planned one is told, and MagCache knows: its rule is followed here.
         """
-        found = np.zeros(steps, dtype=bool)
-        if self.is_planned:
-            found[[step for step in self.settings["left_out"] if step < steps]] = True
+        found = self._told("left_out", steps)
         if self.cache != "mag-cache" or "mag_ratios" not in self.settings:
             return found
         config = self.config(lambda: 0)
@@ -196,9 +194,13 @@ class Partner:
 
     def residual(self, steps: int) -> np.ndarray:
         """(steps,) bool, those of `left_out` at which a planned one adds again what the blocks added."""
+        return self._told("residual", steps)
+
+    def _told(self, name: str, steps: int) -> np.ndarray:
+        """(steps,) bool, steps that a setting of a planned one names."""
         found = np.zeros(steps, dtype=bool)
         if self.is_planned:
-            found[[step for step in self.settings.get("residual", ()) if step < steps]] = True
+            found[[step for step in self.settings.get(name, ()) if step < steps]] = True
         return found
 
     def config(self, timestep: Callable[[], float]) -> Any:
